@@ -1,0 +1,64 @@
+"""Audit a checkpoint against a freshly built model before anything is restored.
+
+>>> audit = ckptaudit.audit("ckpt.pth", "deeplabv3_resnet50", intent="eval")
+>>> audit.verdict.fit, audit.verdict.summary
+
+Importing this package imports nothing heavy: each public name is loaded when it is first used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from ckptaudit._version import __version__
+
+if TYPE_CHECKING:
+    from ckptaudit.arch import Model, build_model
+    from ckptaudit.errors import CkptAuditError
+    from ckptaudit.pipeline import Audit, audit
+    from ckptaudit.plan import Plan
+    from ckptaudit.read import Checkpoint, open_checkpoint
+    from ckptaudit.rules import Finding
+    from ckptaudit.verdict import Coverage, Verdict
+
+_HOMES = {
+    "Audit": "pipeline",
+    "Checkpoint": "read",
+    "CkptAuditError": "errors",
+    "Coverage": "verdict",
+    "Finding": "rules",
+    "Model": "arch",
+    "Plan": "plan",
+    "Verdict": "verdict",
+    "audit": "pipeline",
+    "build_model": "arch",
+    "open_checkpoint": "read",
+}
+
+__all__ = [
+    "Audit",
+    "Checkpoint",
+    "CkptAuditError",
+    "Coverage",
+    "Finding",
+    "Model",
+    "Plan",
+    "Verdict",
+    "__version__",
+    "audit",
+    "build_model",
+    "open_checkpoint",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'ckptaudit' has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"ckptaudit.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

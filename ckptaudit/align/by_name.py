@@ -1,0 +1,120 @@
+"""Align by names: equal names, names inside wrappers, and parts that lie under another prefix."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from ckptaudit.align.pairs import Alignment, Grade, Pair, Scope
+from ckptaudit.align.scopes import exchange, find_scope
+from ckptaudit.align.wrappers import unwrap
+from ckptaudit.graph import LayerGraph
+
+#: A file may combine several parts; more exchanges of prefixes than this are noise.
+_MAX_SCOPES = 4
+#: A part is worth moving when it is at least this share of what is still open on the smaller side.
+_MIN_SHARE = 0.05
+
+
+def align_by_name(source: LayerGraph, target: LayerGraph) -> Alignment:
+    """Pair tensors whose names correspond by whole segments.
+
+    In turn: equal names; names equal once wrapper segments are gone from both sides; prefixes exchanged
+    (:func:`~ckptaudit.align.scopes.find_scope`) as long as that sets more tensors; aliases of tied tensors. A name that two
+    tensors of the file would take is left alone.
+    """
+    return _ByName(source, target).run()
+
+
+class _ByName:
+    def __init__(self, source: LayerGraph, target: LayerGraph) -> None:
+        self.source, self.target = source, target
+        self.open_source = dict.fromkeys(source.tensors)
+        self.open_target = dict.fromkeys(target.tensors)
+        self.pairs: dict[str, Pair] = {}
+        self.mismatched: dict[str, str] = {}
+        self.wrappers: dict[str, list[str]] = {}
+        self.scopes: list[Scope] = []
+
+    def run(self) -> Alignment:
+        self._pair_equal_names()
+        if self.open_source and self.open_target:
+            self._pair_below_wrappers()
+        for _ in range(_MAX_SCOPES):
+            if not self._pair_one_scope():
+                break
+        self._pair_aliases()
+        order = {name: i for i, name in enumerate(self.target.tensors)}
+        return Alignment(
+            MappingProxyType(dict(sorted(self.pairs.items(), key=lambda item: order[item[0]]))),
+            MappingProxyType(dict(sorted(self.mismatched.items(), key=lambda item: order[item[0]]))),
+            tuple(self.open_source),
+            tuple(self.open_target),
+            MappingProxyType({word: tuple(names) for word, names in self.wrappers.items()}),
+            tuple(self.scopes),
+        )
+
+    def _pair_equal_names(self) -> None:
+        for name in list(self.open_target):
+            if name in self.open_source:
+                self._pair(name, name, "decided", 1.0, ("same name",))
+
+    def _pair_below_wrappers(self) -> None:
+        targets = self._unique_unwrapped(self.open_target)
+        for bare, name in self._unique_unwrapped(self.open_source).items():
+            if (target := targets.get(bare)) is not None:
+                for word in dict.fromkeys(unwrap(name)[1]):
+                    self.wrappers.setdefault(word, []).append(name)
+                self._pair(target, name, "decided", 0.99, ("same name once wrapper segments are removed",))
+
+    @staticmethod
+    def _unique_unwrapped(names: Mapping[str, None]) -> dict[str, str]:
+        """Bare name → name, without the bare names that two names share: which one is meant is unknown."""
+        found: dict[str, str] = {}
+        twice: set[str] = set()
+        for name in names:
+            bare = unwrap(name)[0]
+            if bare in found:
+                twice.add(bare)
+            found[bare] = name
+        return {bare: name for bare, name in found.items() if bare not in twice}
+
+    def _pair_one_scope(self) -> bool:
+        source = self._unique_unwrapped(self.open_source)
+        target = self._unique_unwrapped(self.open_target)
+        shapes = {bare: self.source.tensors[name].shape for bare, name in source.items()}
+        wanted = {bare: self.target.tensors[name].shape for bare, name in target.items()}
+        scope = find_scope(shapes, wanted)
+        if scope is None or scope.tensors < _MIN_SHARE * min(len(source), len(target)):
+            return False
+        grade: Grade = "ambiguous" if scope.rivals else "decided"
+        moved = f"{scope.source or 'the top level'} of the file is {scope.target or 'the top level'} of the model"
+        for bare, name in source.items():
+            inside = exchange(bare, scope.source, scope.target)
+            if inside is not None and inside in target and target[inside] in self.open_target:
+                rivals = (source.get(exchange(bare, scope.source, other) or "") for other in scope.rivals[:1])
+                runner_up = tuple(filter(None, rivals)) or None
+                for word in dict.fromkeys(unwrap(name)[1]):
+                    self.wrappers.setdefault(word, []).append(name)
+                self._pair(target[inside], name, grade, 0.5 if scope.rivals else 0.97, ("same name under another prefix", moved), runner_up)
+        self.scopes.append(scope)
+        return True
+
+    def _pair_aliases(self) -> None:
+        """Names that share one memory in the model are all set by whichever of them the file holds (safetensors keeps one)."""
+        for group in self.target.tied:
+            known = next((self.pairs[name] for name in group if name in self.pairs), None)
+            for name in group:
+                if known is not None and name in self.open_target:
+                    del self.open_target[name]
+                    evidence = (*known.evidence, f"shares its memory with {known.target}")
+                    self.pairs[name] = Pair(name, known.sources, known.ops, known.grade, known.confidence, evidence, known.runner_up)
+
+    def _pair(
+        self, target: str, source: str, grade: Grade, confidence: float, evidence: tuple[str, ...], runner_up: tuple[str, ...] | None = None
+    ) -> None:
+        del self.open_target[target], self.open_source[source]
+        if self.source.tensors[source].shape == self.target.tensors[target].shape:
+            self.pairs[target] = Pair(target, (source,), (), grade, confidence, evidence, runner_up)
+        else:
+            self.mismatched[target] = source

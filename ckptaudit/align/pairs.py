@@ -1,0 +1,96 @@
+"""What an alignment says: which tensor of the file is which tensor of the model, and how sure that is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any, Literal
+
+Grade = Literal["decided", "ordered", "ambiguous"]
+
+
+@dataclass(frozen=True, slots=True)
+class Op:
+    """One operation on the way from file to model: ``Op("permute", {"perm": (3, 2, 0, 1)})``."""
+
+    name: str
+    arguments: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """One tensor of the model and where its values come from.
+
+    Attributes
+    ----------
+    target:
+        The model's tensor.
+    sources:
+        The file's tensors; several only where they are concatenated.
+    ops:
+        What is done to them, in order; empty for a plain rename.
+    grade:
+        ``decided`` (nothing else is possible), ``ordered`` (names and order agree among equals), ``ambiguous``.
+    confidence:
+        From 0 to 1.
+    evidence:
+        Why, in plain words.
+    runner_up:
+        The next best sources, where there are any.
+    """
+
+    target: str
+    sources: tuple[str, ...]
+    ops: tuple[Op, ...]
+    grade: Grade
+    confidence: float
+    evidence: tuple[str, ...]
+    runner_up: tuple[str, ...] | None = None
+
+    @property
+    def sure(self) -> bool:
+        """Whether the pair may be applied without asking."""
+        return self.grade != "ambiguous"
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """A part of the file that is a part of the model under another prefix.
+
+    ``Scope("", "backbone")``: the file's top level is the model's ``backbone``. ``rivals`` are other prefixes of the
+    file that would have fitted equally well.
+    """
+
+    source: str
+    target: str
+    tensors: int
+    rivals: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Alignment:
+    """The outcome of laying a file's graph beside a model's.
+
+    Attributes
+    ----------
+    pairs:
+        By target name, in the model's order; shapes fit.
+    mismatched:
+        Target name → source name of tensors that correspond by name but differ in shape.
+    unmatched_source:
+        Tensors of the file that nothing uses (mismatched ones are not among them), in the file's order.
+    unmatched_target:
+        Tensors of the model that nothing sets (mismatched ones are not among them), in the model's order.
+    wrappers:
+        Wrapper segments that had to be removed, each with the names of the file that held it.
+    scopes:
+        Prefixes that had to be exchanged.
+    """
+
+    pairs: Mapping[str, Pair]
+    mismatched: Mapping[str, str]
+    unmatched_source: tuple[str, ...]
+    unmatched_target: tuple[str, ...]
+    wrappers: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: MappingProxyType({}))
+    scopes: tuple[Scope, ...] = ()

@@ -1,0 +1,87 @@
+"""Find the prefix under which one graph is a part of the other: a backbone inside a detector, a model inside a trainer."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+
+from ckptaudit.align.pairs import Scope
+
+#: A prefix is believed only when this many names fit under it …
+MIN_TENSORS = 2
+#: … and this share of them with equal shapes: names such as ``conv1.weight`` coincide anywhere.
+MIN_EQUAL_SHAPES = 0.7
+#: How many prefixes are tried in full, the ones with the most votes first.
+_CANDIDATES = 12
+
+Shapes = Mapping[str, tuple[int, ...]]
+
+
+def find_scope(source: Shapes, target: Shapes) -> Scope | None:
+    """Return the exchange of one prefix that brings the most names of ``source`` onto names of ``target``.
+
+    Each target name votes for the prefixes that remain when the longest common run of trailing segments is cut from both
+    sides; the prefixes with the most votes are then tried in full. ``None`` when nothing fits well enough. Prefixes of the
+    file that fit equally well are returned as ``rivals`` (two encoders, an EMA copy): then the choice is not sure.
+    """
+    votes = Counter(_votes(source, target))
+    scored = []
+    for (old, new), _ in votes.most_common(_CANDIDATES):
+        named, equal = _fit(source, target, old, new)
+        if equal >= MIN_TENSORS and equal >= MIN_EQUAL_SHAPES * named:
+            scored.append((equal, -len(old) - len(new), old, new))
+    if not scored:
+        return None
+    # Most tensors win; among equals the shortest prefixes, since they move the largest whole.
+    scored.sort(key=lambda row: (-row[0], -row[1], row[2], row[3]))
+    equal, _, old, new = scored[0]
+    rivals = tuple(row[2] for row in scored[1:] if row[0] == equal and row[3] == new and row[2] != old and not _nested(row[2], old))
+    return Scope(old, new, equal, rivals)
+
+
+def exchange(name: str, old: str, new: str) -> str | None:
+    """``name`` with the leading segments ``old`` replaced by ``new``; ``None`` when it does not lie under ``old``."""
+    if old:
+        if not name.startswith(old + "."):
+            return None
+        name = name[len(old) + 1 :]
+    return f"{new}.{name}" if new else name
+
+
+def _votes(source: Shapes, target: Shapes) -> Iterator[tuple[str, str]]:
+    by_suffix: dict[str, list[str]] = {}
+    for name, shape in source.items():
+        for prefix, suffix in _cuts(name):
+            by_suffix.setdefault(f"{suffix}|{shape}", []).append(prefix)
+    for name, shape in target.items():
+        for prefix, suffix in _cuts(name):
+            found = by_suffix.get(f"{suffix}|{shape}")
+            if found:
+                # A suffix that occurs everywhere ("0.weight") says nothing about where the part lies.
+                if len(found) <= _CANDIDATES:
+                    for old in found:
+                        yield old, prefix
+                break
+
+
+def _cuts(name: str) -> Iterator[tuple[str, str]]:
+    """Every split of ``name`` into leading and trailing segments, the longest trailing part first."""
+    yield "", name
+    position = name.find(".")
+    while position >= 0:
+        yield name[:position], name[position + 1 :]
+        position = name.find(".", position + 1)
+
+
+def _fit(source: Shapes, target: Shapes, old: str, new: str) -> tuple[int, int]:
+    named = equal = 0
+    for name, shape in source.items():
+        moved = exchange(name, old, new)
+        if moved is not None and moved in target:
+            named += 1
+            equal += target[moved] == shape
+    return named, equal
+
+
+def _nested(a: str, b: str) -> bool:
+    return a.startswith(b + ".") or b.startswith(a + ".") or not a or not b

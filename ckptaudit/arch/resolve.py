@@ -1,0 +1,108 @@
+"""The name of an architecture, or a live model → :class:`~ckptaudit.arch.model.Model`."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ckptaudit.arch import factory, sources
+from ckptaudit.arch.arguments import merge, split_name
+from ckptaudit.arch.libraries import MissingLibraryError
+from ckptaudit.arch.live import model_of_object
+from ckptaudit.arch.model import Model
+from ckptaudit.arch.suggest import did_you_mean
+from ckptaudit.arch.trace import with_feeds
+from ckptaudit.errors import ArchitectureError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from ckptaudit.arch.sources import Source
+
+
+def build_model(
+    arch: str | object,
+    arguments: Mapping[str, Any] | None = None,
+    *,
+    trace: bool = False,
+    input_size: Sequence[int] | None = None,
+) -> Model:
+    """Build the model that a checkpoint is held against, without allocating, initialising or downloading its weights.
+
+    Parameters
+    ----------
+    arch:
+        ``deeplabv3_resnet50`` (every source is asked), ``torchvision:deeplabv3_resnet50``, ``package.module:factory``,
+        ``path/to/file.py:factory``, each also with arguments behind it (``resnet50?num_classes=10``); or a live
+        ``torch.nn.Module``, or a :class:`Model`, which is returned as it is.
+    arguments:
+        Keyword arguments for the factory, beside those in the name.
+    trace:
+        Find out the dataflow too (``graph.feeds``), by one forward pass without values. A model that cannot be traced has a remark.
+    input_size:
+        Sizes of one input of the pass, without the batch; guessed where it is not given.
+
+    Raises
+    ------
+    ArchitectureError
+        There is no such architecture, a library is missing, or the factory fails.
+    UsageError
+        Arguments that contradict each other, or that are given for a live model.
+    """
+    model = _resolve(arch, arguments or {})
+    return with_feeds(model, input_size) if trace else model
+
+
+def _resolve(arch: str | object, arguments: Mapping[str, Any]) -> Model:
+    if isinstance(arch, Model):
+        return arch
+    if not isinstance(arch, str):
+        return model_of_object(arch, arguments)
+    name, in_name = split_name(arch)
+    return replace(_build(name, merge(in_name, arguments)), arch=arch)
+
+
+def _build(name: str, arguments: Mapping[str, Any]) -> Model:
+    # From the right for files, whose folders may contain colons; sources and modules cannot.
+    before, colon, after = name.rpartition(":") if factory.is_file(name.rpartition(":")[0]) else name.partition(":")
+    if not colon:
+        if factory.is_file(name):
+            return factory.build_from_file(Path(name), "", arguments, name)
+        return _ask_everyone(name, arguments)
+    if factory.is_file(before):
+        return factory.build_from_file(Path(before), after, arguments, name)
+    source = sources.built_in().get(before) or sources.third_party().get(before)
+    if source is not None:
+        if after not in source.names():
+            raise ArchitectureError(f"{before} has no architecture named {after!r}{did_you_mean(after, source.names())}")
+        return source.build(after, arguments)
+    return factory.build_from_module(before, after, arguments, name)
+
+
+def _ask_everyone(name: str, arguments: Mapping[str, Any]) -> Model:
+    """Ask every source for a name without prefix. The first that knows it builds it; the model remarks on the others."""
+    names: dict[str, Source] = {}
+    missing: list[MissingLibraryError] = []
+    known: set[str] = set()
+    for candidates in (sources.built_in, sources.third_party):
+        for prefix, source in candidates().items():
+            try:
+                offered = source.names()
+            except MissingLibraryError as error:
+                missing.append(error)
+                continue
+            known.update(offered)
+            if name in offered:
+                names[prefix] = source
+        if names:
+            first, *others = names
+            model = names[first].build(name, arguments)
+            also = f"{name} is known to {', '.join(names)}: {first} was taken; write {others[0]}:{name} for another" if others else ""
+            return replace(model, remarks=(*model.remarks, also)) if also else model
+    if missing and not known:
+        raise missing[0]
+    dotted = name.rpartition(".")
+    hint = f"; for a factory write {dotted[0]}:{dotted[2]}" if dotted[0] else did_you_mean(name, known)
+    absent = f" ({missing[0]})" if missing else ""
+    raise ArchitectureError(f"no architecture is named {name!r}{hint}{absent}")

@@ -1,0 +1,64 @@
+"""Architecture sources: libraries that build models by name. One module each; a new source is a new file here.
+
+A module in this package, or the target of an entry point of the group ``ckptaudit.arch_sources``, is a :class:`Source`: its name is
+the prefix in ``torchvision:resnet50``. It imports nothing heavy by itself; the library is imported when names or a model are asked for.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from importlib.metadata import entry_points
+from typing import TYPE_CHECKING, Any, Protocol, cast
+
+from ckptaudit.arch.failures import one_line
+from ckptaudit.errors import ArchitectureError
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+
+    from ckptaudit.arch.model import Model
+
+ENTRY_POINT_GROUP = "ckptaudit.arch_sources"
+
+
+class Source(Protocol):
+    """What a module of this package offers."""
+
+    #: Its turn among those that are asked for a name without prefix; the lowest is asked first.
+    RANK: int
+
+    def names(self) -> Collection[str]:
+        """Every architecture that it builds. Raises MissingLibraryError when its library is not installed."""
+
+    def build(self, name: str, arguments: Mapping[str, Any]) -> Model:
+        """Build one of them; ``Model.arch`` is the bare name. Raises ArchitectureError."""
+
+
+def built_in() -> dict[str, Source]:
+    """Find the sources of this package by name, in the order in which they are asked."""
+    found = {
+        info.name: cast("Source", importlib.import_module(f"{__name__}.{info.name}"))
+        for info in pkgutil.iter_modules(__path__)
+        if not info.name.startswith("_")
+    }
+    return dict(sorted(found.items(), key=lambda item: (item[1].RANK, item[0])))
+
+
+def third_party() -> dict[str, Source]:
+    """Find the sources that installed packages offer, by the names of their entry points.
+
+    Raises
+    ------
+    ArchitectureError
+        One of them cannot be imported.
+    """
+    found: dict[str, Source] = {}
+    for point in sorted(entry_points(group=ENTRY_POINT_GROUP), key=lambda point: point.name):
+        try:
+            found[point.name] = point.load()
+        except Exception as error:
+            raise ArchitectureError(
+                f"the architecture source {point.name!r} ({point.value}) cannot be imported: {one_line(error)}"
+            ) from error
+    return found

@@ -1,0 +1,159 @@
+"""torchvision: every architecture of ``torchvision.models.list_models()``."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import re
+import textwrap
+from difflib import SequenceMatcher
+from typing import TYPE_CHECKING, Any
+
+from ckptaudit.arch.arguments import format_call
+from ckptaudit.arch.libraries import import_library
+from ckptaudit.arch.model import Model
+from ckptaudit.arch.suggest import did_you_mean
+from ckptaudit.arch.torch_build import build_module
+from ckptaudit.arch.torch_module import layer_graph
+from ckptaudit.errors import ArchitectureError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+
+RANK = 10
+
+#: Parameters that ask for a download, and those that only say how it is shown.
+_WEIGHTS = ("weights", "weights_backbone", "pretrained", "pretrained_backbone")
+_PROGRESS = ("progress",)
+
+
+def names() -> Collection[str]:
+    """Every architecture that the installed torchvision registers."""
+    found: list[str] = _models().list_models()
+    return found
+
+
+def build(name: str, arguments: Mapping[str, Any]) -> Model:
+    """Build one of them, always without weights.
+
+    Raises
+    ------
+    ArchitectureError
+        An argument asks for weights or is none of the builder's, or the builder fails.
+    """
+    label = f"torchvision:{name}"
+    builder = _models().get_model_builder(name)
+    given = {key: value for key, value in arguments.items() if key not in _WEIGHTS}
+    for key in arguments.keys() & _WEIGHTS:
+        if arguments[key] not in (None, False):
+            raise ArchitectureError(
+                f"{label}: leave {key}={arguments[key]!r} out; a model is built for its shapes, and nothing is downloaded"
+            )
+    _refuse_unknown(builder, given, label)
+    no_weights = {key: None for key in ("weights", "weights_backbone") if key in inspect.signature(builder).parameters}
+    built = build_module(lambda: lambda: builder(**no_weights, **given), label)
+    return Model(
+        arch=name,
+        source="torchvision",
+        graph=layer_graph(built, label),
+        module=built.module,
+        library_version=str(import_library("torchvision", extra="torch").__version__),
+        arguments=dict(arguments),
+        call=format_call(f"{_public_module(builder)}.{builder.__name__}", {**no_weights, **given}),
+        siblings=lambda: siblings(name, arguments),
+    )
+
+
+def siblings(name: str, arguments: Mapping[str, Any], among: Iterable[str] | None = None) -> Iterator[Model]:
+    """Build the architectures that a file could hold instead of ``name``, each when it is asked for, the closest name first.
+
+    Parameters
+    ----------
+    name:
+        The architecture whose relatives are wanted; it is not among them.
+    arguments:
+        What each is built with; those that do not take them are left out.
+    among:
+        The names to choose from; by default the family of ``name``.
+    """
+    for relative in _by_closeness(name, _family(name) if among is None else among):
+        try:
+            yield build(relative, arguments)
+        except ArchitectureError:
+            continue
+
+
+def _models() -> Any:
+    return import_library("torchvision.models", extra="torch")
+
+
+def _public_module(builder: Callable[..., object]) -> str:
+    """Name the package that offers the builder: ``torchvision.models.segmentation`` for ``torchvision.models.segmentation.fcn``."""
+    return builder.__module__.rpartition(".")[0]
+
+
+def _family(name: str) -> list[str]:
+    """Architectures of one task share a package (``segmentation``, ``video`` …); those for classification, too many, a module."""
+    get_builder = _models().get_model_builder
+
+    def key(other: str) -> str:
+        builder = get_builder(other)
+        package = _public_module(builder)
+        if package not in ("torchvision.models", "torchvision.models.quantization"):
+            return package
+        # mobilenetv2 and mobilenetv3 are one family.
+        return re.sub(r"v?\d+$", "", builder.__module__)
+
+    return [other for other in names() if key(other) == key(name)]
+
+
+def _by_closeness(name: str, others: Iterable[str]) -> list[str]:
+    stem = re.split(r"[_\d]", name)[0]
+
+    def distance(other: str) -> tuple[bool, float, str]:
+        return not other.startswith(stem), -SequenceMatcher(None, name, other).ratio(), other
+
+    return sorted({other for other in others if other != name}, key=distance)
+
+
+def _refuse_unknown(builder: Callable[..., object], given: Mapping[str, Any], label: str) -> None:
+    """Refuse what the builder does not take. Several builders swallow unknown keywords: a misspelt ``num_classes`` would change nothing."""
+    if not given:
+        return
+    try:
+        accepted = [key for key in dict.fromkeys(_accepted(builder)) if key not in (*_WEIGHTS, *_PROGRESS)]
+    except (OSError, SyntaxError):  # torchvision without its sources: leave it to Python
+        return
+    for key in given:
+        if key not in accepted:
+            raise ArchitectureError(
+                f"{label} takes no argument {key!r}{did_you_mean(key, accepted)} (it takes {', '.join(accepted) or 'none'})"
+            )
+
+
+def _accepted(function: Callable[..., object]) -> Iterator[str]:
+    """Keywords that ``function`` can be given: its own, those that it takes out of its ``**kwargs``, and those of where it hands them on.
+
+    Read from the source, because the signature ends at ``**kwargs`` and some builders never look at theirs.
+    """
+    function = inspect.unwrap(function)
+    initialiser = function.__init__ if isinstance(function, type) else function  # type: ignore[misc]
+    if not inspect.isfunction(initialiser):
+        return
+    parameters = inspect.signature(initialiser).parameters.values()
+    yield from (p.name for p in parameters if p.default is not p.empty)
+    catch_all = next((p.name for p in parameters if p.kind is p.VAR_KEYWORD), None)
+    if catch_all is None:
+        return
+    for call in ast.walk(ast.parse(textwrap.dedent(inspect.getsource(initialiser)))):
+        if not isinstance(call, ast.Call):
+            continue
+        match call.func:
+            case ast.Attribute(value=ast.Name(id=owner), attr="pop" | "get") if owner == catch_all:
+                yield from (str(word.value) for word in call.args[:1] if isinstance(word, ast.Constant))
+        if any(keyword.arg is None and ast.unparse(keyword.value) == catch_all for keyword in call.keywords):
+            callee = initialiser.__globals__.get(ast.unparse(call.func))
+            if ast.unparse(call.func) == "super().__init__" and isinstance(function, type):
+                callee = function.__mro__[1]
+            if callee is not None:
+                yield from _accepted(callee)

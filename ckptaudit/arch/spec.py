@@ -1,0 +1,227 @@
+"""Models in files: a saved spec to audit against without any framework, or another checkpoint taken as the model."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+from ckptaudit.arch.model import Model
+from ckptaudit.errors import ArchitectureError, OutputError
+from ckptaudit.graph import LayerGraph, Module, Origin, TensorSpec
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from ckptaudit.read.checkpoint import Checkpoint
+
+SCHEMA = "ckptaudit.spec/1"
+
+
+def model_of_checkpoint(checkpoint: Checkpoint) -> Model:
+    """Take a checkpoint for the model: its chosen branch is what the other one must fit."""
+    return Model(arch=str(checkpoint.path), source="checkpoint", graph=checkpoint.graph, provenance="file")
+
+
+def save_spec(model: Model, path: Path | str, *, force: bool = False) -> None:
+    """Write what is known of a model, such that :func:`load_spec` gives it back.
+
+    Parameters
+    ----------
+    model:
+        Its live module and its siblings are not saved.
+    path:
+        Written whole or not at all.
+    force:
+        Replace a file that exists.
+
+    Raises
+    ------
+    OutputError
+        The file exists and ``force`` was not given, or it cannot be written.
+    """
+    graph = model.graph
+    document = {
+        "schema": SCHEMA,
+        "arch": model.arch,
+        "source": model.source,
+        "library_version": model.library_version,
+        "arguments": dict(model.arguments),
+        "call": model.call,
+        "framework": graph.framework,
+        "tensors": [{"name": t.name, "shape": list(t.shape), "dtype": t.dtype, "buffer": t.buffer} for t in graph],
+        "modules": {
+            name: {
+                "type": module.type_name,
+                "origin": None if module.origin is None else {"path": module.origin.path, "line": module.origin.line},
+                "attributes": dict(module.attributes),
+            }
+            for name, module in graph.modules.items()
+        },
+        "feeds": [list(pair) for pair in graph.feeds],
+        "tied": [list(group) for group in graph.tied],
+    }
+    # An argument may be anything that a factory takes; what JSON cannot hold is kept as it would be printed.
+    write_whole(Path(path), json.dumps(document, indent=1, ensure_ascii=False, default=repr) + "\n", force=force)
+
+
+def write_whole(path: Path, text: str, *, force: bool) -> None:
+    """Write a file so that it is never seen half written, and never replaced unasked.
+
+    Raises
+    ------
+    OutputError
+        It exists and ``force`` was not given, or it cannot be written.
+    """
+    try:
+        with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=path.parent, prefix=f".{path.name}.", delete=False) as written:
+            temporary = Path(written.name)
+            try:
+                written.write(text)
+                written.flush()
+                os.fsync(written.fileno())
+                # Temporary files are private; this one is to be an ordinary file.
+                temporary.chmod(0o666 & ~_umask())
+                _publish(temporary, path, force=force)
+            finally:
+                temporary.unlink(missing_ok=True)
+    except FileExistsError as error:
+        raise OutputError(f"{path} exists already; give --force to replace it") from error
+    except OSError as error:
+        raise OutputError(f"{path} cannot be written: {error.strerror or error}") from error
+
+
+def _publish(temporary: Path, path: Path, *, force: bool) -> None:
+    if not force:
+        try:
+            os.link(temporary, path)  # unlike a rename, a link fails where something exists, without a gap in between
+        except FileExistsError:
+            raise
+        except OSError:  # a file system without hard links
+            if path.exists():
+                raise FileExistsError(path) from None
+        else:
+            return
+    temporary.replace(path)
+
+
+def load_spec(path: Path | str) -> Model:
+    """Read a model that :func:`save_spec` wrote.
+
+    Raises
+    ------
+    ArchitectureError
+        The file cannot be read, or is not exactly a spec of this version; the message names the first thing that is wrong.
+    """
+    try:
+        document = json.loads(Path(path).read_bytes())
+    except OSError as error:
+        raise ArchitectureError(f"{path} cannot be read: {error.strerror or error}") from error
+    except (ValueError, RecursionError) as error:
+        raise ArchitectureError(f"{path} is no saved spec: it is not JSON ({' '.join(str(error).split())})") from error
+    try:
+        return _model(document)
+    except _Malformed as error:
+        raise ArchitectureError(f"{path} is no usable spec: {error}") from error
+
+
+class _Malformed(ValueError):  # noqa: N818 (says what it means, and never leaves this module)
+    """The document breaks the schema; the text says where."""
+
+
+def _model(document: Any) -> Model:
+    fields = _object(document, "the file")
+    schema = fields.get("schema")
+    if schema != SCHEMA:
+        raise _Malformed(f"schema is {schema!r}, not {SCHEMA!r}")
+    tensors = [_tensor(item, f"tensors[{index}]") for index, item in enumerate(_get(fields, "tensors", list))]
+    names = {tensor.name for tensor in tensors}
+    if len(names) < len(tensors):
+        seen: set[str] = set()
+        twice = next(t.name for t in tensors if t.name in seen or seen.add(t.name))  # type: ignore[func-returns-value]
+        raise _Malformed(f"tensors names {twice!r} twice")
+    feeds = [_strings(item, f"feeds[{index}]") for index, item in enumerate(_get(fields, "feeds", list))]
+    if any(len(pair) != 2 for pair in feeds):
+        raise _Malformed("feeds holds something other than pairs")
+    tied = [_strings(item, f"tied[{index}]") for index, item in enumerate(_get(fields, "tied", list))]
+    for name in (name for group in tied for name in group if name not in names):
+        raise _Malformed(f"tied names {name!r}, which is not among the tensors")
+    modules = {name: _module(item, f"modules[{name!r}]") for name, item in _get(fields, "modules", dict).items()}
+    graph = LayerGraph.from_tensors(
+        tensors,
+        _get(fields, "framework", str),
+        modules=MappingProxyType(modules),
+        feeds=tuple((producer, consumer) for producer, consumer in feeds),
+        tied=tuple(tied),
+    )
+    return Model(
+        arch=_get(fields, "arch", str),
+        source=_get(fields, "source", str),
+        graph=graph,
+        provenance="file",
+        library_version=_get(fields, "library_version", str | None),
+        arguments=MappingProxyType(_get(fields, "arguments", dict)),
+        call=_get(fields, "call", str | None),
+    )
+
+
+def _tensor(item: Any, where: str) -> TensorSpec:
+    fields = _object(item, where)
+    shape = _get(fields, "shape", list, where)
+    if not all(type(size) is int and size >= 0 for size in shape):
+        raise _Malformed(f"{where}.shape is {shape!r}, not a list of sizes")
+    return TensorSpec(
+        _get(fields, "name", str, where), tuple(shape), _get(fields, "dtype", str, where), _get(fields, "buffer", bool, where)
+    )
+
+
+def _module(item: Any, where: str) -> Module:
+    fields = _object(item, where)
+    origin = _get(fields, "origin", dict | None, where)
+    attributes = {name: _tuples(value) for name, value in _get(fields, "attributes", dict, where).items()}
+    return Module(
+        _get(fields, "type", str, where),
+        None if origin is None else Origin(_get(origin, "path", str, f"{where}.origin"), _get(origin, "line", int, f"{where}.origin")),
+        MappingProxyType(attributes),
+    )
+
+
+def _object(item: Any, where: str) -> Mapping[str, Any]:
+    if not isinstance(item, dict):
+        raise _Malformed(f"{where} is {_kind(item)}, not an object")
+    return item
+
+
+def _get(fields: Mapping[str, Any], name: str, kind: Any, where: str = "") -> Any:
+    place = f"{where}.{name}" if where else name
+    if name not in fields:
+        raise _Malformed(f"{place} is missing")
+    value = fields[name]
+    # bool is an int to Python, but not to anyone who writes a line number.
+    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+        raise _Malformed(f"{place} is {_kind(value)}, not {getattr(kind, '__name__', kind)}")
+    return value
+
+
+def _strings(item: Any, where: str) -> tuple[str, ...]:
+    if not isinstance(item, list) or not all(isinstance(word, str) for word in item):
+        raise _Malformed(f"{where} is not a list of names")
+    return tuple(item)
+
+
+def _tuples(value: Any) -> Any:
+    """JSON knows lists only; attributes such as a stride were tuples."""
+    return tuple(_tuples(item) for item in value) if isinstance(value, list) else value
+
+
+def _kind(value: object) -> str:
+    return "null" if value is None else type(value).__name__
+
+
+def _umask() -> int:
+    mask = os.umask(0)  # there is no way to ask for it without setting it
+    os.umask(mask)
+    return mask

@@ -1,0 +1,197 @@
+"""Building a torch model for nothing: its weights are neither allocated nor initialised nor downloaded.
+
+Three ways, from the cheapest to the surest. A model is built on the meta device, where a tensor is a shape without memory. Some
+models compute with tensors while they are built (torchvision's RegNet asks for ``.tolist()``), and meta tensors have no values; for
+those only the functions that make *uninitialised or random* tensors, which nobody computes with, go to the meta device. What fails
+even so is built for real.
+"""
+
+from __future__ import annotations
+
+import logging
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ckptaudit.arch.failures import blamed_line, one_line
+from ckptaudit.arch.isolation import isolated, output_to_stderr
+from ckptaudit.errors import ArchitectureError
+from ckptaudit.graph import Origin
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterator, Mapping
+
+    import torch
+
+    from ckptaudit.arch.network import Refusals
+
+_log = logging.getLogger(__name__)
+
+_RANDOM_FACTORIES = ("empty", "rand", "randn")
+_FACTORIES = (
+    *_RANDOM_FACTORIES,
+    *("empty_strided", "empty_permuted", "zeros", "ones", "full", "eye", "arange", "range", "linspace", "logspace"),
+    *("randint", "randperm", "normal", "tensor", "as_tensor", "asarray", "scalar_tensor", "tril_indices", "triu_indices"),
+    *("hann_window", "hamming_window", "bartlett_window", "blackman_window", "kaiser_window"),
+)
+
+
+@dataclass(frozen=True, eq=False)
+class BuiltModule:
+    """A module, and which line of source code attached each child to its parent.
+
+    Attributes
+    ----------
+    module:
+        The root.
+    attached:
+        By ``id`` of a module: the module itself, so that its id stays its own, and the origin of each child by name.
+    way:
+        How it was built: one of ``meta``, ``meta-random``, ``real``; for tests and debugging.
+    """
+
+    module: torch.nn.Module
+    attached: Mapping[int, tuple[torch.nn.Module, Mapping[str, Origin]]] = field(default_factory=dict)
+    way: str = "real"
+
+
+def build_module(load: Callable[[], Callable[[], object]], label: str, home: Path | None = None) -> BuiltModule:
+    """Build a model in the cheapest way that works.
+
+    Parameters
+    ----------
+    load:
+        Imports what is needed and returns the factory, which takes no arguments. Called once, with real tensors: a module's
+        constants stay as they are for the rest of the process.
+    label:
+        What the user calls the factory, for messages (``models.py:build``).
+    home:
+        Folder of the user's code, see :func:`~ckptaudit.arch.failures.blamed_line`.
+
+    Raises
+    ------
+    ArchitectureError
+        The factory raised, tried to download something, or returned something that is no ``torch.nn.Module``.
+    """
+    import torch
+
+    with isolated(label) as refusals:
+        with _failures_told(label, "cannot be imported", refusals, home), output_to_stderr():
+            factory = load()
+        for way, mode in _ways():
+            last = way == "real"
+            refused_before = len(refusals.targets)
+            try:
+                with recorded_origins() as attached, output_to_stderr(), mode:
+                    made = factory()
+                break
+            except KeyboardInterrupt:
+                raise
+            except BaseException as error:
+                # Trying again helps against what the meta device cannot do; not against exits and missing networks.
+                hopeless = isinstance(error, SystemExit) or len(refusals.targets) > refused_before
+                if last or hopeless:
+                    raise _failure(label, "raised", error, refusals, home) from error
+                _log.debug("%s failed on %s: %s", label, way, one_line(error))
+    if not isinstance(made, torch.nn.Module):
+        raise ArchitectureError(f"{label} returned {_a(type(made).__name__)}, not a torch.nn.Module")
+    return BuiltModule(made, attached, way)
+
+
+@contextmanager
+def recorded_origins() -> Iterator[dict[int, tuple[torch.nn.Module, dict[str, Origin]]]]:
+    """Record which line outside ``torch.nn`` attaches each submodule, until the block is left."""
+    import torch
+
+    library = str(Path(torch.nn.__file__).parent)
+    attached: dict[int, tuple[torch.nn.Module, dict[str, Origin]]] = {}
+
+    def remember(parent: torch.nn.Module, name: str, child: torch.nn.Module | None) -> None:
+        origin = _calling_line(library)
+        if child is not None and origin is not None:
+            attached.setdefault(id(parent), (parent, {}))[1][name] = origin
+
+    handle = torch.nn.modules.module.register_module_module_registration_hook(remember)
+    try:
+        yield attached
+    finally:
+        handle.remove()
+
+
+def _calling_line(library: str) -> Origin | None:
+    import sys
+
+    frame = sys._getframe(2)
+    while frame is not None and frame.f_code.co_filename.startswith(library):
+        frame = frame.f_back  # type: ignore[assignment]
+    return None if frame is None else Origin(frame.f_code.co_filename, frame.f_lineno)
+
+
+def _ways() -> Iterator[tuple[str, AbstractContextManager[object]]]:
+    yield "meta", _on_meta(_FACTORIES)
+    yield "meta-random", _on_meta(_RANDOM_FACTORIES)
+    yield "real", nullcontext()
+
+
+def _on_meta(factories: Collection[str]) -> AbstractContextManager[object]:
+    """Make a mode in which these functions of torch give meta tensors, and meta tensors stay where they are."""
+    import torch
+    from torch.overrides import TorchFunctionMode
+
+    sent = {getattr(torch, name) for name in factories if hasattr(torch, name)}
+    moves = {torch.Tensor.to, torch.Tensor.cpu, torch.Tensor.cuda}
+
+    class OnMeta(TorchFunctionMode):  # type: ignore[misc]
+        def __torch_function__(
+            self, function: Callable[..., Any], types: object, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+        ) -> Any:
+            kwargs = kwargs or {}
+            if function in sent and kwargs.get("out") is None and not _on_cpu(kwargs.get("device")):
+                kwargs = {**kwargs, "device": "meta"}
+            elif function in moves and args[0].is_meta:
+                # A factory that ends in model.to("cuda") needs no GPU here, and must not allocate on the CPU either.
+                dtype = next((d for a in (*args[1:], *kwargs.values()) if (d := _dtype_of(a)) is not None), None)
+                return args[0] if dtype is None else args[0].to(dtype)
+            return function(*args, **kwargs)
+
+    def _dtype_of(argument: object) -> object:
+        if isinstance(argument, torch.Tensor):
+            return argument.dtype
+        return argument if isinstance(argument, torch.dtype) else None
+
+    return OnMeta()
+
+
+def _on_cpu(device: object) -> bool:
+    """Whether the CPU was asked for by name: that is done to compute with values, so it is respected."""
+    return device is not None and str(device).startswith("cpu")
+
+
+@contextmanager
+def _failures_told(label: str, what: str, refusals: Refusals, home: Path | None) -> Iterator[None]:
+    try:
+        yield
+    except (KeyboardInterrupt, ArchitectureError):
+        raise
+    except BaseException as error:
+        raise _failure(label, what, error, refusals, home) from error
+
+
+def _failure(label: str, what: str, error: BaseException, refusals: Refusals, home: Path | None) -> ArchitectureError:
+    if isinstance(error, ArchitectureError):
+        return error
+    where = blamed_line(error, home)
+    if refusals.targets:
+        # Told whatever was raised in the end: libraries wrap the refusal into errors of their own.
+        return ArchitectureError(
+            f"{label}: the factory tried to download weights from {refusals.targets[0]}; pass weights=None / pretrained=False{where}"
+        )
+    if isinstance(error, SystemExit):
+        return ArchitectureError(f"{label} called sys.exit({error.code!r}){where}")
+    separator = ":" if what == "cannot be imported" else ""
+    return ArchitectureError(f"{label} {what}{separator} {one_line(error)}{where}")
+
+
+def _a(noun: str) -> str:
+    return noun if noun == "NoneType" else f"{'an' if noun[:1].lower() in 'aeiou' else 'a'} {noun}"

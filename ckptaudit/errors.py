@@ -1,0 +1,67 @@
+"""Every error that ckptaudit raises on purpose.
+
+The command line turns each into one line and an exit code; nothing else about a bad input may reach the user.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import ClassVar
+
+from ckptaudit.text import printable
+
+
+class CkptAuditError(Exception):
+    """Base of all errors raised on purpose. Its text is one line, fit to be shown to a user."""
+
+    exit_code: ClassVar[int] = 3
+
+    def __init__(self, message: str) -> None:
+        super().__init__(printable(message))
+
+
+class CheckpointError(CkptAuditError):
+    """A file could not be audited: what it is, and why.
+
+    Parameters
+    ----------
+    path:
+        The file as the user named it.
+    reason:
+        What the file looks like, in words that help ("a git-lfs pointer, not the file itself").
+    """
+
+    def __init__(self, path: Path | str, reason: str) -> None:
+        self.path = Path(path)
+        self.reason = reason
+        super().__init__(f"{path}: {reason}")
+
+
+class NotACheckpointError(CheckpointError):
+    """The content is of no format that holds weights (text, HTML, an image, an empty file …)."""
+
+
+class CorruptCheckpointError(CheckpointError):
+    """The format is known, but the file is truncated, contradicts itself or breaks its format's rules."""
+
+
+class ValuesUnavailableError(CheckpointError):
+    """The tensor is known by name and shape, but its values are not in the file (a missing shard, a placeholder)."""
+
+
+class BranchError(CheckpointError):
+    """``--branch`` names a branch that the file does not have, or the file has no branch with tensors."""
+
+
+class ArchitectureError(CkptAuditError):
+    """The model could not be built: an unknown name, a missing library, or a factory that raised."""
+
+
+class UsageError(CkptAuditError):
+    """The call contradicts itself; nothing was audited."""
+
+    exit_code = 2
+
+
+class OutputError(CkptAuditError):
+    """An output could not be written, or exists already and ``--force`` was not given."""

@@ -1,0 +1,42 @@
+"""Write files so that nothing is lost: never half-written, never over an existing one unless asked."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+from ckptaudit.errors import OutputError
+
+
+def write_file(path: str | os.PathLike[str], content: str | bytes, *, force: bool = False) -> None:
+    """Write ``content`` to a temporary name beside ``path``, then rename it into place.
+
+    Raises
+    ------
+    OutputError
+        The file exists and ``force`` is not given, or it cannot be written.
+    """
+    target = Path(path)
+    data = content.encode("utf-8", "backslashreplace") if isinstance(content, str) else content
+    temporary: str | None = None
+    try:
+        descriptor, temporary = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent or ".")
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        umask = os.umask(0)
+        os.umask(umask)
+        Path(temporary).chmod(0o666 & ~umask)  # mkstemp makes it private; an output is as readable as any other file
+        if force:
+            Path(temporary).replace(target)
+        else:
+            os.link(temporary, target)  # unlike a rename, this fails when the name is taken, whoever took it meanwhile
+    except FileExistsError:
+        raise OutputError(f"{path}: exists already; --force overwrites it") from None
+    except OSError as error:
+        raise OutputError(f"{path}: could not be written ({error.strerror or error})") from None
+    finally:
+        if temporary is not None:
+            Path(temporary).unlink(missing_ok=True)

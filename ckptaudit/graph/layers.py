@@ -1,0 +1,156 @@
+"""The layer graph: what a checkpoint and a model both become before anything is compared."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+from ckptaudit.graph.kinds import canonical_roles, infer_kind
+from ckptaudit.graph.names import leaf, parent
+from ckptaudit.graph.tensors import TensorSpec
+
+if TYPE_CHECKING:
+    import networkx
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """The line of source code that attached a layer to its model."""
+
+    path: str
+    line: int
+
+
+@dataclass(frozen=True, slots=True)
+class Module:
+    """What a live model says of one of its modules, whether it owns tensors or only contains others.
+
+    ``attributes`` holds what shapes cannot show: eps, momentum, stride, padding, dilation, groups, activation arguments.
+    """
+
+    type_name: str
+    origin: Origin | None = None
+    attributes: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """The tensors that one module owns itself, by canonical role.
+
+    Attributes
+    ----------
+    path:
+        The module's path; ``""`` for tensors at the top.
+    kind:
+        See :func:`ckptaudit.graph.kinds.infer_kind`.
+    tensors:
+        Role (``weight``, ``bias``, ``running_mean`` …) to the tensor; the tensor keeps its own name.
+    index:
+        Position in definition order, from 0.
+    """
+
+    path: str
+    kind: str
+    tensors: Mapping[str, TensorSpec]
+    index: int
+
+
+@dataclass(frozen=True, eq=False)
+class LayerGraph:
+    """Layers with three kinds of edges: *contains*, *precedes* and *feeds*.
+
+    Attributes
+    ----------
+    tensors:
+        Every tensor by its name, in definition order. The one source of truth; layers are derived from it.
+    framework:
+        ``torch``, ``keras``, ``tensorflow``, ``onnx`` or ``unknown``: decides the layout of kernels.
+    modules:
+        What a live model says of its modules, by path; empty for a file that does not tell.
+    feeds:
+        Pairs of layer paths (producer, consumer), where the dataflow is known.
+    tied:
+        Groups of names that share one memory.
+    """
+
+    tensors: Mapping[str, TensorSpec]
+    framework: str = "torch"
+    modules: Mapping[str, Module] = field(default_factory=lambda: MappingProxyType({}))
+    feeds: tuple[tuple[str, str], ...] = ()
+    tied: tuple[tuple[str, ...], ...] = ()
+
+    @classmethod
+    def from_tensors(cls, tensors: Iterable[TensorSpec], framework: str = "torch", **rest: Any) -> LayerGraph:
+        """Build a graph from tensors in definition order. Of two tensors with one name the first is kept."""
+        by_name: dict[str, TensorSpec] = {}
+        for spec in tensors:
+            by_name.setdefault(spec.name, spec)
+        return cls(MappingProxyType(by_name), framework, **rest)
+
+    @cached_property
+    def layers(self) -> tuple[Layer, ...]:
+        """Layers in the order in which their first tensors are defined."""
+        owned: dict[str, dict[str, TensorSpec]] = {}
+        for name, spec in self.tensors.items():
+            owned.setdefault(parent(name), {})[leaf(name)] = spec
+        layers = []
+        for index, (path, names) in enumerate(owned.items()):
+            roles = canonical_roles(names, self.framework)
+            layers.append(Layer(path, infer_kind(roles, path), MappingProxyType(roles), index))
+        return tuple(layers)
+
+    @cached_property
+    def by_path(self) -> Mapping[str, Layer]:
+        """Layers by path."""
+        return {layer.path: layer for layer in self.layers}
+
+    @property
+    def parameters(self) -> int:
+        """Number of trained values: elements of all tensors but buffers, tied ones counted once."""
+        repeated = {name for group in self.tied for name in group[1:]}
+        return sum(spec.numel for spec in self.tensors.values() if not spec.buffer and spec.name not in repeated)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all tensors stored densely, tied ones counted once."""
+        repeated = {name for group in self.tied for name in group[1:]}
+        return sum(spec.nbytes for spec in self.tensors.values() if spec.name not in repeated)
+
+    def __len__(self) -> int:
+        return len(self.tensors)
+
+    def __iter__(self) -> Iterator[TensorSpec]:
+        return iter(self.tensors.values())
+
+    def select(self, names: Iterable[str]) -> LayerGraph:
+        """The graph of these tensors alone, in definition order."""
+        wanted = set(names)
+        return LayerGraph(
+            MappingProxyType({name: spec for name, spec in self.tensors.items() if name in wanted}),
+            self.framework,
+            self.modules,
+            self.feeds,
+            tuple(kept for group in self.tied if len(kept := tuple(n for n in group if n in wanted)) > 1),
+        )
+
+    def to_networkx(self) -> networkx.MultiDiGraph:
+        """The graph for algorithms and exports: see :func:`ckptaudit.graph.export.to_networkx`."""
+        from ckptaudit.graph.export import to_networkx
+
+        return to_networkx(self)
+
+
+def module_paths(names: Sequence[str]) -> Iterator[str]:
+    """Every module path that contains one of ``names``, each once, outermost first."""
+    seen: set[str] = set()
+    for name in names:
+        chain = []
+        path = parent(name)
+        while path and path not in seen:
+            seen.add(path)
+            chain.append(path)
+            path = parent(path)
+        yield from reversed(chain)

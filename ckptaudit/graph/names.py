@@ -1,0 +1,113 @@
+"""Tensor names: segments, wrappers, and how a thousand of them are shown as one line.
+
+A *segment* is what stands between separators; all renaming in this project works on whole segments,
+because cutting characters is how ``block1`` becomes ``ock1``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+
+_SEPARATOR = re.compile(r"[./]")
+_NUMBER = re.compile(r"\d+")
+_TAIL_NUMBER = re.compile(r"\d+$")
+
+
+def split_name(name: str) -> tuple[str, ...]:
+    """Split a tensor name into segments at ``.`` and ``/`` (torch and Keras/TensorFlow spellings)."""
+    return tuple(_SEPARATOR.split(name))
+
+
+def parent(name: str) -> str:
+    """The path of the module that owns the tensor or module ``name``; ``""`` at the top."""
+    cut = max(name.rfind("."), name.rfind("/"))
+    return name[:cut] if cut >= 0 else ""
+
+
+def leaf(name: str) -> str:
+    """The last segment of ``name``."""
+    return name[max(name.rfind("."), name.rfind("/")) + 1 :]
+
+
+def is_under(name: str, prefix: str) -> bool:
+    """Whether ``name`` is ``prefix`` or lies below it, by whole segments; everything is under ``""``."""
+    return not prefix or name == prefix or (name.startswith(prefix) and name[len(prefix)] in "./")
+
+
+def common_prefix(names: Sequence[str]) -> str:
+    """The longest run of whole leading segments that all ``names`` share, the last segment of each excluded."""
+    if not names:
+        return ""
+    shortest, longest = min(names), max(names)  # in sorted order only the extremes need comparing
+    end = 0
+    for position, (a, b) in enumerate(zip(shortest, longest, strict=False)):
+        if a != b:
+            break
+        if a in "./":
+            end = position
+    return shortest[:end]
+
+
+def fold_numbers(numbers: Iterable[int]) -> str:
+    """``{0, 1, 2, 5}`` as ``0..2,5``: ranges inclusive, comma between them."""
+    runs: list[list[int]] = []
+    for number in sorted(set(numbers)):
+        if runs and number == runs[-1][1] + 1:
+            runs[-1][1] = number
+        else:
+            runs.append([number, number])
+    return ",".join(str(a) if a == b else f"{a},{b}" if b == a + 1 else f"{a}..{b}" for a, b in runs)
+
+
+def fold_names(names: Iterable[str]) -> list[str]:
+    """Fold names that differ in one segment into one pattern each, as a shell would brace them.
+
+    ``layer4.0.conv1.weight``, ``layer4.1.conv1.weight`` → ``layer4.{0,1}.conv1.weight``; words fold too:
+    ``bn1.weight``, ``bn1.bias`` → ``bn1.{weight,bias}``. Expanding the patterns gives back exactly ``names``.
+    Order of first appearance is kept. Braces, commas and dots inside a pattern's braces never come from a name alone:
+    a segment that holds one of ``{},`` is left unfolded.
+    """
+    rows = [_tokens(name) for name in dict.fromkeys(names)]
+    # From the last segment to the first: tensors of a layer fold before layers of a block, and blocks before stages.
+    width = max((len(row) for row in rows), default=0)
+    for from_end in range(1, width + 1, 2):
+        groups: dict[tuple[str, ...], list[str]] = {}
+        for row in rows:
+            position = len(row) - from_end
+            if position < 0 or not _foldable(row[position]):
+                groups.setdefault(("", *row), []).append("")
+                continue
+            groups.setdefault((str(position), *row[:position], *row[position + 1 :]), []).append(row[position])
+        rows = []
+        for key, values in groups.items():
+            if not key[0]:
+                rows.append(key[1:])
+                continue
+            position = int(key[0])
+            rows.append((*key[1 : position + 1], _braced(values), *key[position + 1 :]))
+    return ["".join(row) for row in rows]
+
+
+def _tokens(name: str) -> tuple[str, ...]:
+    """Segments and the separators between them, alternating, so that joining gives the name back."""
+    return tuple(re.split(r"([./])", name))
+
+
+def _foldable(segment: str) -> bool:
+    return not any(c in segment for c in "{},")
+
+
+def _braced(values: list[str]) -> str:
+    if len(values) == 1:
+        return values[0]
+    stems = {_TAIL_NUMBER.sub("", v) for v in values}
+    tails = [v[len(next(iter(stems))) :] for v in values] if len(stems) == 1 else []
+    if tails and all(t.isdecimal() and str(int(t)) == t for t in tails):
+        return next(iter(stems)) + "{" + fold_numbers(map(int, tails)) + "}"
+    return "{" + ",".join(values) + "}"
+
+
+def numbers_masked(name: str) -> str:
+    """The name with every number replaced by ``#``: the same for all repeats of a block."""
+    return _NUMBER.sub("#", name)

@@ -1,0 +1,154 @@
+"""One audit from end to end: read, build, align, judge, plan."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ckptaudit._version import __version__
+from ckptaudit.align import Alignment, align_by_name
+from ckptaudit.arch import Model, build_model, model_of_checkpoint
+from ckptaudit.graph.facts import Facts
+from ckptaudit.plan import Plan, make_plan
+from ckptaudit.read import Branch, Checkpoint, open_checkpoint
+from ckptaudit.rules import Finding, run_rules
+from ckptaudit.rules.comparison import Comparison, Intent
+from ckptaudit.verdict import Coverage, Verdict, judge, measure_coverage
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+SCHEMA = "ckptaudit.audit/1"
+
+
+@dataclass(frozen=True, eq=False)
+class Audit:
+    """The outcome of an audit: everything that a report may show."""
+
+    checkpoint: Checkpoint
+    model: Model
+    verdict: Verdict
+    coverage: Coverage
+    facts: tuple[Facts, Facts]
+    findings: tuple[Finding, ...]
+    plan: Plan
+
+    def to_json(self) -> dict[str, Any]:
+        """The audit as JSON values, schema ``ckptaudit.audit/1``."""
+        return {
+            "schema": SCHEMA,
+            "tool": {"name": "ckptaudit", "version": __version__},
+            "checkpoint": checkpoint_to_json(self.checkpoint),
+            "model": {
+                "arch": self.model.arch,
+                "source": self.model.source,
+                "library_version": self.model.library_version,
+                "spec": self.model.provenance,
+                "tensors": len(self.model.graph),
+                "parameters": self.model.graph.parameters,
+            },
+            "verdict": self.verdict.to_json(),
+            "coverage": self.coverage.to_json(),
+            "facts": {"checkpoint": self.facts[0].to_json(), "model": self.facts[1].to_json()},
+            "findings": [finding.to_json() for finding in self.findings],
+            "plan": self.plan.to_json(),
+        }
+
+
+def audit(
+    checkpoint: str | os.PathLike[str] | Checkpoint,
+    model: Any,
+    *,
+    arguments: Mapping[str, Any] | None = None,
+    intent: Intent = "eval",
+    branch: str | None = None,
+    deep: bool = False,
+) -> Audit:
+    """Audit a checkpoint against a model; nothing is executed from the file and nothing is restored.
+
+    Parameters
+    ----------
+    checkpoint:
+        Path of a file, of a shard index or of a folder that holds one; or a checkpoint that was opened already.
+    model:
+        An architecture (``"deeplabv3_resnet50"``, ``"package.module:factory"``, ``"models.py:factory"``), a live
+        ``torch.nn.Module``, or a :class:`~ckptaudit.arch.Model`.
+    arguments:
+        Keyword arguments for the architecture's builder.
+    intent:
+        ``eval``, ``finetune`` or ``resume``.
+    branch:
+        Which part of the file to audit; by default the one that fits the model best, raw weights before averaged ones.
+    deep:
+        Scan every value for NaN instead of a sample.
+
+    Raises
+    ------
+    CkptAuditError
+        The file cannot be read or the model cannot be built; the message is one line.
+    """
+    opened = checkpoint if isinstance(checkpoint, Checkpoint) else open_checkpoint(checkpoint, branch=branch)
+    built = model if isinstance(model, Model) else build_model(model, arguments)
+    if branch is None:
+        opened = _with_fitting_branch(opened, built)
+    return compare(opened, built, intent=intent, deep=deep)
+
+
+def compare(checkpoint: Checkpoint, model: Model, *, intent: Intent = "eval", deep: bool = False) -> Audit:
+    """Audit one branch of an open checkpoint against a built model: the pipeline itself."""
+    alignment = align_by_name(checkpoint.graph, model.graph)
+    comparison = Comparison(checkpoint, model, alignment, intent, deep)
+    findings = run_rules(comparison)
+    plan = make_plan(alignment, checkpoint.graph, model.graph)
+    coverage = measure_coverage(comparison)
+    verdict = judge(comparison, plan, coverage)
+    return Audit(checkpoint, model, verdict, coverage, (comparison.file_facts, comparison.model_facts), _by_weight(findings), plan)
+
+
+def load_other(path: str | Path) -> Model:
+    """The model side of ``--against``: another checkpoint, or a saved spec."""
+    from ckptaudit.arch.spec import is_spec, load_spec
+
+    return load_spec(path) if is_spec(path) else model_of_checkpoint(open_checkpoint(path))
+
+
+def checkpoint_to_json(checkpoint: Checkpoint) -> dict[str, Any]:
+    """The checkpoint as JSON values, in the form that ``ckptaudit.audit/1`` fixes."""
+    return {
+        "path": str(checkpoint.path),
+        "format": checkpoint.format,
+        "framework": checkpoint.framework,
+        "branch": checkpoint.branch.name,
+        "tensors": len(checkpoint.graph),
+        "parameters": checkpoint.graph.parameters,
+        "bytes": checkpoint.nbytes,
+        "metadata": dict(checkpoint.metadata),
+        "refused_globals": [
+            {"name": g.name, "pickle": g.pickle, "position": g.position, "called": g.called} for g in checkpoint.refused_globals
+        ],
+    }
+
+
+def _with_fitting_branch(checkpoint: Checkpoint, model: Model) -> Checkpoint:
+    """Among several branches with weights, take the one that sets most of the model; the reader's choice wins a tie."""
+    rivals = [branch for branch in checkpoint.branches if branch.role in ("model", "other") and branch.tensors]
+    if len(rivals) < 2 or checkpoint.branch.role not in ("model", "other"):
+        return checkpoint
+    fits = {branch.name: _pairs(checkpoint, branch, model) for branch in rivals}
+    best = max(fits, key=lambda name: fits[name])
+    if fits[best] <= fits.get(checkpoint.branch.name, 0):
+        return checkpoint
+    return checkpoint.with_branch(best, f"it fits the model best: {fits[best]} tensors, against {fits.get(checkpoint.branch.name, 0)} of '{checkpoint.branch.name}'")
+
+
+def _pairs(checkpoint: Checkpoint, branch: Branch, model: Model) -> int:
+    alignment: Alignment = align_by_name(checkpoint.with_branch(branch.name).graph, model.graph)
+    return len(alignment.pairs)
+
+
+def _by_weight(findings: list[Finding]) -> tuple[Finding, ...]:
+    from ckptaudit.rules.finding import SEVERITIES, STATUSES
+
+    return tuple(sorted(findings, key=lambda f: (-SEVERITIES.index(f.severity), -STATUSES.index(f.status), -len(f.model) - len(f.checkpoint))))

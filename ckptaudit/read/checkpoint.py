@@ -1,0 +1,146 @@
+"""A checkpoint as the rest of the project sees it, whatever the format of its file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+from ckptaudit.errors import BranchError
+from ckptaudit.graph import LayerGraph, TensorSpec
+from ckptaudit.graph.kinds import BUFFER_ROLES, DERIVED_BUFFERS
+from ckptaudit.graph.names import leaf
+from ckptaudit.read.stored import StoredTensor
+
+if TYPE_CHECKING:
+    import numpy
+
+
+@dataclass(frozen=True, slots=True)
+class RefusedGlobal:
+    """A class or function that the file's pickle names and that was not imported.
+
+    Attributes
+    ----------
+    name:
+        Dotted, as in the file (``argparse.Namespace``, ``os.system``).
+    position:
+        Byte offset of the opcode within its pickle.
+    called:
+        Whether loading the file ordinarily would call it.
+    pickle:
+        Which pickle of the file (``archive/data.pkl``).
+    """
+
+    name: str
+    position: int
+    called: bool
+    pickle: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Branch:
+    """One named set of tensors within a file: a state dict, its EMA copy, an optimizer's state.
+
+    Attributes
+    ----------
+    name:
+        The keys that lead to it, joined by dots; ``""`` when the file's top level is the state dict.
+    role:
+        ``model``, ``ema``, ``optimizer`` or ``other``.
+    tensors:
+        Tensors by the names that ``load_state_dict`` would see.
+    modules:
+        Class names of modules by path, where the file tells (a pickled ``nn.Module``, TorchScript).
+    nested:
+        Nested dictionaries were joined into dotted names.
+    """
+
+    name: str
+    role: str
+    tensors: Mapping[str, StoredTensor]
+    modules: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    nested: bool = False
+
+    @property
+    def parameters(self) -> int:
+        """Number of values, shared ones counted once, running statistics and counters left out."""
+        unique = {t.address: t for name, t in self.tensors.items() if leaf(name) not in BUFFER_ROLES}
+        return sum(TensorSpec("", t.shape, t.dtype).numel for t in unique.values())
+
+
+@dataclass(frozen=True, eq=False)
+class Checkpoint:
+    """A file that was read without executing it and without loading its tensors.
+
+    Attributes
+    ----------
+    path:
+        The file (or index, or folder) as the user named it.
+    format:
+        ``torch-zip``, ``torch-legacy``, ``torchscript``, ``safetensors``, ``safetensors-index``, ``torch-index`` …
+    framework:
+        ``torch``, ``keras``, ``tensorflow``, ``onnx`` or ``unknown``.
+    branch, branch_reason:
+        The branch under audit, and why it was taken.
+    branches:
+        All branches, the chosen one included, in the file's order.
+    metadata:
+        What the file says beside tensors, reduced to JSON values: epoch, hyper-parameters, class names, versions.
+    refused_globals:
+        What its pickles name outside the allow-list. Empty for formats without pickles.
+    remarks:
+        Facts about the file that a reader noticed and that an audit should report, one line each.
+    nbytes:
+        Size of the file, or of all shards.
+    """
+
+    path: Path
+    format: str
+    framework: str
+    branch: Branch
+    branch_reason: str
+    branches: tuple[Branch, ...]
+    metadata: Mapping[str, Any]
+    refused_globals: tuple[RefusedGlobal, ...]
+    nbytes: int
+    remarks: tuple[str, ...] = ()
+
+    @cached_property
+    def graph(self) -> LayerGraph:
+        """The chosen branch as a layer graph; tensors that are the same view of one storage are tied."""
+        specs: list[TensorSpec] = []
+        shared: dict[Any, list[str]] = {}
+        for name, tensor in self.branch.tensors.items():
+            word = leaf(name)
+            specs.append(TensorSpec(name, tensor.shape, tensor.dtype, word in BUFFER_ROLES or word in DERIVED_BUFFERS))
+            # An empty or a stride-0 tensor shares its storage without being tied to anything.
+            if 0 not in tensor.shape and tensor.shape and not (len(tensor.strides) and all(s == 0 for s in tensor.strides)):
+                shared.setdefault(tensor.address, []).append(name)
+        tied = tuple(tuple(names) for names in shared.values() if len(names) > 1)
+        return LayerGraph.from_tensors(specs, self.framework, tied=tied)
+
+    def with_branch(self, name: str, reason: str = "chosen by --branch") -> Checkpoint:
+        """The same file with another branch under audit.
+
+        Raises
+        ------
+        BranchError
+            No branch has this name; the message lists those that there are.
+        """
+        for branch in self.branches:
+            if branch.name == name:
+                return replace(self, branch=branch, branch_reason=reason)
+        names = ", ".join(repr(b.name) for b in self.branches)
+        raise BranchError(self.path, f"has no branch {name!r}; it has {names}")
+
+    def read(self, name: str) -> numpy.ndarray[Any, Any]:
+        """Values of one tensor of the chosen branch: see :meth:`StoredTensor.read`."""
+        return self.branch.tensors[name].read()
+
+    def sample(self, name: str, elements: int) -> numpy.ndarray[Any, Any]:
+        """Some values of one tensor, at most about ``elements``: see :meth:`StoredTensor.sample`."""
+        return self.branch.tensors[name].sample(elements)

@@ -1,0 +1,62 @@
+"""A bare pickle: a dictionary of tensors or arrays that someone saved with ``pickle.dump``."""
+
+from __future__ import annotations
+
+from ckptaudit.errors import CorruptCheckpointError, NotACheckpointError
+from ckptaudit.read.checkpoint import Checkpoint
+from ckptaudit.read.pickled import checkpoint_of
+from ckptaudit.read.pickles import OPENERS, Machine, Refusals
+from ckptaudit.read.sniff import describe
+from ckptaudit.read.source import Source
+from ckptaudit.read.stored import Storage
+from ckptaudit.read.torch_objects import StorageRef, TensorReader, is_allowed
+
+ORDER = 90  # a pickle before protocol 2 has no magic number: whatever has one is asked first
+NAME = "pickle"
+
+
+def recognise(source: Source) -> bool:
+    """Whether it declares a pickle protocol, or begins with an opcode and looks like nothing else."""
+    head = source.head
+    if head[0] == 0x80:
+        return True
+    return head[0] in OPENERS and not source.is_zip and describe(source) in (None, "a text file, not a checkpoint") and _begins_as_pickle(source)
+
+
+def _begins_as_pickle(source: Source) -> bool:
+    """Without a declared protocol, only a pickle that runs, or that names a global before it breaks, is taken for one."""
+    refusals = Refusals()
+    machine = Machine(source.data, source.path, refusals, allowed=lambda name: False, persistent=lambda identity: identity)
+    try:
+        machine.run(0, source.size, "the pickle")
+    except CorruptCheckpointError:
+        return bool(refusals.globals)
+    return True
+
+
+def read(source: Source) -> Checkpoint:
+    """Run the pickle, and whatever pickles follow it: a loader in a loop would run them, too."""
+    path, size = source.path, source.size
+    refusals = Refusals()
+    machine = Machine(source.data, path, refusals, allowed=is_allowed)
+    remarks: list[str] = []
+
+    def locate(ref: StorageRef) -> Storage:
+        raise CorruptCheckpointError(path, f"storage {ref.key!r} lies outside the file")
+
+    with refusals.told_on_error():
+        value = machine.run(0, size, "the pickle")
+        end = machine.position
+        if end < size:
+            remarks.append(f"{size - end:,} bytes follow the end of the pickle")
+            try:
+                while machine.position < size:
+                    machine.run(machine.position, size, "a pickle after the first")
+            except CorruptCheckpointError:
+                pass  # no pickle, or no further one
+        try:
+            return checkpoint_of(value, path, NAME, TensorReader(path, locate, inline=True), refusals, size, remarks)
+        except NotACheckpointError:
+            if source.head[0] != 0x80 and (words := describe(source)):
+                raise NotACheckpointError(path, words) from None
+            raise

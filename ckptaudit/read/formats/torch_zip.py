@@ -1,0 +1,20 @@
+"""Torch's zip: ``<root>/data.pkl`` beside one member per storage, each stored as it is, so that a tensor can be read in place."""
+
+from __future__ import annotations
+
+from ckptaudit.read.checkpoint import Checkpoint
+from ckptaudit.read.source import Source
+from ckptaudit.read.torch_zips import is_script, read_object, root_of
+
+ORDER = 10
+NAME = "torch-zip"
+
+
+def recognise(source: Source) -> bool:
+    """Whether it is a zip with a ``data.pkl`` and no code."""
+    return source.is_zip and root_of(source) is not None and not is_script(source)
+
+
+def read(source: Source) -> Checkpoint:
+    """Read ``data.pkl`` and where the storages lie."""
+    return read_object(source, NAME)

@@ -1,0 +1,103 @@
+"""Opening a checkpoint: which file is meant, and which format it is of."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+import stat
+from functools import cache
+from pathlib import Path
+from typing import Protocol, cast
+
+from ckptaudit.errors import CheckpointError, NotACheckpointError
+from ckptaudit.read.checkpoint import Checkpoint
+from ckptaudit.read.source import Source, opened, unreadable
+
+#: Names by which a folder tells which of its files is the checkpoint, the likeliest first.
+_IN_FOLDER = (
+    "*.safetensors.index.json",
+    "pytorch_model.bin.index.json",
+    "*.bin.index.json",
+    "*.safetensors",
+    "*.pth",
+    "*.pt",
+    "*.ckpt",
+    "*.bin",
+    "*.th",
+    "*.pkl",
+)
+
+
+class Format(Protocol):
+    """What a module in :mod:`ckptaudit.read.formats` offers. Putting the module there is all it takes."""
+
+    #: Formats are asked in this order; one whose magic number is weaker than another's comes later.
+    ORDER: int
+
+    def recognise(self, source: Source) -> bool:
+        """Whether the content is of this format, by its first bytes or its directory."""
+
+    def read(self, source: Source) -> Checkpoint:
+        """Read it, or raise a CheckpointError."""
+
+
+@cache
+def formats() -> tuple[Format, ...]:
+    """All formats, in the order in which they are asked."""
+    package = importlib.import_module("ckptaudit.read.formats")
+    modules = [importlib.import_module(f"{package.__name__}.{found.name}") for found in pkgutil.iter_modules(package.__path__)]
+    return tuple(sorted((cast("Format", module) for module in modules), key=lambda module: module.ORDER))
+
+
+def open_checkpoint(path: Path | str, *, branch: str | None = None, max_header: int = 100 << 20) -> Checkpoint:
+    """Read a checkpoint without executing it and without loading its tensors.
+
+    Parameters
+    ----------
+    path:
+        A file, an index of shards, or a folder that holds one of them.
+    branch:
+        Name of the branch to audit; by default the one that looks most like a model.
+    max_header:
+        Largest header, in bytes, that is taken into memory.
+
+    Raises
+    ------
+    NotACheckpointError
+        The content is of no format that is read here; the message says what it looks like.
+    CorruptCheckpointError
+        The format is known, but the file is damaged or contradicts itself.
+    BranchError
+        There is no branch of this name.
+    CheckpointError
+        The file cannot be opened.
+    """
+    named = Path(path)
+    with opened(_file_of(named), max_header) as source:
+        try:
+            checkpoint = next((f.read(source) for f in formats() if f.recognise(source)), None)
+        except RecursionError:
+            raise NotACheckpointError(named, "nested too deep to be a checkpoint") from None
+        if checkpoint is None:
+            from ckptaudit.read.sniff import describe
+
+            raise NotACheckpointError(source.path, describe(source) or "no checkpoint of a known format: neither its first bytes nor its end tell what it is")
+    return checkpoint if branch is None else checkpoint.with_branch(branch)
+
+
+def _file_of(path: Path) -> Path:
+    """The file itself, or the one in the folder that is the checkpoint."""
+    try:
+        if not stat.S_ISDIR(path.stat().st_mode):
+            return path
+        names = sorted(path.iterdir())
+    except (OSError, ValueError) as error:
+        raise CheckpointError(path, unreadable(error)) from None
+    for pattern in _IN_FOLDER:
+        found = [name for name in names if name.match(pattern)]
+        if len(found) == 1:
+            return found[0]
+        if found:
+            shown = ", ".join(name.name for name in found[:5])
+            raise NotACheckpointError(path, f"a directory with {len(found)} checkpoints ({shown}{' …' if len(found) > 5 else ''}); name one of them")
+    raise NotACheckpointError(path, "a directory that holds neither a checkpoint nor an index of shards")

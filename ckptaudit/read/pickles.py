@@ -1,0 +1,878 @@
+"""A pickle machine that builds and never calls.
+
+It runs the opcodes of every pickle protocol on the bytes of a file, but no opcode imports or calls anything: a global becomes a :class:`Global`, a
+call an :class:`Instance` that remembers what would have been called with what. What the pickle means is decided afterwards, by looking at
+these stand-ins.
+
+A hostile pickle gets no more than a small multiple of its own size of memory: lengths are checked against the bytes that are left, long strings stay
+in the file, nothing is copied that a few bytes could ask to be copied again, and the number of opcodes is bounded. Keys that could make
+hashing slow (nested tuples, chosen integers) are kept by identity.
+"""
+
+from __future__ import annotations
+
+import codecs
+import struct
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from ckptaudit.errors import CheckpointError, CorruptCheckpointError
+from ckptaudit.read.checkpoint import RefusedGlobal
+
+#: Opcodes that one file may take: about 200,000 tensors. More would take longer than anyone waits, whoever wrote them.
+MAX_OPCODES = 6_000_000
+
+#: Strings above this stay in the file; no name and no setting is that long.
+_MAX_TEXT = 1 << 20
+
+#: Elements that calls such as ``OrderedDict(pairs)`` may copy in all.
+_MAX_COPIED = 1 << 20
+
+#: Bytes up to this are kept beside their place in the file.
+_SMALL = 4096
+
+_MAX_HASH = 2**61 - 1  # integers from here on can be chosen to share one hash
+
+
+@dataclass(slots=True, eq=False)
+class Global:
+    """A class or function by name, not imported.
+
+    Attributes
+    ----------
+    name:
+        Dotted, as in the file.
+    allowed:
+        Whether it is one of those that checkpoints are made of.
+    position:
+        Byte offset, within its pickle, of the opcode that named it first.
+    called:
+        Whether the pickle would have it called.
+    """
+
+    name: str
+    allowed: bool
+    position: int
+    called: bool = False
+
+
+@dataclass(slots=True, eq=False)
+class Instance:
+    """What calling ``factory`` would have given: any object of any class.
+
+    Attributes
+    ----------
+    factory:
+        A :class:`Global`, or another stand-in that would have been called.
+    args, kwargs:
+        Arguments of the call.
+    state:
+        What ``__setstate__`` or ``__dict__`` would have been given.
+    entries, elements:
+        Items that were set, and elements that were appended or added.
+    """
+
+    factory: Any
+    args: tuple[Any, ...]
+    kwargs: Any = None
+    state: Any = None
+    entries: dict[Any, Any] | None = None
+    elements: list[Any] | None = None
+
+    @property
+    def class_name(self) -> str:
+        """Dotted name of what was called, or ``""`` when it has none."""
+        return self.factory.name if isinstance(self.factory, Global) else ""
+
+
+class PickledDict(dict[Any, Any]):
+    """An ``OrderedDict`` or another dictionary class. ``state`` holds its attributes (a state dict's ``_metadata``)."""
+
+    __slots__ = ("class_name", "state")
+
+    def __init__(self, class_name: str) -> None:
+        super().__init__()
+        self.class_name = class_name
+        self.state: Any = None
+
+
+class ByteSpan:
+    """Bytes that stay in the file.
+
+    Attributes
+    ----------
+    start, nbytes:
+        Where they lie in the buffer that the pickle was read from.
+    small:
+        The bytes themselves when they are few, else None.
+    """
+
+    __slots__ = ("nbytes", "small", "start")
+
+    def __init__(self, start: int, nbytes: int, small: bytes | None) -> None:
+        self.start = start
+        self.nbytes = nbytes
+        self.small = small
+
+
+class OldString(str):
+    """A Python 2 string: text as a key, bytes as the payload of an array. Latin-1 where it is not UTF-8."""
+
+    __slots__ = ("nbytes", "start")
+    start: int
+    nbytes: int
+
+
+class OpaqueKey:
+    """A dictionary key that is not hashed by value."""
+
+    __slots__ = ("value",)
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+
+class Refusals:
+    """What the pickles of one file name outside the allow-list."""
+
+    def __init__(self) -> None:
+        self._found: list[tuple[Global, str]] = []
+
+    def add(self, names: Iterable[Global], pickle: str) -> None:
+        """Record the refused ones among ``names``."""
+        self._found += [(name, pickle) for name in names if not name.allowed]
+
+    @property
+    def globals(self) -> tuple[RefusedGlobal, ...]:
+        """One record per name and pickle, in the order of the file."""
+        return tuple(RefusedGlobal(name.name, name.position, name.called, pickle) for name, pickle in self._found)
+
+    @contextmanager
+    def told_on_error(self) -> Iterator[None]:
+        """Let an error about a file say what its pickles would have called, too: damage must not hide an attack."""
+        try:
+            yield
+        except CheckpointError as error:
+            called = list(dict.fromkeys(name.name for name, _ in self._found if name.called))
+            named = called or list(dict.fromkeys(name.name for name, _ in self._found))
+            if not named:
+                raise
+            more = f" and {len(named) - 5:,} more" if len(named) > 5 else ""
+            verb = "calls" if called else "names"
+            raise type(error)(error.path, f"{error.reason}; its pickle {verb} {', '.join(named[:5])}{more}") from None
+
+
+class MalformedError(Exception):
+    """An opcode cannot be carried out; the text says why."""
+
+
+class _CutError(Exception):
+    """The pickle goes on past its end."""
+
+
+class _Stop(Exception):  # noqa: N818 -- the regular end of a pickle is no error
+    """The STOP opcode."""
+
+
+class Machine:
+    """Runs the pickles of one file, one after the other.
+
+    Parameters
+    ----------
+    data:
+        The bytes, as ``bytes`` or a map of the file.
+    path:
+        The file, for messages.
+    refusals:
+        Collects refused globals.
+    allowed:
+        Whether a dotted name needs no mention.
+    persistent:
+        Gives the stand-in of a persistent id, or raises :class:`MalformedError`; None where the format has no such ids.
+    """
+
+    def __init__(
+        self,
+        data: Any,
+        path: Path,
+        refusals: Refusals,
+        *,
+        allowed: Callable[[str], bool],
+        persistent: Callable[[Any], Any] | None = None,
+    ) -> None:
+        self.data = data
+        self.path = path
+        self.persistent = persistent
+        #: Where the next byte is read; behind the pickle after :meth:`run`.
+        self.position = 0
+        self.stack: list[Any] = []
+        self.marks: list[list[Any]] = []
+        self.memo: dict[int, Any] = {}
+        self._refusals = refusals
+        self._allowed = allowed
+        self._opcodes = MAX_OPCODES
+        self._copies = _MAX_COPIED
+        self._begin = self._end = 0
+        self._globals: dict[str, Global] = {}
+
+    def run(self, start: int, end: int, label: str) -> Any:
+        """Run the pickle that begins at ``start`` and must end before ``end``.
+
+        Raises
+        ------
+        CorruptCheckpointError
+            It is truncated or malformed; the message names the byte, counted from ``start``.
+        """
+        self._begin, self._end, self.position = start, end, start
+        self._globals, self.stack, self.marks, self.memo = {}, [], [], {}
+        data, handlers, count = self.data, _HANDLERS, 0
+        try:
+            for count in range(self._opcodes):  # noqa: B007 -- counting costs nothing this way
+                if self.position >= end:
+                    raise _CutError
+                code = data[self.position]
+                self.position += 1
+                handlers[code](self)
+            raise MalformedError(f"takes more than {MAX_OPCODES:,} operations to read")
+        except _Stop:
+            return self.stack[-1]
+        except _CutError:
+            raise self._corrupt(label, f"is truncated: it goes on past its {end - start:,} bytes") from None
+        except MalformedError as error:
+            raise self._corrupt(label, str(error)) from None
+        except IndexError:
+            raise self._corrupt(label, "takes more from its stack than is on it") from None
+        except (ValueError, OverflowError) as error:
+            raise self._corrupt(label, f"holds a value that cannot be decoded ({str(error)[:80]})") from None
+        finally:
+            self._opcodes -= count
+            self._refusals.add(self._globals.values(), label)
+            self.stack, self.marks, self.memo = [], [], {}
+
+    def _corrupt(self, label: str, reason: str) -> CorruptCheckpointError:
+        return CorruptCheckpointError(self.path, f"{label} {reason} (at byte {self.position - self._begin:,})")
+
+    # What the opcodes are made of.
+
+    def take(self, count: int) -> int:
+        """Step over ``count`` bytes and return where they begin."""
+        start = self.position
+        if count > self._end - start:
+            raise _CutError
+        self.position = start + count
+        return start
+
+    def take_line(self) -> bytes:
+        """Step over the rest of the line and return it without its end."""
+        start = self.position
+        stop = self.data.find(b"\n", start, self._end)
+        if stop < 0:
+            raise _CutError
+        if stop - start > _MAX_TEXT:
+            raise MalformedError(f"holds a line of {stop - start:,} characters")
+        self.position = stop + 1
+        line: bytes = self.data[start:stop]
+        return line
+
+    def pop_mark(self) -> list[Any]:
+        """Everything above the last mark; the stack below it comes back."""
+        if not self.marks:
+            raise MalformedError("takes more from its stack than is on it: a mark is missing")
+        items = self.stack
+        self.stack = self.marks.pop()
+        return items
+
+    def push_text(self, count: int) -> None:
+        """Push ``count`` bytes of UTF-8."""
+        start = self.take(count)
+        if count > _MAX_TEXT:
+            self.stack.append(ByteSpan(start, count, None))
+        else:
+            self.stack.append(str(self.data[start : start + count], "utf-8", "surrogatepass"))
+
+    def push_bytes(self, count: int) -> None:
+        """Push ``count`` bytes, which stay where they are."""
+        start = self.take(count)
+        self.stack.append(ByteSpan(start, count, self.data[start : start + count] if count <= _SMALL else None))
+
+    def push_old_string(self, start: int, content: bytes) -> None:
+        """Push a Python 2 string, whose content lies at ``start``."""
+        try:
+            text = OldString(content, "utf-8")
+        except UnicodeDecodeError:
+            text = OldString(content, "latin-1")
+        text.start, text.nbytes = start, len(content)
+        self.stack.append(text)
+
+    def find_global(self, module: Any, name: Any, at: int) -> Global:
+        """The one stand-in, within this pickle, of a global; ``at`` is where its opcode stands."""
+        if isinstance(module, str) and isinstance(name, str):
+            dotted = f"{module}.{name}"
+        else:
+            dotted = ".".join(part if isinstance(part, str) else "<computed>" for part in (module, name))
+        found = self._globals.get(dotted)
+        if found is None:
+            found = self._globals[dotted] = Global(dotted, self._allowed(dotted), at - self._begin)
+        return found
+
+    def call(self, factory: Any, args: Any, kwargs: Any = None) -> Any:
+        """What calling ``factory`` gives: a dictionary for the dictionary classes, else an :class:`Instance`."""
+        arguments = args if isinstance(args, tuple) else (args,)
+        if not isinstance(factory, Global):
+            return Instance(factory, arguments, kwargs)
+        factory.called = True
+        if factory.name in _DICTIONARIES:
+            return self._dictionary(factory.name, arguments)
+        if factory.name in _RECONSTRUCTORS and arguments:
+            # copyreg._reconstructor(cls, object, None) is how protocols 0 and 1 spell cls.__new__(cls).
+            if isinstance(arguments[0], Global):
+                arguments[0].called = True
+            return Instance(arguments[0], arguments[3:])
+        if factory.name in _ALLOCATORS and arguments and isinstance(arguments[0], int):
+            # bytearray(2**40) would allocate; nobody saves a checkpoint that way.
+            factory.allowed = False
+        return Instance(factory, arguments, kwargs)
+
+    def _dictionary(self, class_name: str, args: tuple[Any, ...]) -> PickledDict:
+        built = PickledDict(class_name)
+        given = args[-1] if args else None
+        if isinstance(given, dict):
+            pairs: Iterable[Any] = given.items()
+        elif isinstance(given, (list, tuple)):
+            pairs = given
+        else:
+            return built
+        for pair in pairs:
+            self._copies -= 1
+            if self._copies < 0:
+                raise MalformedError(f"copies more than {_MAX_COPIED:,} items")
+            if not isinstance(pair, (list, tuple)) or len(pair) != 2:
+                raise MalformedError(f"makes a {class_name} of something else than pairs")
+            built[as_key(pair[0])] = pair[1]
+        return built
+
+
+_DICTIONARIES = frozenset({"collections.OrderedDict", "collections.defaultdict", "collections.Counter", "builtins.dict", "__builtin__.dict"})
+_RECONSTRUCTORS = frozenset({"copy_reg._reconstructor", "copyreg._reconstructor"})
+_ALLOCATORS = frozenset({"builtins.bytearray", "__builtin__.bytearray", "builtins.bytes"})
+
+
+def as_key(value: Any) -> Any:
+    """``value`` as a dictionary key: by value where that is cheap, else by identity."""
+    if isinstance(value, str) or value is None:
+        return value
+    if isinstance(value, int):
+        return value if abs(value) < _MAX_HASH else OpaqueKey(value)
+    if isinstance(value, float):
+        return value
+    if isinstance(value, ByteSpan) and value.small is not None:
+        return value.small
+    if isinstance(value, (dict, list)) or (isinstance(value, Instance) and value.class_name in ("builtins.set", "__builtin__.set")):
+        raise MalformedError(f"uses a {type(value).__name__} as a dictionary key")
+    return OpaqueKey(value)
+
+
+# One function per opcode, by the name that pickletools gives it.
+
+_Handler = Callable[[Machine], None]
+_U16 = struct.Struct("<H").unpack_from
+_U32 = struct.Struct("<I").unpack_from
+_I32 = struct.Struct("<i").unpack_from
+_U64 = struct.Struct("<Q").unpack_from
+_F64 = struct.Struct(">d").unpack_from
+
+
+def _unknown(machine: Machine) -> None:
+    raise MalformedError(f"has an unknown opcode, 0x{machine.data[machine.position - 1]:02x}")
+
+
+def _u8(machine: Machine) -> int:
+    value: int = machine.data[machine.take(1)]
+    return value
+
+
+def _u32(machine: Machine) -> int:
+    value: int = _U32(machine.data, machine.take(4))[0]
+    return value
+
+
+def _u64(machine: Machine) -> int:
+    value: int = _U64(machine.data, machine.take(8))[0]
+    return value
+
+
+def _i32(machine: Machine) -> int:
+    """A signed length; pickles before protocol 4 have no other."""
+    value: int = _I32(machine.data, machine.take(4))[0]
+    if value < 0:
+        raise MalformedError(f"declares a negative length, {value}")
+    return value
+
+
+def _number(line: bytes, what: str) -> int:
+    if len(line) > 4000:  # int() of more digits is quadratic, and refused by Python itself
+        raise MalformedError(f"holds {what} of {len(line):,} digits")
+    try:
+        return int(line)
+    except ValueError:
+        raise MalformedError(f"holds {what} that is no number") from None
+
+
+def _proto(machine: Machine) -> None:
+    protocol = _u8(machine)
+    if protocol > 5:
+        raise MalformedError(f"is of protocol {protocol}, which does not exist")
+
+
+def _frame(machine: Machine) -> None:
+    machine.take(8)  # frames only tell how much to read ahead; loaders differ on one that lies, so none is believed
+
+
+def _stop(machine: Machine) -> None:
+    if not machine.stack:
+        raise MalformedError("has nothing on its stack where it ends")
+    raise _Stop
+
+
+def _mark(machine: Machine) -> None:
+    machine.marks.append(machine.stack)
+    machine.stack = []
+
+
+def _pop(machine: Machine) -> None:
+    if machine.stack:
+        machine.stack.pop()
+    else:
+        machine.pop_mark()
+
+
+def _pop_mark(machine: Machine) -> None:
+    machine.pop_mark()
+
+
+def _dup(machine: Machine) -> None:
+    machine.stack.append(machine.stack[-1])
+
+
+def _none(machine: Machine) -> None:
+    machine.stack.append(None)
+
+
+def _newtrue(machine: Machine) -> None:
+    machine.stack.append(True)
+
+
+def _newfalse(machine: Machine) -> None:
+    machine.stack.append(False)
+
+
+def _int(machine: Machine) -> None:
+    line = machine.take_line()
+    machine.stack.append({b"00": False, b"01": True}[line] if line in (b"00", b"01") else _number(line, "an int"))
+
+
+def _long(machine: Machine) -> None:
+    machine.stack.append(_number(machine.take_line().removesuffix(b"L"), "a long"))
+
+
+def _binint(machine: Machine) -> None:
+    machine.stack.append(_I32(machine.data, machine.take(4))[0])
+
+
+def _binint1(machine: Machine) -> None:
+    machine.stack.append(machine.data[machine.take(1)])
+
+
+def _binint2(machine: Machine) -> None:
+    machine.stack.append(_U16(machine.data, machine.take(2))[0])
+
+
+def _push_long(machine: Machine, count: int) -> None:
+    start = machine.take(count)
+    if count > _MAX_TEXT:
+        raise MalformedError(f"holds an integer of {count:,} bytes")
+    machine.stack.append(int.from_bytes(machine.data[start : start + count], "little", signed=True))
+
+
+def _long1(machine: Machine) -> None:
+    _push_long(machine, _u8(machine))
+
+
+def _long4(machine: Machine) -> None:
+    _push_long(machine, _i32(machine))
+
+
+def _float(machine: Machine) -> None:
+    line = machine.take_line()
+    if len(line) > 4000:
+        raise MalformedError(f"holds a float of {len(line):,} digits")
+    machine.stack.append(float(line))
+
+
+def _binfloat(machine: Machine) -> None:
+    machine.stack.append(_F64(machine.data, machine.take(8))[0])
+
+
+def _string(machine: Machine) -> None:
+    start = machine.position
+    line = machine.take_line()
+    if len(line) < 2 or line[:1] not in (b"'", b'"') or line[-1:] != line[:1]:
+        raise MalformedError("holds a string without quotes")
+    content, _ = codecs.escape_decode(line[1:-1])  # type: ignore[attr-defined]
+    # Escaped bytes do not lie in the file as they are: only an unescaped string can be read in place.
+    machine.push_old_string(start + 1 if content == line[1:-1] else -1, content)
+
+
+def _binstring(machine: Machine) -> None:
+    _push_binstring(machine, _i32(machine))
+
+
+def _short_binstring(machine: Machine) -> None:
+    _push_binstring(machine, _u8(machine))
+
+
+def _push_binstring(machine: Machine, count: int) -> None:
+    if count > _SMALL:
+        machine.push_bytes(count)  # the payload of an array, or a text that no audit needs
+        return
+    start = machine.take(count)
+    machine.push_old_string(start, machine.data[start : start + count])
+
+
+def _unicode(machine: Machine) -> None:
+    machine.stack.append(str(machine.take_line(), "raw-unicode-escape"))
+
+
+def _binunicode(machine: Machine) -> None:
+    machine.push_text(_u32(machine))
+
+
+def _short_binunicode(machine: Machine) -> None:
+    machine.push_text(_u8(machine))
+
+
+def _binunicode8(machine: Machine) -> None:
+    machine.push_text(_u64(machine))
+
+
+def _binbytes(machine: Machine) -> None:
+    machine.push_bytes(_u32(machine))
+
+
+def _short_binbytes(machine: Machine) -> None:
+    machine.push_bytes(_u8(machine))
+
+
+def _binbytes8(machine: Machine) -> None:
+    machine.push_bytes(_u64(machine))
+
+
+def _next_buffer(machine: Machine) -> None:
+    raise MalformedError("refers to a buffer outside the file")
+
+
+def _empty_tuple(machine: Machine) -> None:
+    machine.stack.append(())
+
+
+def _tuple(machine: Machine) -> None:
+    items = tuple(machine.pop_mark())
+    machine.stack.append(items)
+
+
+def _tuple1(machine: Machine) -> None:
+    machine.stack[-1] = (machine.stack[-1],)
+
+
+def _tuple2(machine: Machine) -> None:
+    stack = machine.stack
+    stack[-2:] = [(stack[-2], stack[-1])]
+
+
+def _tuple3(machine: Machine) -> None:
+    stack = machine.stack
+    stack[-3:] = [(stack[-3], stack[-2], stack[-1])]
+
+
+def _empty_list(machine: Machine) -> None:
+    machine.stack.append([])
+
+
+def _list(machine: Machine) -> None:
+    items = machine.pop_mark()
+    machine.stack.append(items)
+
+
+def _append(machine: Machine) -> None:
+    value = machine.stack.pop()
+    _extend(machine.stack[-1], [value])
+
+
+def _appends(machine: Machine) -> None:
+    items = machine.pop_mark()
+    _extend(machine.stack[-1], items)
+
+
+def _extend(target: Any, items: list[Any]) -> None:
+    if isinstance(target, list):
+        target.extend(items)
+    elif isinstance(target, Instance):
+        if target.elements is None:
+            target.elements = []
+        target.elements.extend(items)
+    else:
+        raise MalformedError(f"appends to a {type(target).__name__}")
+
+
+def _empty_set(machine: Machine) -> None:
+    machine.stack.append(Instance(_SET, (), elements=[]))
+
+
+def _frozenset(machine: Machine) -> None:
+    items = machine.pop_mark()
+    machine.stack.append(Instance(_FROZENSET, (), elements=items))
+
+
+_SET = Global("builtins.set", True, 0)
+_FROZENSET = Global("builtins.frozenset", True, 0)
+
+
+def _empty_dict(machine: Machine) -> None:
+    machine.stack.append({})
+
+
+def _dict(machine: Machine) -> None:
+    items = machine.pop_mark()
+    built: dict[Any, Any] = {}
+    _set_items(built, items)
+    machine.stack.append(built)
+
+
+def _setitem(machine: Machine) -> None:
+    value, key = machine.stack.pop(), machine.stack.pop()
+    _set_items(machine.stack[-1], [key, value])
+
+
+def _setitems(machine: Machine) -> None:
+    items = machine.pop_mark()
+    _set_items(machine.stack[-1], items)
+
+
+def _set_items(target: Any, items: list[Any]) -> None:
+    if isinstance(target, Instance):
+        if target.entries is None:
+            target.entries = {}
+        target = target.entries
+    elif not isinstance(target, dict):
+        raise MalformedError(f"sets items of a {type(target).__name__}")
+    if len(items) % 2:
+        raise MalformedError("sets an item without a value")
+    for position in range(0, len(items), 2):
+        key = items[position]
+        target[key if type(key) is str else as_key(key)] = items[position + 1]
+
+
+def _put(machine: Machine) -> None:
+    machine.memo[_memo_index(machine)] = machine.stack[-1]
+
+
+def _binput(machine: Machine) -> None:
+    machine.memo[machine.data[machine.take(1)]] = machine.stack[-1]
+
+
+def _long_binput(machine: Machine) -> None:
+    machine.memo[_u32(machine)] = machine.stack[-1]
+
+
+def _memoize(machine: Machine) -> None:
+    machine.memo[len(machine.memo)] = machine.stack[-1]
+
+
+def _get(machine: Machine) -> None:
+    _recall(machine, _memo_index(machine))
+
+
+def _binget(machine: Machine) -> None:
+    _recall(machine, machine.data[machine.take(1)])
+
+
+def _long_binget(machine: Machine) -> None:
+    _recall(machine, _u32(machine))
+
+
+def _memo_index(machine: Machine) -> int:
+    index = _number(machine.take_line(), "a memo index")
+    if not 0 <= index <= 0xFFFFFFFF:
+        raise MalformedError("uses a memo index out of range")
+    return index
+
+
+def _recall(machine: Machine, index: int) -> None:
+    try:
+        machine.stack.append(machine.memo[index])
+    except KeyError:
+        raise MalformedError(f"recalls memo entry {index}, which was never set") from None
+
+
+def _global(machine: Machine) -> None:
+    at = machine.position - 1
+    module = str(machine.take_line(), "utf-8", "surrogateescape")
+    name = str(machine.take_line(), "utf-8", "surrogateescape")
+    machine.stack.append(machine.find_global(module, name, at))
+
+
+def _stack_global(machine: Machine) -> None:
+    at = machine.position - 1
+    name, module = machine.stack.pop(), machine.stack.pop()
+    machine.stack.append(machine.find_global(module, name, at))
+
+
+def _ext(machine: Machine, width: int) -> None:
+    at = machine.position - 1
+    start = machine.take(width)
+    code = int.from_bytes(machine.data[start : start + width], "little")
+    machine.stack.append(machine.find_global("copyreg.extension", str(code), at))
+
+
+def _ext1(machine: Machine) -> None:
+    _ext(machine, 1)
+
+
+def _ext2(machine: Machine) -> None:
+    _ext(machine, 2)
+
+
+def _ext4(machine: Machine) -> None:
+    _ext(machine, 4)
+
+
+def _reduce(machine: Machine) -> None:
+    args = machine.stack.pop()
+    machine.stack[-1] = machine.call(machine.stack[-1], args)
+
+
+def _newobj_ex(machine: Machine) -> None:
+    kwargs, args = machine.stack.pop(), machine.stack.pop()
+    machine.stack[-1] = machine.call(machine.stack[-1], args, kwargs)
+
+
+def _inst(machine: Machine) -> None:
+    _global(machine)
+    factory = machine.stack.pop()
+    args = tuple(machine.pop_mark())
+    machine.stack.append(machine.call(factory, args))
+
+
+def _obj(machine: Machine) -> None:
+    items = machine.pop_mark()
+    factory = items[0]
+    machine.stack.append(machine.call(factory, tuple(items[1:])))
+
+
+def _build(machine: Machine) -> None:
+    state = machine.stack.pop()
+    target = machine.stack[-1]
+    if isinstance(target, (Instance, PickledDict)):
+        target.state = state
+    elif isinstance(target, Global):
+        target.called = True
+    else:
+        raise MalformedError(f"sets the state of a {type(target).__name__}")
+
+
+def _persid(machine: Machine) -> None:
+    machine.stack.append(_persistent(machine, str(machine.take_line(), "latin-1")))
+
+
+def _binpersid(machine: Machine) -> None:
+    machine.stack[-1] = _persistent(machine, machine.stack[-1])
+
+
+def _persistent(machine: Machine, identity: Any) -> Any:
+    if machine.persistent is None:
+        raise MalformedError("uses a persistent id, which a plain pickle cannot hold")
+    return machine.persistent(identity)
+
+
+_OPCODES: MappingProxyType[bytes, _Handler] = MappingProxyType(
+    {
+        b"\x80": _proto,
+        b"\x95": _frame,
+        b".": _stop,
+        b"(": _mark,
+        b"0": _pop,
+        b"1": _pop_mark,
+        b"2": _dup,
+        b"N": _none,
+        b"\x88": _newtrue,
+        b"\x89": _newfalse,
+        b"I": _int,
+        b"L": _long,
+        b"J": _binint,
+        b"K": _binint1,
+        b"M": _binint2,
+        b"\x8a": _long1,
+        b"\x8b": _long4,
+        b"F": _float,
+        b"G": _binfloat,
+        b"S": _string,
+        b"T": _binstring,
+        b"U": _short_binstring,
+        b"V": _unicode,
+        b"X": _binunicode,
+        b"\x8c": _short_binunicode,
+        b"\x8d": _binunicode8,
+        b"B": _binbytes,
+        b"C": _short_binbytes,
+        b"\x8e": _binbytes8,
+        b"\x96": _binbytes8,  # BYTEARRAY8
+        b"\x97": _next_buffer,
+        b"\x98": _next_buffer,  # READONLY_BUFFER
+        b")": _empty_tuple,
+        b"t": _tuple,
+        b"\x85": _tuple1,
+        b"\x86": _tuple2,
+        b"\x87": _tuple3,
+        b"]": _empty_list,
+        b"l": _list,
+        b"a": _append,
+        b"e": _appends,
+        b"\x8f": _empty_set,
+        b"\x90": _appends,  # ADDITEMS
+        b"\x91": _frozenset,
+        b"}": _empty_dict,
+        b"d": _dict,
+        b"s": _setitem,
+        b"u": _setitems,
+        b"p": _put,
+        b"q": _binput,
+        b"r": _long_binput,
+        b"\x94": _memoize,
+        b"g": _get,
+        b"h": _binget,
+        b"j": _long_binget,
+        b"c": _global,
+        b"\x93": _stack_global,
+        b"\x82": _ext1,
+        b"\x83": _ext2,
+        b"\x84": _ext4,
+        b"R": _reduce,
+        b"\x81": _reduce,  # NEWOBJ: class and arguments stand as function and arguments do
+        b"\x92": _newobj_ex,
+        b"i": _inst,
+        b"o": _obj,
+        b"b": _build,
+        b"P": _persid,
+        b"Q": _binpersid,
+    }
+)
+
+#: The same by the value of the byte: a list is the fastest switch that Python has.
+_HANDLERS: list[_Handler] = [_OPCODES.get(bytes((code,)), _unknown) for code in range(256)]
+
+#: Bytes that a pickle can begin with; before protocol 2 nothing else marks one.
+OPENERS = frozenset(code[0] for code in _OPCODES) - frozenset(b".01aesubQoRtdl")

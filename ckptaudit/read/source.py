@@ -1,0 +1,115 @@
+"""One opened file: its bytes by position, its size, its first bytes. What was checked is what is read."""
+
+from __future__ import annotations
+
+import mmap
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from ckptaudit.errors import CheckpointError, NotACheckpointError
+from ckptaudit.read.zips import ZipDirectory
+
+_KINDS = (
+    (stat.S_ISFIFO, "a FIFO (named pipe), not a file"),
+    (stat.S_ISSOCK, "a socket, not a file"),
+    (stat.S_ISCHR, "a character device, not a file"),
+    (stat.S_ISBLK, "a block device, not a file"),
+    (stat.S_ISDIR, "a directory, not a file"),
+)
+
+#: Enough for every magic number, and for a look at what a text file says.
+_HEAD = 4096
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """A regular file, opened once.
+
+    Attributes
+    ----------
+    path:
+        The file as the user named it.
+    data:
+        Its bytes, mapped: only the pages that are looked at are ever read.
+    max_header:
+        Largest header, in bytes, that a reader may take into memory.
+    """
+
+    path: Path
+    data: mmap.mmap
+    max_header: int
+
+    @property
+    def size(self) -> int:
+        """Size of the file in bytes."""
+        return len(self.data)
+
+    @cached_property
+    def head(self) -> bytes:
+        """The first bytes."""
+        return self.data[:_HEAD]
+
+    @property
+    def is_zip(self) -> bool:
+        """Whether it begins as a zip does (an empty one begins with its end record)."""
+        return self.head.startswith((b"PK\x03\x04", b"PK\x05\x06"))
+
+    @cached_property
+    def zip(self) -> ZipDirectory:
+        """The directory of a zip file, read and checked once."""
+        return ZipDirectory.parse(self.path, self.data)
+
+
+@contextmanager
+def opened(path: Path, max_header: int) -> Iterator[Source]:
+    """Open a regular file; anything else is refused before it is opened, for opening a FIFO would wait for ever.
+
+    Raises
+    ------
+    NotACheckpointError
+        It is no regular file, or empty.
+    CheckpointError
+        The system does not let it be read.
+    """
+    try:
+        check_regular(path, path.stat().st_mode)
+        # Between stat and open the name may come to mean a FIFO: never wait for its other end.
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    except (OSError, ValueError) as error:
+        raise CheckpointError(path, unreadable(error)) from None
+    try:
+        status = os.fstat(descriptor)
+        check_regular(path, status.st_mode)
+        if not status.st_size:
+            raise NotACheckpointError(path, "an empty file")
+        try:
+            data = mmap.mmap(descriptor, status.st_size, access=mmap.ACCESS_READ)
+        except (OSError, ValueError) as error:
+            raise CheckpointError(path, unreadable(error)) from None
+    finally:
+        os.close(descriptor)
+    with data:
+        yield Source(path, data, max_header)
+
+
+def check_regular(path: Path, mode: int) -> None:
+    """Raise NotACheckpointError unless ``mode`` is a regular file's."""
+    if not stat.S_ISREG(mode):
+        kind = next((words for test, words in _KINDS if test(mode)), "a special file, not a regular one")
+        raise NotACheckpointError(path, kind)
+
+
+def unreadable(error: OSError | ValueError) -> str:
+    """Why the system refused a file, in a few plain words."""
+    if isinstance(error, FileNotFoundError):
+        return "no such file (or a symbolic link to nothing)"
+    if isinstance(error, PermissionError):
+        return "permission denied"
+    if isinstance(error, OSError):
+        return (error.strerror or "cannot be read").lower()
+    return "not a name that a file can have"

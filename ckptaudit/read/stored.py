@@ -1,0 +1,182 @@
+"""Tensors that lie in a file: where their bytes are, and how to get them one tensor at a time."""
+
+from __future__ import annotations
+
+import mmap
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+from ckptaudit.errors import CorruptCheckpointError, ValuesUnavailableError
+from ckptaudit.graph import DTYPE_BITS
+
+if TYPE_CHECKING:
+    import numpy
+
+#: numpy's (or ml_dtypes') name of a dtype, where it differs from torch's. Quantised values are given as their integers.
+_NUMPY_NAMES = MappingProxyType({"qint8": "int8", "quint8": "uint8", "qint32": "int32", "quint4x2": "uint8", "quint2x4": "uint8", "float4_e2m1fn_x2": "uint8"})
+_ML_DTYPES = frozenset({"bfloat16", "float8_e4m3fn", "float8_e4m3fnuz", "float8_e5m2", "float8_e5m2fnuz", "float8_e8m0fnu"})
+
+
+@dataclass(frozen=True, slots=True)
+class Storage:
+    """A run of bytes in a file that one or more tensors look at.
+
+    Attributes
+    ----------
+    key:
+        Equal for tensors that share memory, unique within a checkpoint.
+    path:
+        The file that holds the bytes.
+    offset:
+        Where they begin in it, in bytes.
+    nbytes:
+        How many there are.
+    unavailable:
+        Why they cannot be read, or ``""``.
+    big_endian:
+        Elements of several bytes have the most significant one first.
+    """
+
+    key: str
+    path: Path
+    offset: int
+    nbytes: int
+    unavailable: str = ""
+    big_endian: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class StoredTensor:
+    """A strided view of a storage.
+
+    Attributes
+    ----------
+    shape, strides:
+        In elements. Stride 0 (an expanded tensor) is allowed; negative strides are not.
+    dtype:
+        A key of :data:`ckptaudit.graph.DTYPE_BITS`.
+    offset:
+        First element, counted from the start of the storage.
+    storage:
+        Where the bytes are.
+    parameter:
+        Whether the file marks it as a parameter; None where it does not tell.
+    """
+
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+    dtype: str
+    offset: int
+    storage: Storage
+    parameter: bool | None = None
+
+    @property
+    def address(self) -> tuple[Any, ...]:
+        """Equal for two tensors that are the same view of the same memory (tied weights)."""
+        return (self.storage.key, self.offset, self.shape, self.strides)
+
+    def read(self) -> numpy.ndarray[Any, Any]:
+        """Copy the values out of the file, densely, in the tensor's own shape.
+
+        Only the span of the file that the view touches is mapped. ``complex32`` gets a last axis of 2 (real, imaginary)
+        of float16; quantised dtypes give their stored integers.
+
+        Raises
+        ------
+        ValuesUnavailableError
+            The bytes are not in the file.
+        CorruptCheckpointError
+            The file is shorter than its own header says.
+        """
+        return self._read(self.shape)
+
+    def sample(self, elements: int) -> numpy.ndarray[Any, Any]:
+        """Like :meth:`read`, but flat, and of a tensor with more than ``elements`` values only some rows from its start."""
+        shape = self.shape
+        while shape and _numel(shape) > elements:
+            if _numel(shape[1:]) >= elements:
+                shape = shape[1:]
+            else:
+                shape = (max(1, elements // max(1, _numel(shape[1:]))), *shape[1:])
+                break
+        return self._read(shape).reshape(-1)
+
+    def _read(self, shape: tuple[int, ...]) -> numpy.ndarray[Any, Any]:
+        import numpy
+
+        if self.storage.unavailable:
+            raise ValuesUnavailableError(self.storage.path, self.storage.unavailable)
+        dtype = numpy_dtype(self.dtype)
+        if self.dtype == "complex32":
+            shape = (*shape, 2)
+        strides = self._strides_of(shape)
+        if 0 in shape:
+            return numpy.empty(shape, dtype)
+        if DTYPE_BITS[self.dtype] < 8:
+            raise ValuesUnavailableError(self.storage.path, f"values of packed dtype {self.dtype} are not decoded")
+        span = 1 + sum((size - 1) * stride for size, stride in zip(shape, strides, strict=True))
+        first = self.offset * (2 if self.dtype == "complex32" else 1) * dtype.itemsize
+        start, count = self.storage.offset + first, span * dtype.itemsize
+        if first + count > self.storage.nbytes:
+            raise CorruptCheckpointError(self.storage.path, f"a tensor reaches {first + count:,} bytes into a storage of {self.storage.nbytes:,}")
+        page = start - start % mmap.ALLOCATIONGRANULARITY
+        with self.storage.path.open("rb") as file:
+            try:
+                window = mmap.mmap(file.fileno(), start - page + count, access=mmap.ACCESS_READ, offset=page)
+            except ValueError:
+                raise CorruptCheckpointError(self.storage.path, f"ends before byte {start + count:,}, where a tensor's values should be") from None
+            with window:
+                flat = numpy.frombuffer(window, dtype, span, start - page)
+                view = numpy.lib.stride_tricks.as_strided(flat, shape, [s * dtype.itemsize for s in strides], writeable=False)
+                values = numpy.array(view, copy=True, order="C")
+                del flat, view  # they would keep the map alive
+        return _swapped(values) if self.storage.big_endian else values
+
+    def _strides_of(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        if self.dtype == "complex32":
+            return (*(2 * s for s in self.strides[len(self.strides) - len(shape) + 1 :]), 1)
+        return self.strides[len(self.strides) - len(shape) :]
+
+
+def _swapped(values: numpy.ndarray[Any, Any]) -> numpy.ndarray[Any, Any]:
+    # numpy knows no byte order of the dtypes that ml_dtypes adds; their bits do.
+    if values.dtype.kind == "V" and values.dtype.itemsize > 1:
+        return values.view(f"u{values.dtype.itemsize}").byteswap().view(values.dtype)
+    return values.byteswap()
+
+
+def numpy_dtype(dtype: str) -> numpy.dtype[Any]:
+    """The numpy dtype (ml_dtypes for bfloat16 and float8) that holds values of the torch dtype named ``dtype``."""
+    import numpy
+
+    if dtype == "complex32":
+        return numpy.dtype("float16")
+    if dtype in _ML_DTYPES:
+        import ml_dtypes
+
+        return numpy.dtype(getattr(ml_dtypes, dtype))
+    return numpy.dtype(_NUMPY_NAMES.get(dtype, dtype))
+
+
+def contiguous_strides(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Strides, in elements, of a dense tensor in C order."""
+    strides: list[int] = []
+    step = 1
+    for size in reversed(shape):
+        strides.append(step)
+        step *= max(1, size)
+    return tuple(reversed(strides))
+
+
+def _numel(shape: tuple[int, ...]) -> int:
+    count = 1
+    for size in shape:
+        count *= size
+    return count
+
+
+#: What a reader gives for each tensor, by name, in the file's order.
+StoredTensors = Mapping[str, StoredTensor]

@@ -1,0 +1,114 @@
+"""What plain and scripted torch zips share: the member that holds the object, and the members that hold storages."""
+
+from __future__ import annotations
+
+from ckptaudit.errors import CorruptCheckpointError
+from ckptaudit.read.checkpoint import Checkpoint
+from ckptaudit.read.pickled import checkpoint_of
+from ckptaudit.read.pickles import Machine, Refusals
+from ckptaudit.read.source import Source
+from ckptaudit.read.stored import Storage
+from ckptaudit.read.torch_objects import StorageRef, StorageTable, TensorReader, is_allowed
+
+_OBJECT = "data.pkl"
+
+#: A compressed ``data.pkl`` must fit into memory; torch never writes one, and one of a million tensors is 26 MB.
+_MAX_INFLATED = 64 << 20
+
+_SMALL_MEMBER = 1024
+
+
+def root_of(source: Source) -> str | None:
+    """The folder within the zip that holds ``data.pkl``, with its slash; None when there is none.
+
+    Raises
+    ------
+    CorruptCheckpointError
+        There are several, and readers would disagree on which of them counts.
+    """
+    roots = [name[: -len(_OBJECT)] for name in source.zip.members if name == _OBJECT or name.endswith("/" + _OBJECT)]
+    shallow = [root for root in roots if root.count("/") <= 1 and not root.startswith("__MACOSX")]
+    if len(shallow) > 1:
+        names = " and ".join(repr(root + _OBJECT) for root in shallow[:2])
+        raise CorruptCheckpointError(source.path, f"a zip with {len(shallow)} objects, {names}: readers disagree on which of them counts")
+    return shallow[0] if shallow else None
+
+
+def is_script(source: Source) -> bool:
+    """Whether the zip holds TorchScript: constants or code beside the object."""
+    root = root_of(source) or ""
+    return root + "constants.pkl" in source.zip.members or any(name.startswith(root + "code/") for name in source.zip.members)
+
+
+def read_object(source: Source, kind: str, own_classes: tuple[str, ...] = ()) -> Checkpoint:
+    """Read ``data.pkl`` and lay its tensors over the storages.
+
+    Parameters
+    ----------
+    source:
+        The file.
+    kind:
+        Name of the format.
+    own_classes:
+        Classes whose name begins so are defined in the archive itself.
+
+    Raises
+    ------
+    CorruptCheckpointError
+        The zip, the pickle or a tensor is damaged or contradicts itself.
+    """
+    archive, path, root = source.zip, source.path, root_of(source) or ""
+    label = root + _OBJECT
+    member = archive.members[label]
+    start = archive.payload(member)
+    remarks = list(archive.remarks)
+    if (spelt := archive.local_name(member)) != label:
+        remarks.append(f"the local header of {label!r} calls it {spelt!r}")
+    if any(name.startswith("__MACOSX/") for name in archive.members):
+        remarks.append("the zip was packed again on a Mac (__MACOSX members); torch itself may refuse it")
+    odd = [name for name in archive.members if name.startswith(("/", "\\\\")) or ".." in name.split("/") or len(name) > 1000]
+    if odd:
+        remarks.append(f"the zip has members that a checkpoint has not: {', '.join(map(repr, odd[:3]))}")
+    if not member.size:
+        raise CorruptCheckpointError(path, f"{label} is empty")
+    order = _byte_order(source, root)
+    refusals, storages = Refusals(), StorageTable()
+
+    def locate(ref: StorageRef) -> Storage:
+        name = f"{root}data/{ref.key}"
+        stored = archive.members.get(name)
+        if stored is None:
+            raise CorruptCheckpointError(path, f"storage {name!r} is missing from the zip, as after a partial save or a merge")
+        if stored.size < ref.nbytes:
+            raise CorruptCheckpointError(path, f"storage {name!r} holds {stored.size:,} bytes where {ref.nbytes:,} are declared")
+        why = "" if stored.stored else "the storage is compressed, and is not inflated"
+        return Storage(ref.key, path, archive.payload(stored), ref.nbytes, why, order == "big")
+
+    def allowed(name: str) -> bool:
+        return is_allowed(name) or name.startswith(own_classes)
+
+    with refusals.told_on_error():
+        if member.stored:
+            # Read in place: arrays that lie in the pickle itself then have an offset in the file.
+            machine = Machine(source.data, path, refusals, allowed=allowed, persistent=storages)
+            value = machine.run(start, start + member.size, label)
+            end = start + member.size
+        else:
+            content = archive.content(member, min(_MAX_INFLATED, source.max_header))
+            machine = Machine(content, path, refusals, allowed=allowed, persistent=storages)
+            value = machine.run(0, len(content), label)
+            end = len(content)
+        if machine.position < end:
+            remarks.append(f"{end - machine.position:,} bytes follow the end of {label}")
+        tensors = TensorReader(path, locate, inline=member.stored)
+        return checkpoint_of(value, path, kind, tensors, refusals, source.size, remarks)
+
+
+def _byte_order(source: Source, root: str) -> str:
+    member = source.zip.members.get(root + "byteorder")
+    if member is None:
+        return "little"  # as torch before 2.1 always wrote, and still assumes
+    word = source.zip.content(member, _SMALL_MEMBER).strip()
+    if word not in (b"little", b"big"):
+        raise CorruptCheckpointError(source.path, "its byteorder member says neither little nor big")
+    return word.decode()

@@ -1,0 +1,51 @@
+"""JSON, schema ``ckptaudit.audit/1``: what other programs rely on."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from ckptaudit.pipeline import checkpoint_to_json
+
+if TYPE_CHECKING:
+    from ckptaudit.pipeline import Audit
+    from ckptaudit.read import Checkpoint
+    from ckptaudit.report import Options
+
+
+def render_audit(audit: Audit, options: Options) -> str:
+    """The whole audit."""
+    return _dump(audit.to_json())
+
+
+def render_checkpoint(checkpoint: Checkpoint, options: Options) -> str:
+    """The ``checkpoint`` object of an audit, with its branches and layers."""
+    graph = checkpoint.graph
+    return _dump(
+        {
+            "schema": "ckptaudit.show/1",
+            "checkpoint": checkpoint_to_json(checkpoint),
+            "branches": [
+                {"name": b.name, "role": b.role, "tensors": len(b.tensors), "parameters": b.parameters, "chosen": b.name == checkpoint.branch.name}
+                for b in checkpoint.branches
+            ],
+            "branch_reason": checkpoint.branch_reason,
+            "remarks": list(checkpoint.remarks),
+            "layers": [
+                {
+                    "path": layer.path,
+                    "kind": layer.kind,
+                    "tensors": {
+                        role: {"name": t.name, "shape": list(t.shape), "dtype": t.dtype} for role, t in layer.tensors.items()
+                    },
+                }
+                for layer in graph.layers
+            ],
+            "tied": [list(group) for group in graph.tied],
+        }
+    )
+
+
+def _dump(value: dict[str, Any]) -> str:
+    # ASCII only: a name with an escape sequence or half a surrogate pair must not reach a terminal or break a consumer.
+    return json.dumps(value, indent=2, ensure_ascii=True, allow_nan=False) + "\n"

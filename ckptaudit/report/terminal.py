@@ -1,0 +1,299 @@
+"""The terminal: the diagnosis first, then coverage, then findings by weight, then the next command to type."""
+
+from __future__ import annotations
+
+import io
+import shlex
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from ckptaudit.graph.names import fold_names
+from ckptaudit.report._folding import build_tree, folded_rows
+from ckptaudit.report._words import count, nbytes, plural, share
+from ckptaudit.text import printable
+
+if TYPE_CHECKING:
+    from ckptaudit.pipeline import Audit
+    from ckptaudit.read import Checkpoint
+    from ckptaudit.report import Options
+    from ckptaudit.rules import Finding
+
+_STYLES = {"error": "bold red", "warning": "yellow", "note": "cyan"}
+_STATUS_STYLES = {"compatible": "bold green", "remappable": "bold green", "partial": "bold yellow", "incompatible": "bold red"}
+_BAR = 20
+_MAX_MODULES = 12
+_MAX_PATTERNS = 4
+_MAX_TREE_ROWS = 200
+_FACTS = (("backbone", "backbone"), ("num_classes", "classes"), ("in_channels", "input channels"), ("aux_head", "aux head"), ("decoder", "decoder"), ("batch_norm_layers", "BatchNorm layers"), ("dtype", "dtype"))
+
+
+def render_audit(audit: Audit, options: Options) -> str:
+    """One page: verdict, coverage, facts, findings, next command."""
+    console, out = _console(options)
+    verdict = audit.verdict
+    mark = "✓" if verdict.fit else "✗"
+    head = Text(f"{mark} {verdict.status}", style=_STATUS_STYLES[verdict.status])
+    head.append(f"  {_text(audit.checkpoint.path.name)} → {_text(audit.model.arch)}", style="default not bold")
+    console.print(head, soft_wrap=True)
+    console.print(Padding(Text(_text(verdict.summary)), (0, 0, 0, 2)))
+    if options.quiet:
+        return _page(out)
+    console.print()
+    _print_sides(console, audit)
+    console.print()
+    _print_coverage(console, audit)
+    _print_facts(console, audit)
+    for finding in audit.findings:
+        console.print()
+        _print_finding(console, finding, options)
+    if audit.plan.rules:
+        console.print()
+        _print_renames(console, audit)
+    if command := next_command(audit):
+        console.print()
+        console.print(Text("next  ", style="bold").append(command), soft_wrap=True)
+    return _page(out)
+
+
+def render_checkpoint(checkpoint: Checkpoint, options: Options) -> str:
+    """What the file holds: branches, metadata, and the layer tree with repeats folded."""
+    console, out = _console(options)
+    graph = checkpoint.graph
+    console.print(Text(_text(str(checkpoint.path)), style="bold"), soft_wrap=True)
+    dtypes = ", ".join(dict.fromkeys(spec.dtype for spec in graph))
+    console.print(
+        Padding(
+            Text(
+                f"{checkpoint.format}, {nbytes(checkpoint.nbytes)} · {plural(len(graph), 'tensor')}, {count(graph.parameters)} parameters"
+                + (f" · {dtypes}" if dtypes else "")
+            ),
+            (0, 0, 0, 2),
+        )
+    )
+    if options.quiet:
+        return _page(out)
+    _print_branches(console, checkpoint)
+    _print_metadata(console, checkpoint)
+    for remark in checkpoint.remarks:
+        console.print(Text("warning  ", style=_STYLES["warning"]).append(_text(remark)))
+    if checkpoint.refused_globals:
+        names = dict.fromkeys(g.name for g in checkpoint.refused_globals)
+        console.print()
+        console.print(Text("not imported  ", style="bold").append(_text(", ".join(names))))
+    console.print()
+    rows = list(folded_rows(build_tree(graph), options.verbose))
+    if graph.by_path.get("") is not None:
+        console.print(Text(_tensors(graph.by_path[""].tensors)), soft_wrap=True)
+    for row in rows if options.verbose else rows[:_MAX_TREE_ROWS]:
+        line = Text("  " * row.depth + _text(row.name), style="default")
+        if row.node.children and not row.node.layer:
+            line.append(f"  {count(row.node.parameters)}" + (f" each, ×{row.repeats}" if row.repeats > 1 else ""), style="dim")
+        if row.node.layer:
+            line.append(f"  {row.node.layer.kind}", style="cyan").append(f"  {_tensors(row.node.layer.tensors)}", style="dim")
+            if row.repeats > 1:
+                line.append(f"  ×{row.repeats}", style="dim")
+        line.truncate(max(options.width, 40), overflow="ellipsis") if not options.verbose else None
+        console.print(line, soft_wrap=True)
+    if len(rows) > _MAX_TREE_ROWS and not options.verbose:
+        console.print(Text(f"… {len(rows) - _MAX_TREE_ROWS} more lines; -v shows them all", style="dim"))
+    return _page(out)
+
+
+def next_command(audit: Audit) -> str:
+    """The command that a person would type next, or ``""`` when nothing is left to do."""
+    path = shlex.quote(printable(str(audit.checkpoint.path)))
+    retry = [option for finding in audit.findings for option in finding.retry]
+    arch = next((value for name, value in retry if name == "--arch"), None)
+    branch = next((value for name, value in retry if name == "--branch"), None)
+    arguments = {key: str(value) for key, value in audit.model.arguments.items()}
+    arguments |= dict(value.split("=", 1) for name, value in retry if name == "--arch-arg")
+    if audit.model.provenance == "file" or (audit.verdict.fit and not arch):
+        return ""
+    if not retry:
+        if audit.verdict.status == "partial" and audit.verdict.intent == "eval":
+            return f"ckptaudit diff {path} --arch {shlex.quote(audit.model.arch)}{_arguments(arguments)} --for finetune"
+        return f"ckptaudit show {path}"
+    intent = "" if audit.verdict.intent == "eval" else f" --for {audit.verdict.intent}"
+    chosen = f" --branch {shlex.quote(branch)}" if branch else ""
+    return f"ckptaudit diff {path} --arch {shlex.quote(arch or audit.model.arch)}{_arguments(arguments)}{chosen}{intent}"
+
+
+def _arguments(arguments: dict[str, str]) -> str:
+    return "".join(f" --arch-arg {shlex.quote(f'{key}={value}')}" for key, value in arguments.items())
+
+
+def _console(options: Options) -> tuple[Console, io.StringIO]:
+    out = io.StringIO()
+    console = Console(
+        file=out,
+        width=options.width,
+        force_terminal=options.color,
+        color_system="standard" if options.color else None,
+        no_color=not options.color,
+        highlight=False,
+        markup=False,
+        emoji=False,
+        legacy_windows=False,
+    )
+    return console, out
+
+
+def _print_sides(console: Console, audit: Audit) -> None:
+    checkpoint, model = audit.checkpoint, audit.model
+    branch = f", branch `{checkpoint.branch.name}`" if checkpoint.branch.name else ""
+    version = f" {model.library_version}" if model.library_version else ""
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="dim")
+    table.add_column(overflow="fold")
+    table.add_row("file", _text(f"{checkpoint.format}{branch} · {plural(len(checkpoint.graph), 'tensor')}, {count(checkpoint.graph.parameters)} parameters"))
+    table.add_row("model", _text(f"{model.source}{version}, {model.provenance} · {plural(len(model.graph), 'tensor')}, {count(model.graph.parameters)} parameters"))
+    if len([b for b in checkpoint.branches if b.role in ("model", "ema")]) > 1:
+        table.add_row("", _text(f"branch chosen: {checkpoint.branch_reason}"))
+    console.print(table)
+
+
+def _print_coverage(console: Console, audit: Audit) -> None:
+    coverage = audit.coverage
+    matched, total = coverage.parameters
+    console.print(Text("coverage  ", style="bold").append(f"{share(matched, total)} of {count(total)} parameters, {coverage.tensors[0]} of {coverage.tensors[1]} tensors", style="default not bold"))
+    modules = sorted(coverage.modules, key=lambda m: -m.total)[:_MAX_MODULES] if len(coverage.modules) > _MAX_MODULES else coverage.modules
+    table = Table.grid(padding=(0, 2))
+    for justify in ("left", "left", "right", "right"):
+        table.add_column(justify=justify, overflow="ellipsis", no_wrap=True)  # type: ignore[arg-type]
+    for module in modules:
+        full = int(_BAR * module.matched / module.total) if module.total else 0
+        style = "green" if module.matched == module.total else "yellow" if module.matched else "red"
+        table.add_row(f"  {_text(module.module)}", Text("█" * full + "░" * (_BAR - full), style=style), share(module.matched, module.total), count(module.total))
+    console.print(table)
+    if len(modules) < len(coverage.modules):
+        console.print(Text(f"  … and {len(coverage.modules) - len(modules)} smaller modules", style="dim"))
+
+
+def _print_facts(console: Console, audit: Audit) -> None:
+    old, new = (facts.to_json() for facts in audit.facts)
+    table = Table.grid(padding=(0, 2))
+    for _ in range(4):
+        table.add_column(overflow="fold")
+    shown = [(label, old[key], new[key]) for key, label in _FACTS if old[key] not in (None, False, 0) or new[key] not in (None, False, 0)]
+    if not shown:
+        return
+    console.print()
+    table.add_row(Text("facts", style="bold"), Text("file", style="dim"), Text("model", style="dim"), "")
+    for label, a, b in shown:
+        differs = a != b
+        table.add_row(f"  {label}", _fact(a), _fact(b), Text("≠" if differs and a is not None and b is not None else "", style="bold yellow"))
+    console.print(table)
+
+
+def _fact(value: object) -> str:
+    return {None: "?", True: "yes", False: "no"}.get(value, _text(str(value))) if value is None or isinstance(value, bool) else _text(str(value))
+
+
+def _print_finding(console: Console, finding: Finding, options: Options) -> None:
+    sure = "" if finding.confidence >= 0.95 else f"  ({finding.confidence:.0%} sure)"
+    console.print(Text(finding.severity, style=_STYLES[finding.severity]).append(f"  {finding.rule}{sure}", style="bold default"))
+    table = Table.grid(padding=(0, 2))
+    table.add_column(style="dim")
+    table.add_column(overflow="fold")
+    console.print(Padding(Text(_text(finding.message)), (0, 0, 0, 2)))
+    for label, names in (("file", finding.checkpoint), ("model", finding.model)):
+        if names:
+            lines = (line for name in _patterns(names, options) for line in _broken(name, options.width - 10))
+            table.add_row(f"  {label}", "\n".join(lines))
+    if finding.origin and finding.severity != "note":
+        table.add_row("  at", _text(f"{_nearest(finding.origin.path)}:{finding.origin.line}"))
+    if finding.fix:
+        table.add_row("  fix", _text(finding.fix))
+    if table.row_count:
+        console.print(table)
+
+
+def _nearest(path: str) -> str:
+    """A path as short as it can be named from here: relative, or below the library folder that holds it."""
+    for root in (Path.cwd(), *map(Path, sys.path)):
+        if str(root) not in ("", ".") and Path(path).is_relative_to(root):
+            return str(Path(path).relative_to(root))
+    return path
+
+
+def _print_renames(console: Console, audit: Audit) -> None:
+    console.print(Text("renames  ", style="bold").append(f"{plural(len(audit.plan.rules), 'rule')}{'' if audit.plan.safe else ', not all of them sure'}", style="default not bold"))
+    shown = audit.plan.rules[:_MAX_PATTERNS]
+    for rule in shown:
+        console.print(Text(_text(f"  re.sub(r{rule.pattern!r}, r{rule.replacement!r}, name)".replace("\\\\", "\\"))), soft_wrap=True)
+    if len(audit.plan.rules) > len(shown):
+        console.print(Text(f"  … and {len(audit.plan.rules) - len(shown)} more; --format json lists them", style="dim"))
+
+
+def _print_branches(console: Console, checkpoint: Checkpoint) -> None:
+    if len(checkpoint.branches) < 2 and not checkpoint.branch.name:
+        return
+    console.print()
+    console.print(Text("branches", style="bold"))
+    table = Table.grid(padding=(0, 2))
+    for justify in ("left", "left", "left", "right", "right"):
+        table.add_column(justify=justify, overflow="fold")  # type: ignore[arg-type]
+    for branch in checkpoint.branches:
+        chosen = branch.name == checkpoint.branch.name
+        table.add_row("  →" if chosen else "", _text(branch.name) or "(top level)", branch.role, plural(len(branch.tensors), "tensor"), count(branch.parameters))
+    console.print(table)
+    console.print(Padding(Text(_text(f"audited: {checkpoint.branch_reason}"), style="dim"), (0, 0, 0, 2)))
+
+
+def _print_metadata(console: Console, checkpoint: Checkpoint) -> None:
+    if not checkpoint.metadata:
+        return
+    console.print()
+    console.print(Text("metadata", style="bold"))
+    table = Table.grid(padding=(0, 2))
+    table.add_column(overflow="fold")
+    table.add_column(no_wrap=True, overflow="ellipsis")
+    for key, value in checkpoint.metadata.items():
+        table.add_row(f"  {_text(str(key))}", Text(printable(str(value), 200), no_wrap=True, overflow="ellipsis"))
+    console.print(table)
+
+
+def _broken(name: str, width: int) -> list[str]:
+    """Lines of at most ``width`` characters, broken behind a comma or a dot where there is one."""
+    lines = []
+    while len(name) > width:
+        cut = max(name.rfind(mark, 0, width) for mark in ",.") + 1
+        lines.append(name[: cut or width])
+        name = name[cut or width :]
+    return [*lines, name]
+
+
+def _page(out: io.StringIO) -> str:
+    """What was printed, without the blanks that tables pad their lines with."""
+    return "".join(f"{line.rstrip()}\n" for line in out.getvalue().splitlines())
+
+
+def _patterns(names: Iterable[str], options: Options) -> list[str]:
+    listed = list(names)
+    if options.verbose:
+        return [_text(name) for name in listed]
+    folded = fold_names(listed)
+    shown = [_text(pattern) for pattern in folded[:_MAX_PATTERNS]]
+    if len(folded) > len(shown):
+        shown.append(f"… {len(folded) - len(shown)} more patterns, {plural(len(listed), 'tensor')} in all (-v)")
+    return shown
+
+
+def _tensors(tensors: object) -> str:
+    assert hasattr(tensors, "items")
+    parts = []
+    for role, spec in tensors.items():
+        shape = "×".join(map(str, spec.shape)) or "scalar"
+        parts.append(f"{_text(role)} {shape}")
+    return ", ".join(parts)
+
+
+def _text(text: str) -> str:
+    return printable(text)

@@ -1,0 +1,37 @@
+"""BatchNorm layers that still hold the statistics they were created with: mean 0, variance 1 in every channel.
+
+A few channels with a variance of 0 or a denormal are normal in healthy networks and are not reported.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ckptaudit.graph.names import common_prefix
+from ckptaudit.rules.comparison import Comparison
+from ckptaudit.rules.finding import Finding, Rule
+
+RULE = Rule("bn-untrained", "BatchNorm statistics were never updated", "error", "cause")
+
+
+def check(comparison: Comparison) -> Iterator[Finding]:
+    """Yield one finding for all layers of the file at their initial statistics that the model would use."""
+    used = {source for pair in comparison.alignment.pairs.values() for source in pair.sources}
+    layers = [layer for layer in comparison.batch_norm if used.intersection(layer.names)]
+    initial = [layer for layer in layers if layer.initial]
+    if not initial:
+        return
+    names = tuple(name for layer in initial for name in layer.names)
+    place = common_prefix([layer.names[0] for layer in initial])
+    everywhere = len(initial) == len(layers)
+    yield RULE.finding(
+        f"{len(initial)} of {len(layers)} BatchNorm layers{f' (`{place}`)' if place and not everywhere else ''} are at mean 0 and variance 1: "
+        + ("no batch was ever seen in training mode." if everywhere else "these never saw a batch, while the others did."),
+        checkpoint=names,
+        severity="warning" if comparison.intent == "finetune" else "error",
+        # A network whose every layer is initial may be meant so (statistics folded into the weights); one among trained ones is not.
+        confidence=0.8 if everywhere else 0.97,
+        fix="recompute the statistics: run training data through the model in train mode, then save it again",
+        status="partial",
+        phrase="BatchNorm statistics untrained" + (f" in {place}" if place and not everywhere else ""),
+    )

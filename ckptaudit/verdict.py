@@ -1,0 +1,137 @@
+"""Coverage, verdict and the one-sentence diagnosis."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from ckptaudit.graph import TensorSpec
+from ckptaudit.graph.kinds import BUFFER_ROLES, DERIVED_BUFFERS
+from ckptaudit.graph.names import leaf
+from ckptaudit.plan import Plan
+from ckptaudit.rules import Finding, Status
+from ckptaudit.rules.comparison import Comparison, Intent
+from ckptaudit.rules.finding import SEVERITIES, STATUSES
+
+#: Modules shown in the coverage table; a model with more top-level modules is shown by its largest.
+_MAX_PHRASES = 4
+
+
+@dataclass(frozen=True, slots=True)
+class ModuleCoverage:
+    """How many of a top-level module's parameters the file would set."""
+
+    module: str
+    matched: int
+    total: int
+
+
+@dataclass(frozen=True, slots=True)
+class Coverage:
+    """Which share of the model the file would really set.
+
+    ``tensors`` and ``parameters`` are (set, all); parameters are values that training changes, without buffers.
+    ``modules`` are the model's top-level modules, in its order.
+    """
+
+    tensors: tuple[int, int]
+    parameters: tuple[int, int]
+    modules: tuple[ModuleCoverage, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """The coverage as JSON values, in the form that ``ckptaudit.audit/1`` fixes."""
+        return {
+            "tensors": list(self.tensors),
+            "parameters": list(self.parameters),
+            "modules": [{"module": m.module, "parameters": [m.matched, m.total]} for m in self.modules],
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The answer.
+
+    Attributes
+    ----------
+    status:
+        ``compatible``, ``remappable``, ``partial`` or ``incompatible``.
+    intent:
+        What the checkpoint is wanted for.
+    fit:
+        Whether it serves that intent.
+    summary:
+        The diagnosis in one sentence.
+    """
+
+    status: Status
+    intent: Intent
+    fit: bool
+    summary: str
+
+    def to_json(self) -> dict[str, Any]:
+        """The verdict as JSON values, in the form that ``ckptaudit.audit/1`` fixes."""
+        return {"status": self.status, "intent": self.intent, "summary": self.summary}
+
+
+def measure_coverage(comparison: Comparison) -> Coverage:
+    """Count what the sure pairs of the alignment would set; derived buffers count nowhere."""
+    pairs = comparison.alignment.pairs
+    repeated = {name for group in comparison.model.graph.tied for name in group[1:]}
+    counted = [spec for spec in comparison.model.graph if leaf(spec.name) not in DERIVED_BUFFERS]
+    modules: dict[str, list[TensorSpec]] = {}
+    for spec in counted:
+        if not spec.buffer and spec.name not in repeated:
+            modules.setdefault(spec.name.split(".")[0], []).append(spec)
+
+    def is_set(spec: TensorSpec) -> bool:
+        pair = pairs.get(spec.name)
+        return pair is not None and pair.sure
+
+    rows = tuple(ModuleCoverage(top, sum(s.numel for s in specs if is_set(s)), sum(s.numel for s in specs)) for top, specs in modules.items())
+    return Coverage(
+        (sum(map(is_set, counted)), len(counted)),
+        (sum(row.matched for row in rows), sum(row.total for row in rows)),
+        rows,
+    )
+
+
+def judge(comparison: Comparison, plan: Plan, coverage: Coverage) -> Verdict:
+    """Reach the verdict: no better than the worst finding allows, and never better than what would really be set."""
+    status = _status(comparison, plan, coverage)
+    fit = STATUSES.index(status) <= STATUSES.index("partial" if comparison.intent == "finetune" else "remappable")
+    return Verdict(status, comparison.intent, fit, _summary(comparison, status, fit))
+
+
+def _status(comparison: Comparison, plan: Plan, coverage: Coverage) -> Status:
+    status = max((finding.status for finding in comparison.findings), key=STATUSES.index, default="compatible")
+    renamed = any(step.sources != (step.target,) or step.ops for step in plan.steps)
+    unused = any(leaf(name) not in BUFFER_ROLES for name in plan.dropped)
+    if renamed or unused:
+        status = max(status, "remappable", key=STATUSES.index)
+    if not plan.complete or not plan.safe:
+        status = max(status, "partial", key=STATUSES.index)
+    if coverage.tensors[0] == 0 or coverage.parameters[0] == 0 < coverage.parameters[1]:
+        status = "incompatible"
+    return status
+
+
+def _summary(comparison: Comparison, status: Status, fit: bool) -> str:
+    weights = sorted(comparison.findings, key=lambda f: (-STATUSES.index(f.status), -SEVERITIES.index(f.severity)))
+    phrases = list(dict.fromkeys(f.phrase for f in weights if f.phrase))
+    old, new = comparison.file_facts.backbone, comparison.model_facts.backbone
+    if old is not None and old == new and phrases:
+        phrases.insert(0, f"the same backbone ({new})")
+    if len(phrases) > _MAX_PHRASES:
+        phrases = [*phrases[:_MAX_PHRASES], f"{len(phrases) - _MAX_PHRASES} more"]
+    conclusion = {
+        ("eval", True): "fit to evaluate",
+        ("eval", False): "fit to fine-tune, not to evaluate" if status == "partial" else "not fit to evaluate",
+        ("finetune", True): "fit to fine-tune",
+        ("finetune", False): "not fit to fine-tune",
+        ("resume", True): "fit to resume",
+        ("resume", False): "not fit to resume",
+    }[comparison.intent, fit]
+    if not phrases:
+        phrases = ["every tensor fits as it is" if status == "compatible" else "every tensor of the model is in the file" if fit else "the file does not fit"]
+    sentence = f"{'; '.join(phrases)}: {conclusion}"
+    return sentence[0].upper() + sentence[1:] + "."
