@@ -56,7 +56,7 @@ class _Commands(click.Group):
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, message="%(prog)s %(version)s")
 def main() -> None:
-    """Audit a checkpoint against a freshly built model before anything is restored.
+    r"""Audit a checkpoint against a freshly built model before anything is restored.
 
     Files are read without executing them and without loading their tensors.
 
@@ -68,7 +68,9 @@ def main() -> None:
 def _output_options(command: Any) -> Any:
     for option in reversed(
         (
-            click.option("--format", "output_format", type=click.Choice(formats()), default="terminal", show_default=True, help="What to print."),
+            click.option(
+                "--format", "output_format", type=click.Choice(formats()), default="terminal", show_default=True, help="What to print."
+            ),
             click.option("-o", "--output", type=click.Path(dir_okay=False), help="Write to a file instead of printing."),
             click.option("--force", is_flag=True, help="Overwrite existing output files."),
             click.option("-q", "--quiet", is_flag=True, help="The diagnosis alone."),
@@ -85,7 +87,14 @@ def _output_options(command: Any) -> Any:
 @click.option("--against", type=click.Path(), help="Another checkpoint, or a saved spec, to compare with.")
 @click.option("--arch-arg", "arch_args", multiple=True, metavar="NAME=VALUE", help="Argument for the model's builder; repeatable.")
 @click.option("--branch", help="Which part of the file to audit (`ckptaudit show` lists them).")
-@click.option("--for", "intent", type=click.Choice(["eval", "finetune", "resume"]), default="eval", show_default=True, help="What the checkpoint is wanted for.")
+@click.option(
+    "--for",
+    "intent",
+    type=click.Choice(["eval", "finetune", "resume"]),
+    default="eval",
+    show_default=True,
+    help="What the checkpoint is wanted for.",
+)
 @click.option("--fail-on", type=click.Choice(_BARS), help="Exit 1 from this verdict on, whatever the intent.")
 @click.option("--deep", is_flag=True, help="Scan every value for NaN, not a sample of each tensor.")
 @_output_options
@@ -127,7 +136,9 @@ def diff(
 @click.option("--branch", help="Which part of the file to show.")
 @click.option("--graph", type=click.Path(dir_okay=False), help="Also write the layer graph: .graphml, .dot or .json.")
 @_output_options
-def show(checkpoint: str, branch: str | None, graph: str | None, output_format: str, output: str | None, force: bool, quiet: bool, verbose: bool) -> None:
+def show(
+    checkpoint: str, branch: str | None, graph: str | None, output_format: str, output: str | None, force: bool, quiet: bool, verbose: bool
+) -> None:
     """Show what a file holds: branches, metadata, and the tree of its layers."""
     from ckptaudit.files import write_file
     from ckptaudit.read import open_checkpoint
@@ -151,7 +162,7 @@ def _exit_code(outcome: Audit, fail_on: str | None) -> int:
     if fail_on == "never":
         return FIT
     if fail_on is not None:
-        return NOT_FIT if STATUSES.index(outcome.verdict.status) >= STATUSES.index(fail_on) else FIT  # type: ignore[arg-type]
+        return NOT_FIT if STATUSES.index(outcome.verdict.status) >= STATUSES.index(fail_on) else FIT
     return FIT if outcome.verdict.fit else NOT_FIT
 
 

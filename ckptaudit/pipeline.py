@@ -140,7 +140,9 @@ def _with_fitting_branch(checkpoint: Checkpoint, model: Model) -> Checkpoint:
     best = max(fits, key=lambda name: fits[name])
     if fits[best] <= fits.get(checkpoint.branch.name, 0):
         return checkpoint
-    return checkpoint.with_branch(best, f"it fits the model best: {fits[best]} tensors, against {fits.get(checkpoint.branch.name, 0)} of '{checkpoint.branch.name}'")
+    return checkpoint.with_branch(
+        best, f"it fits the model best: {fits[best]} tensors, against {fits.get(checkpoint.branch.name, 0)} of '{checkpoint.branch.name}'"
+    )
 
 
 def _pairs(checkpoint: Checkpoint, branch: Branch, model: Model) -> int:
@@ -151,4 +153,6 @@ def _pairs(checkpoint: Checkpoint, branch: Branch, model: Model) -> int:
 def _by_weight(findings: list[Finding]) -> tuple[Finding, ...]:
     from ckptaudit.rules.finding import SEVERITIES, STATUSES
 
-    return tuple(sorted(findings, key=lambda f: (-SEVERITIES.index(f.severity), -STATUSES.index(f.status), -len(f.model) - len(f.checkpoint))))
+    return tuple(
+        sorted(findings, key=lambda f: (-SEVERITIES.index(f.severity), -STATUSES.index(f.status), -len(f.model) - len(f.checkpoint)))
+    )

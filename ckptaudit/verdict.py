@@ -9,7 +9,7 @@ from ckptaudit.graph import TensorSpec
 from ckptaudit.graph.kinds import BUFFER_ROLES, DERIVED_BUFFERS
 from ckptaudit.graph.names import leaf
 from ckptaudit.plan import Plan
-from ckptaudit.rules import Finding, Status
+from ckptaudit.rules import Status
 from ckptaudit.rules.comparison import Comparison, Intent
 from ckptaudit.rules.finding import SEVERITIES, STATUSES
 
@@ -87,7 +87,9 @@ def measure_coverage(comparison: Comparison) -> Coverage:
         pair = pairs.get(spec.name)
         return pair is not None and pair.sure
 
-    rows = tuple(ModuleCoverage(top, sum(s.numel for s in specs if is_set(s)), sum(s.numel for s in specs)) for top, specs in modules.items())
+    rows = tuple(
+        ModuleCoverage(top, sum(s.numel for s in specs if is_set(s)), sum(s.numel for s in specs)) for top, specs in modules.items()
+    )
     return Coverage(
         (sum(map(is_set, counted)), len(counted)),
         (sum(row.matched for row in rows), sum(row.total for row in rows)),
@@ -103,16 +105,20 @@ def judge(comparison: Comparison, plan: Plan, coverage: Coverage) -> Verdict:
 
 
 def _status(comparison: Comparison, plan: Plan, coverage: Coverage) -> Status:
-    status = max((finding.status for finding in comparison.findings), key=STATUSES.index, default="compatible")
+    status: Status = max((finding.status for finding in comparison.findings), key=STATUSES.index, default="compatible")
     renamed = any(step.sources != (step.target,) or step.ops for step in plan.steps)
     unused = any(leaf(name) not in BUFFER_ROLES for name in plan.dropped)
     if renamed or unused:
-        status = max(status, "remappable", key=STATUSES.index)
+        status = _worse(status, "remappable")
     if not plan.complete or not plan.safe:
-        status = max(status, "partial", key=STATUSES.index)
+        status = _worse(status, "partial")
     if coverage.tensors[0] == 0 or coverage.parameters[0] == 0 < coverage.parameters[1]:
         status = "incompatible"
     return status
+
+
+def _worse(a: Status, b: Status) -> Status:
+    return a if STATUSES.index(a) >= STATUSES.index(b) else b
 
 
 def _summary(comparison: Comparison, status: Status, fit: bool) -> str:
@@ -132,6 +138,12 @@ def _summary(comparison: Comparison, status: Status, fit: bool) -> str:
         ("resume", False): "not fit to resume",
     }[comparison.intent, fit]
     if not phrases:
-        phrases = ["every tensor fits as it is" if status == "compatible" else "every tensor of the model is in the file" if fit else "the file does not fit"]
+        phrases = [
+            "every tensor fits as it is"
+            if status == "compatible"
+            else "every tensor of the model is in the file"
+            if fit
+            else "the file does not fit"
+        ]
     sentence = f"{'; '.join(phrases)}: {conclusion}"
     return sentence[0].upper() + sentence[1:] + "."

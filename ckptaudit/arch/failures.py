@@ -9,7 +9,7 @@ from pathlib import Path
 _LONGEST_MESSAGE = 300
 
 
-def one_line(error: BaseException) -> str:
+def describe_error(error: BaseException) -> str:
     """``TypeError: what it says``, line breaks folded, cut where it gets too long to be read."""
     name = type(error).__name__
     try:

@@ -85,6 +85,7 @@ def importable(folder: Path) -> Iterator[None]:
     try:
         yield
     finally:
+        sys.path.remove(str(folder))
         for name in [name for name in sys.modules if name not in known]:
             file = Path(getattr(sys.modules[name], "__file__", None) or "")
             # Installed packages stay, and so does this one, should the folder be its own repository; compiled modules load only once.

@@ -6,7 +6,7 @@ import importlib
 import warnings
 from typing import Any
 
-from ckptaudit.arch.failures import one_line
+from ckptaudit.arch.failures import describe_error
 from ckptaudit.errors import ArchitectureError
 
 
@@ -30,7 +30,7 @@ def import_library(module: str, extra: str) -> Any:
             return importlib.import_module(module)
     except ModuleNotFoundError as error:
         if error.name != module.partition(".")[0]:
-            raise ArchitectureError(f"{module} cannot be imported: {one_line(error)}") from error
+            raise ArchitectureError(f"{module} cannot be imported: {describe_error(error)}") from error
         raise MissingLibraryError(f"{error.name} is not installed; run: pip install 'ckptaudit[{extra}]'") from error
     except Exception as error:  # a broken installation raises anything (OSError: libcudart.so …)
-        raise ArchitectureError(f"{module} cannot be imported: {one_line(error)}") from error
+        raise ArchitectureError(f"{module} cannot be imported: {describe_error(error)}") from error

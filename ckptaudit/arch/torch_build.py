@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ckptaudit.arch.failures import blamed_line, one_line
+from ckptaudit.arch.failures import blamed_line, describe_error
 from ckptaudit.arch.isolation import isolated, output_to_stderr
 from ckptaudit.errors import ArchitectureError
 from ckptaudit.graph import Origin
@@ -93,7 +93,7 @@ def build_module(load: Callable[[], Callable[[], object]], label: str, home: Pat
                 hopeless = isinstance(error, SystemExit) or len(refusals.targets) > refused_before
                 if last or hopeless:
                     raise _failure(label, "raised", error, refusals, home) from error
-                _log.debug("%s failed on %s: %s", label, way, one_line(error))
+                _log.debug("%s failed on %s: %s", label, way, describe_error(error))
     if not isinstance(made, torch.nn.Module):
         raise ArchitectureError(f"{label} returned {_a(type(made).__name__)}, not a torch.nn.Module")
     return BuiltModule(made, attached, way)
@@ -190,7 +190,7 @@ def _failure(label: str, what: str, error: BaseException, refusals: Refusals, ho
     if isinstance(error, SystemExit):
         return ArchitectureError(f"{label} called sys.exit({error.code!r}){where}")
     separator = ":" if what == "cannot be imported" else ""
-    return ArchitectureError(f"{label} {what}{separator} {one_line(error)}{where}")
+    return ArchitectureError(f"{label} {what}{separator} {describe_error(error)}{where}")
 
 
 def _a(noun: str) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 from types import BuiltinFunctionType, FunctionType
 from typing import TYPE_CHECKING, Any
 
-from ckptaudit.arch.failures import one_line, shown_path
+from ckptaudit.arch.failures import describe_error, shown_path
 from ckptaudit.errors import ArchitectureError
 from ckptaudit.graph import LayerGraph, Module, Origin, TensorSpec
 from ckptaudit.graph.names import leaf
@@ -58,7 +58,7 @@ def _state_dict(module: torch.nn.Module, label: str) -> dict[str, torch.Tensor]:
     try:
         state = module.state_dict()
     except Exception as error:
-        raise ArchitectureError(f"{label} has no usable state dict: {one_line(error)}") from error
+        raise ArchitectureError(f"{label} has no usable state dict: {describe_error(error)}") from error
     tensors = {name: value for name, value in state.items() if isinstance(value, torch.Tensor) and leaf(name) != "_extra_state"}
     lazy = [name for name, tensor in tensors.items() if torch.nn.parameter.is_lazy(tensor)]
     if lazy:

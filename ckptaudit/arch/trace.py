@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from ckptaudit.arch.failures import one_line
+from ckptaudit.arch.failures import describe_error
 from ckptaudit.arch.isolation import isolated, output_to_stderr
 from ckptaudit.graph.names import parent
 
@@ -96,7 +96,7 @@ def trace_feeds(module: torch.nn.Module, example_inputs: Sequence[Any] | None = 
                     with _in_mode(module, training=mode), output_to_stderr():
                         return Trace(_feeds_of_pass(module, inputs))
                 except (Exception, SystemExit) as error:
-                    reasons.append(one_line(error))
+                    reasons.append(describe_error(error))
     return Trace(reason=reasons[0] if reasons else "the sizes of its input cannot be guessed; give input_size")
 
 

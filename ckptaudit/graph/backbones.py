@@ -14,13 +14,16 @@ from ckptaudit.graph.layers import LayerGraph
 
 Shapes = Mapping[str, tuple[int, ...]]
 
-#: Residual networks of He et al. 2015 (arXiv:1512.03385), table 1; ResNeXt (1611.05431) and wide ones (1605.07146) share the bottleneck depths.
-_BASIC = MappingProxyType({(2, 2, 2, 2): 18, (3, 4, 6, 3): 34})
-_BOTTLENECK = MappingProxyType({(3, 4, 6, 3): 50, (3, 4, 23, 3): 101, (3, 8, 36, 3): 152})
+#: Residual networks of He et al. 2015 (arXiv:1512.03385), table 1: blocks per stage → depth. ResNeXt (arXiv:1611.05431)
+#: and wide residual networks (arXiv:1605.07146) share the bottleneck's depths.
+_BASIC: Mapping[tuple[int, ...], int] = MappingProxyType({(2, 2, 2, 2): 18, (3, 4, 6, 3): 34})
+_BOTTLENECK: Mapping[tuple[int, ...], int] = MappingProxyType({(3, 4, 6, 3): 50, (3, 4, 23, 3): 101, (3, 8, 36, 3): 152})
 #: Simonyan & Zisserman 2014 (arXiv:1409.1556), table 1: convolutions → name.
 _VGG = MappingProxyType({8: "vgg11", 10: "vgg13", 13: "vgg16", 16: "vgg19"})
 #: Huang et al. 2016 (arXiv:1608.06993), table 1.
-_DENSENET = MappingProxyType({(6, 12, 24, 16): 121, (6, 12, 36, 24): 161, (6, 12, 32, 32): 169, (6, 12, 48, 32): 201})
+_DENSENET: Mapping[tuple[int, ...], int] = MappingProxyType(
+    {(6, 12, 24, 16): 121, (6, 12, 36, 24): 161, (6, 12, 32, 32): 169, (6, 12, 48, 32): 201}
+)
 #: Dosovitskiy et al. 2020 (arXiv:2010.11929), table 1: (layers, width).
 _VIT = MappingProxyType({(12, 192): "ti", (12, 384): "s", (12, 768): "b", (24, 1024): "l", (32, 1280): "h"})
 
@@ -41,7 +44,9 @@ def _resnet(shapes: Shapes) -> str | None:
         if sorted(blocks) not in ([1, 2, 3], [1, 2, 3, 4]):
             continue
         first = f"{scope}layer1.0."
-        conv1, conv2 = (next((s for n, s in shapes.items() if n.startswith(first) and n.endswith(end)), ()) for end in ("conv1.weight", "conv2.weight"))
+        conv1, conv2 = (
+            next((s for n, s in shapes.items() if n.startswith(first) and n.endswith(end)), ()) for end in ("conv1.weight", "conv2.weight")
+        )
         if len(conv1) != 4 or len(conv2) != 4:
             continue
         bottleneck = conv1[2:] == (1, 1)
@@ -90,7 +95,9 @@ def _mobilenet_v2(shapes: Shapes) -> str | None:
     """Sandler et al. 2018 (arXiv:1801.04381), table 2: 17 inverted residuals, 32 channels after the stem."""
     for scope in [*_scopes_of(shapes, "features"), *_scopes_of(shapes, "backbone")]:
         inside = {name[len(scope) :]: shape for name, shape in shapes.items() if name.startswith(scope)}
-        depthwise = {m[1] for n, s in inside.items() if (m := re.match(r"(\d+)\.conv\.", n)) and len(s) == 4 and s[1] == 1 and s[2:] == (3, 3)}
+        depthwise = {
+            m[1] for n, s in inside.items() if (m := re.match(r"(\d+)\.conv\.", n)) and len(s) == 4 and s[1] == 1 and s[2:] == (3, 3)
+        }
         if len(depthwise) == 17:
             return "mobilenet_v2"
     return None

@@ -63,7 +63,8 @@ def to_dot(graph: LayerGraph) -> str:
     network = to_networkx(graph)
     lines = ["digraph checkpoint {", "  node [shape=box, fontname=monospace];"]
     for node, data in network.nodes(data=True):
-        lines.append(f"  {json.dumps(node)} [label={json.dumps(f'{node or "(network)"}' + chr(10) + data['kind'])}];")
+        label = f"{node or '(network)'}\n{data['kind']}"
+        lines.append(f"  {json.dumps(node)} [label={json.dumps(label)}];")
     for a, b, data in network.edges(data=True):
         lines.append(f"  {json.dumps(a)} -> {json.dumps(b)} [style={style[data['relation']]}];")
     return "\n".join([*lines, "}", ""])

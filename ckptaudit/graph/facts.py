@@ -1,4 +1,4 @@
-"""Facts of a network that a person would state: backbone, classes, input channels, auxiliary head …"""
+"""Facts of a network that a person would state: backbone, classes, input channels, auxiliary head."""
 
 from __future__ import annotations
 
@@ -108,9 +108,9 @@ def _atrous_branches(graph: LayerGraph) -> int | None:
         path = split_name(layer.path)
         if "convs" in path:
             at = path.index("convs")
-            branches.setdefault("/".join(path[:at]), set()).add(path[at + 1] if len(path) > at + 1 else "")
-        elif (at := next((i for i, word in enumerate(path) if word.startswith("aspp")), None)) is not None:
-            branches.setdefault("aspp", set()).add("/".join(path[at:]))
+            branches.setdefault("/".join(path[:at]), set()).add("/".join(path[at + 1 : at + 2]))
+        elif any(word.startswith("aspp") for word in path):
+            branches.setdefault("aspp", set()).add(layer.path)
     most = max((len(found) for found in branches.values()), default=0)
     return most if most >= 3 else None
 
@@ -120,7 +120,10 @@ def _decoder(graph: LayerGraph, branches: int | None) -> str | None:
         return None
     # DeepLabV3+ reduces the low-level features to 48 channels (Chen et al. 2018, arXiv:1802.02611, section 4.1).
     low_level = any(
-        layer.kind == "conv" and "weight" in layer.tensors and layer.tensors["weight"].shape[0] == 48 and layer.tensors["weight"].shape[2:] == (1, 1)
+        layer.kind == "conv"
+        and "weight" in layer.tensors
+        and layer.tensors["weight"].shape[0] == 48
+        and layer.tensors["weight"].shape[2:] == (1, 1)
         for layer in graph.layers
         if not layer.path.startswith("backbone") and ".backbone." not in layer.path and not layer.path.startswith("encoder")
     )

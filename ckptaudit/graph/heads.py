@@ -10,7 +10,18 @@ from ckptaudit.graph.layers import Layer, LayerGraph
 from ckptaudit.graph.names import is_under, split_name
 
 #: Words that name the layer that gives classes, across libraries; the earlier list names it more surely.
-_CLASS_WORDS = ("cls_score", "cls_logits", "class_embed", "logits", "conv_seg", "last_linear", "fc", "linear", "segmentation_head", "classification_head")
+_CLASS_WORDS = (
+    "cls_score",
+    "cls_logits",
+    "class_embed",
+    "logits",
+    "conv_seg",
+    "last_linear",
+    "fc",
+    "linear",
+    "segmentation_head",
+    "classification_head",
+)
 _HEAD_WORDS = ("classifier", "head", "heads", "predictor", "mask_fcn_logits", "decode_head", "output", "out", "final", "predictions")
 _AUXILIARY = re.compile(r"^(aux\d*|auxiliary.*|aux_.*|auxlogits.*|.*_aux)$", re.IGNORECASE)
 

@@ -7,7 +7,7 @@ because cutting characters is how ``block1`` becomes ``ock1``.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 _SEPARATOR = re.compile(r"[./]")
 _NUMBER = re.compile(r"\d+")
@@ -87,6 +87,27 @@ def fold_names(names: Iterable[str]) -> list[str]:
             position = int(key[0])
             rows.append((*key[1 : position + 1], _braced(values), *key[position + 1 :]))
     return ["".join(row) for row in rows]
+
+
+def collapse_modules(names: Iterable[str], everything: Iterable[str]) -> list[str]:
+    """Replace the names of modules whose tensors, buffers and all, are every one among ``names`` by ``module.**``.
+
+    ``everything`` is all names of the graph. Outermost modules are taken; names of modules that are only partly
+    concerned stay as they are. The result is in order and meant to be folded afterwards.
+    """
+    chosen = set(names)
+    partly = {prefix for name in everything if name not in chosen for prefix in _prefixes(name)}
+    collapsed: dict[str, None] = {}
+    for name in everything:
+        if name in chosen:
+            whole = next((prefix for prefix in _prefixes(name) if prefix not in partly), None)
+            collapsed[f"{whole}**" if whole else name] = None
+    return list(collapsed)
+
+
+def _prefixes(name: str) -> Iterator[str]:
+    """Every module prefix of ``name`` with its closing separator, outermost first."""
+    return (name[: match.end()] for match in _SEPARATOR.finditer(name))
 
 
 def _tokens(name: str) -> tuple[str, ...]:

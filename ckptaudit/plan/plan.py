@@ -71,7 +71,7 @@ def make_plan(alignment: Alignment, source: LayerGraph, target: LayerGraph) -> P
     """Turn an alignment into a plan. Tensors of other shapes are neither used nor set."""
     used = {name for pair in alignment.pairs.values() for name in pair.sources}
     initial = tuple(name for name in target.tensors if name not in alignment.pairs)
-    renames = {pair.sources[0]: pair.target for pair in reversed(alignment.pairs.values()) if len(pair.sources) == 1}
+    renames = {pair.sources[0]: pair.target for pair in reversed(list(alignment.pairs.values())) if len(pair.sources) == 1}
     return Plan(
         steps=tuple(alignment.pairs.values()),
         dropped=tuple(name for name in source.tensors if name not in used),

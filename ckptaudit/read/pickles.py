@@ -192,7 +192,7 @@ class Machine:
     allowed:
         Whether a dotted name needs no mention.
     persistent:
-        Gives the stand-in of a persistent id, or raises :class:`MalformedError`; None where the format has no such ids.
+        Gives the stand-in of a persistent id, or raises :class:`MalformedError`.
     """
 
     def __init__(
@@ -202,7 +202,7 @@ class Machine:
         refusals: Refusals,
         *,
         allowed: Callable[[str], bool],
-        persistent: Callable[[Any], Any] | None = None,
+        persistent: Callable[[Any], Any],
     ) -> None:
         self.data = data
         self.path = path
@@ -232,20 +232,20 @@ class Machine:
         data, handlers, count = self.data, _HANDLERS, 0
         try:
             for count in range(self._opcodes):  # noqa: B007 -- counting costs nothing this way
-                if self.position >= end:
+                position = self.position
+                if position >= end:
                     raise _CutError
-                code = data[self.position]
-                self.position += 1
-                handlers[code](self)
+                self.position = position + 1
+                handlers[data[position]](self)
             raise MalformedError(f"takes more than {MAX_OPCODES:,} operations to read")
         except _Stop:
             return self.stack[-1]
-        except _CutError:
-            raise self._corrupt(label, f"is truncated: it goes on past its {end - start:,} bytes") from None
         except MalformedError as error:
             raise self._corrupt(label, str(error)) from None
-        except IndexError:
-            raise self._corrupt(label, "takes more from its stack than is on it") from None
+        except (_CutError, IndexError, struct.error) as error:
+            if isinstance(error, IndexError) and self.position <= end:
+                raise self._corrupt(label, "takes more from its stack than is on it") from None
+            raise self._corrupt(label, f"is truncated: it goes on past its {end - start:,} bytes") from None
         except (ValueError, OverflowError) as error:
             raise self._corrupt(label, f"holds a value that cannot be decoded ({str(error)[:80]})") from None
         finally:
@@ -377,6 +377,9 @@ def as_key(value: Any) -> Any:
 
 
 # One function per opcode, by the name that pickletools gives it.
+#
+# The commonest ones take their few bytes without asking whether so many are left: the machine notices before the next opcode that it has
+# gone too far. All that take a length ask first.
 
 _Handler = Callable[[Machine], None]
 _U16 = struct.Struct("<H").unpack_from
@@ -391,12 +394,16 @@ def _unknown(machine: Machine) -> None:
 
 
 def _u8(machine: Machine) -> int:
-    value: int = machine.data[machine.take(1)]
+    start = machine.position
+    machine.position = start + 1
+    value: int = machine.data[start]
     return value
 
 
 def _u32(machine: Machine) -> int:
-    value: int = _U32(machine.data, machine.take(4))[0]
+    start = machine.position
+    machine.position = start + 4
+    value: int = _U32(machine.data, start)[0]
     return value
 
 
@@ -484,7 +491,9 @@ def _binint(machine: Machine) -> None:
 
 
 def _binint1(machine: Machine) -> None:
-    machine.stack.append(machine.data[machine.take(1)])
+    start = machine.position
+    machine.position = start + 1
+    machine.stack.append(machine.data[start])
 
 
 def _binint2(machine: Machine) -> None:
@@ -548,7 +557,9 @@ def _unicode(machine: Machine) -> None:
 
 
 def _binunicode(machine: Machine) -> None:
-    machine.push_text(_u32(machine))
+    start = machine.position
+    machine.position = start + 4
+    machine.push_text(_U32(machine.data, start)[0])
 
 
 def _short_binunicode(machine: Machine) -> None:
@@ -681,11 +692,15 @@ def _put(machine: Machine) -> None:
 
 
 def _binput(machine: Machine) -> None:
-    machine.memo[machine.data[machine.take(1)]] = machine.stack[-1]
+    start = machine.position
+    machine.position = start + 1
+    machine.memo[machine.data[start]] = machine.stack[-1]
 
 
 def _long_binput(machine: Machine) -> None:
-    machine.memo[_u32(machine)] = machine.stack[-1]
+    start = machine.position
+    machine.position = start + 4
+    machine.memo[_U32(machine.data, start)[0]] = machine.stack[-1]
 
 
 def _memoize(machine: Machine) -> None:
@@ -697,7 +712,9 @@ def _get(machine: Machine) -> None:
 
 
 def _binget(machine: Machine) -> None:
-    _recall(machine, machine.data[machine.take(1)])
+    start = machine.position
+    machine.position = start + 1
+    _recall(machine, machine.data[start])
 
 
 def _long_binget(machine: Machine) -> None:
@@ -713,9 +730,10 @@ def _memo_index(machine: Machine) -> int:
 
 def _recall(machine: Machine, index: int) -> None:
     try:
-        machine.stack.append(machine.memo[index])
+        value = machine.memo[index]
     except KeyError:
         raise MalformedError(f"recalls memo entry {index}, which was never set") from None
+    machine.stack.append(value)
 
 
 def _global(machine: Machine) -> None:
@@ -785,17 +803,11 @@ def _build(machine: Machine) -> None:
 
 
 def _persid(machine: Machine) -> None:
-    machine.stack.append(_persistent(machine, str(machine.take_line(), "latin-1")))
+    machine.stack.append(machine.persistent(str(machine.take_line(), "latin-1")))
 
 
 def _binpersid(machine: Machine) -> None:
-    machine.stack[-1] = _persistent(machine, machine.stack[-1])
-
-
-def _persistent(machine: Machine, identity: Any) -> Any:
-    if machine.persistent is None:
-        raise MalformedError("uses a persistent id, which a plain pickle cannot hold")
-    return machine.persistent(identity)
+    machine.stack[-1] = machine.persistent(machine.stack[-1])
 
 
 _OPCODES: MappingProxyType[bytes, _Handler] = MappingProxyType(

@@ -42,6 +42,8 @@ def describe(source: Source) -> str | None:
     head = source.head
     if source.is_zip:
         return _describe_zip(source)
+    if source.size <= 8:
+        return f"truncated to {source.size} bytes: too short for a checkpoint of any format"
     text = head.removeprefix(b"\xef\xbb\xbf").lstrip()
     for magic, words in _MAGIC:
         if head.startswith(magic) or text.startswith(magic) and len(magic) > 4:

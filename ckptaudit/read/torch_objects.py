@@ -107,6 +107,8 @@ _NUMPY_SCALARS = frozenset(module + "scalar" for module in _NUMPY)
 _NUMPY_ARRAYS = frozenset(module + "_reconstruct" for module in _NUMPY)
 _NUMPY_BUFFERS = frozenset({"numpy.core.numeric._frombuffer", "numpy._core.numeric._frombuffer"})
 
+_NESTED = "torch.storage._load_from_bytes"
+
 _ALLOWED = (
     frozenset(
         f"{module}.{name}"
@@ -132,7 +134,7 @@ _ALLOWED = (
             "_rebuild_wrapper_subclass",
         )
     }
-    | {"torch._tensor._rebuild_from_type_v2", "torch._tensor._rebuild_from_type", "torch.Size", "torch.device", "torch.Tensor", "torch.FloatTensor"}
+    | {"torch._tensor._rebuild_from_type_v2", "torch._tensor._rebuild_from_type", "torch.Size", "torch.device", _NESTED, "torch.Tensor", "torch.FloatTensor"}
     | {"torch.nn.parameter.Parameter", "torch.nn.parameter.Buffer", "torch.serialization._get_layout", "torch.storage.TypedStorage"}
     | {"torch.per_tensor_affine", "torch.per_channel_affine", "torch.per_tensor_symmetric", "torch.per_channel_symmetric"}
     | {"torch.per_channel_affine_float_qparams", "torch.strided", "torch.sparse_coo", "torch.sparse_csr"}
@@ -209,7 +211,7 @@ class StorageTable:
         """
         if not isinstance(identity, tuple) or not identity:
             raise MalformedError("uses a persistent id that is no tuple")
-        if identity[0] == "module" and len(identity) > 1:
+        if identity[0] == "module" and len(identity) == 4 and isinstance(identity[1], Global):
             return identity[1]  # a class with its source code, as legacy files of whole modules have them
         if identity[0] != "storage" or not 5 <= len(identity) <= 6:
             raise MalformedError("uses a persistent id that is no storage")
@@ -261,11 +263,22 @@ class TensorReader:
         Gives the storage that a reference declares; raises CorruptCheckpointError when the file does not hold it.
     inline:
         Whether offsets in the pickle's buffer are offsets in the file, so that arrays in the pickle can be read in place.
+    nested:
+        Reads a storage that lies within the pickle, as ``pickle.dump`` writes them.
     """
 
-    def __init__(self, path: Path, locate: Callable[[StorageRef], Storage], *, inline: bool) -> None:
+    def __init__(
+        self,
+        path: Path,
+        locate: Callable[[StorageRef], Storage],
+        *,
+        inline: bool,
+        nested: Callable[[ByteSpan], tuple[StorageRef, Storage]] | None = None,
+    ) -> None:
         self._path = path
         self._locate = locate
+        self._nested_storage = nested
+        self._nested_refs: dict[int, StorageRef] = {}
         self._inline = inline
         self._storages: dict[str, Storage] = {}
         self._spans: dict[int, Storage] = {}
@@ -323,13 +336,13 @@ class TensorReader:
     # One method per way of rebuilding; the parameters are torch's own.
 
     def _tensor(self, storage: Any, offset: Any, size: Any, stride: Any, *_: Any) -> StoredTensor:
-        ref = _storage_ref(storage)
+        ref = self._storage_ref(storage)
         if not ref.dtype:
             raise _BadTensorError("views untyped bytes without a dtype")
         return self._view(ref, ref.dtype, offset, size, stride)
 
     def _tensor_v3(self, storage: Any, offset: Any, size: Any, stride: Any, _grad: Any, _hooks: Any, dtype: Any, *_: Any) -> StoredTensor:
-        return self._view(_storage_ref(storage), _dtype(dtype), offset, size, stride)
+        return self._view(self._storage_ref(storage), _dtype(dtype), offset, size, stride)
 
     def _view(self, ref: StorageRef, dtype: str, offset: Any, size: Any, stride: Any) -> StoredTensor:
         shape = _sizes(size, "size")
@@ -349,6 +362,27 @@ class TensorReader:
                 raise _BadTensorError("begins within an element of its storage")
             offset += ref.offset // width
         return StoredTensor(shape, strides, dtype, offset, storage)
+
+    def _storage_ref(self, value: Any) -> StorageRef:
+        if isinstance(value, Instance) and isinstance(value.kwargs, dict):  # TypedStorage(wrap_storage=…)
+            value = value.kwargs.get("wrap_storage", value)
+        if isinstance(value, Instance) and value.class_name == _NESTED and len(value.args) == 1:
+            return self._nested_ref(value.args[0])
+        if not isinstance(value, StorageRef):
+            raise _BadTensorError("has no storage")
+        return value
+
+    def _nested_ref(self, content: Any) -> StorageRef:
+        if not isinstance(content, ByteSpan) or self._nested_storage is None:
+            raise _BadTensorError("has a storage whose bytes are written as text; saving it with a pickle protocol above 2 avoids that")
+        ref = self._nested_refs.get(content.start)
+        if ref is None:
+            ref, storage = self._nested_storage(content)
+            if not self._inline:
+                storage = Storage(storage.key, self._path, 0, storage.nbytes, "the values lie in a compressed pickle")
+            self._nested_refs[content.start] = ref
+            self._storages[ref.key] = storage
+        return ref
 
     def _storage(self, ref: StorageRef) -> Storage:
         storage = self._storages.get(ref.key)
@@ -440,14 +474,6 @@ def unwrapped(value: Instance) -> tuple[Instance, bool]:
             break
         value = inner
     return value, parameter
-
-
-def _storage_ref(value: Any) -> StorageRef:
-    if isinstance(value, Instance) and value.class_name == "torch.storage.TypedStorage":
-        value = (value.kwargs or {}).get("wrap_storage") if isinstance(value.kwargs, dict) else None
-    if not isinstance(value, StorageRef):
-        raise _BadTensorError("has no storage")
-    return value
 
 
 def _sizes(value: Any, what: str) -> tuple[int, ...]:

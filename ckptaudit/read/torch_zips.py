@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 from ckptaudit.errors import CorruptCheckpointError
 from ckptaudit.read.checkpoint import Checkpoint
 from ckptaudit.read.pickled import checkpoint_of
@@ -9,11 +12,12 @@ from ckptaudit.read.pickles import Machine, Refusals
 from ckptaudit.read.source import Source
 from ckptaudit.read.stored import Storage
 from ckptaudit.read.torch_objects import StorageRef, StorageTable, TensorReader, is_allowed
+from ckptaudit.read.torch_streams import nested_storages
 
 _OBJECT = "data.pkl"
 
-#: A compressed ``data.pkl`` must fit into memory; torch never writes one, and one of a million tensors is 26 MB.
-_MAX_INFLATED = 64 << 20
+#: A compressed ``data.pkl`` is taken into memory. Torch never writes one; packed again by other tools, 100,000 tensors take 10 MB.
+_MAX_INFLATED = 16 << 20
 
 _SMALL_MEMBER = 1024
 
@@ -40,7 +44,12 @@ def is_script(source: Source) -> bool:
     return root + "constants.pkl" in source.zip.members or any(name.startswith(root + "code/") for name in source.zip.members)
 
 
-def read_object(source: Source, kind: str, own_classes: tuple[str, ...] = ()) -> Checkpoint:
+def read_object(
+    source: Source,
+    kind: str,
+    own_classes: tuple[str, ...] = (),
+    adapt: Callable[[Any, TensorReader], None] = lambda value, tensors: None,
+) -> Checkpoint:
     """Read ``data.pkl`` and lay its tensors over the storages.
 
     Parameters
@@ -51,6 +60,8 @@ def read_object(source: Source, kind: str, own_classes: tuple[str, ...] = ()) ->
         Name of the format.
     own_classes:
         Classes whose name begins so are defined in the archive itself.
+    adapt:
+        Brings the unpickled object, in place, into the shape that a pickled module has.
 
     Raises
     ------
@@ -81,8 +92,11 @@ def read_object(source: Source, kind: str, own_classes: tuple[str, ...] = ()) ->
             raise CorruptCheckpointError(path, f"storage {name!r} is missing from the zip, as after a partial save or a merge")
         if stored.size < ref.nbytes:
             raise CorruptCheckpointError(path, f"storage {name!r} holds {stored.size:,} bytes where {ref.nbytes:,} are declared")
+        begin = archive.payload(stored)
+        if stored.size > 4 and source.data[begin : begin + 4] == b"PK\x03\x04":
+            remarks.append(f"storage {name!r} begins as a zip does, not as numbers do")
         why = "" if stored.stored else "the storage is compressed, and is not inflated"
-        return Storage(ref.key, path, archive.payload(stored), ref.nbytes, why, order == "big")
+        return Storage(ref.key, path, begin, ref.nbytes, why, order == "big")
 
     def allowed(name: str) -> bool:
         return is_allowed(name) or name.startswith(own_classes)
@@ -90,17 +104,19 @@ def read_object(source: Source, kind: str, own_classes: tuple[str, ...] = ()) ->
     with refusals.told_on_error():
         if member.stored:
             # Read in place: arrays that lie in the pickle itself then have an offset in the file.
-            machine = Machine(source.data, path, refusals, allowed=allowed, persistent=storages)
+            data: Any = source.data
+            machine = Machine(data, path, refusals, allowed=allowed, persistent=storages)
             value = machine.run(start, start + member.size, label)
             end = start + member.size
         else:
-            content = archive.content(member, min(_MAX_INFLATED, source.max_header))
-            machine = Machine(content, path, refusals, allowed=allowed, persistent=storages)
+            data = content = archive.content(member, min(_MAX_INFLATED, source.max_header))
+            machine = Machine(data, path, refusals, allowed=allowed, persistent=storages)
             value = machine.run(0, len(content), label)
             end = len(content)
         if machine.position < end:
             remarks.append(f"{end - machine.position:,} bytes follow the end of {label}")
-        tensors = TensorReader(path, locate, inline=member.stored)
+        tensors = TensorReader(path, locate, inline=member.stored, nested=nested_storages(data, path, refusals))
+        adapt(value, tensors)
         return checkpoint_of(value, path, kind, tensors, refusals, source.size, remarks)
 
 

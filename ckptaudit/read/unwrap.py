@@ -153,7 +153,7 @@ class Unwrapper:
     def _holders_of_tensors(self, root: Any) -> set[int]:
         """Identities of all containers with a tensor at any depth; each container is looked at once, however often it is shared."""
         parents: dict[int, list[int]] = {id(root): []}
-        level, pending, depth = [root], [], 0
+        level, pending, depth, strange = [root], [], 0, 0
         is_tensor = self._tensors.is_tensor
         while level:
             depth += 1
@@ -161,7 +161,8 @@ class Unwrapper:
                 raise CorruptCheckpointError(self._path, f"an object nested more than {MAX_DEPTH} levels deep, which no checkpoint needs")
             below = []
             for container in level:
-                for _, child in children(container):
+                for key, child in children(container):
+                    strange += isinstance(key, OpaqueKey) and not _is_flat(key.value)
                     if is_tensor(child):
                         pending.append(id(container))
                     elif isinstance(child, (dict, list, tuple, Instance)):
@@ -170,6 +171,8 @@ class Unwrapper:
                             below.append(child)
                         parents[id(child)].append(id(container))
             level = below
+        if strange:
+            self.remarks.append(f"{strange:,} dictionary keys are nested or huge values, which no checkpoint needs")
         holders: set[int] = set()
         while pending:
             identity = pending.pop()
@@ -307,13 +310,13 @@ def key_text(key: Any) -> str:
     if isinstance(key, bytes):
         return key.decode("utf-8", "backslashreplace")
     if isinstance(key, OpaqueKey):
-        simple = isinstance(key.value, tuple) and len(key.value) <= 8 and all(isinstance(k, (str, float, bool)) or _short(k) for k in key.value)
-        return f"({', '.join(map(str, key.value))})" if simple else "<key>"
+        return f"({', '.join(map(str, key.value))})" if _is_flat(key.value) else "<key>"
     return str(key)
 
 
-def _short(value: Any) -> bool:
-    return value is None or (isinstance(value, int) and abs(value) < 2**64)
+def _is_flat(key: Any) -> bool:
+    """Whether a key is a short tuple of names and small numbers."""
+    return isinstance(key, tuple) and len(key) <= 8 and all(isinstance(k, (str, float)) or k is None or (isinstance(k, int) and abs(k) < 2**64) for k in key)
 
 
 def _keyed(value: Any) -> Iterator[tuple[str, Any]]:

@@ -93,13 +93,16 @@ class ZipDirectory:
         if end + _END.size + comment < size:
             remarks.append(f"{size - end - _END.size - comment:,} bytes follow the end of the zip")
         limit = end
-        if 0xFFFF in (count, disk) or 0xFFFFFFFF in (length, start):
-            locator = end - _END64_LOCATOR.size
-            if locator >= 0 and data[locator : locator + 4] == b"PK\x06\x07":
-                limit = _END64_LOCATOR.unpack_from(data, locator)[2]
-                if limit + _END64.size > locator or data[limit : limit + 4] != b"PK\x06\x06":
-                    raise corrupt("a zip whose zip64 end record is not where its locator says")
-                _, _, _, _, disk, first_disk, _, count, length, start = _END64.unpack_from(data, limit)
+        locator = end - _END64_LOCATOR.size
+        if locator >= 0 and data[locator : locator + 4] == b"PK\x06\x07":
+            # torch always writes the 64-bit end record, too; it counts where a field of the short one is full.
+            limit = _END64_LOCATOR.unpack_from(data, locator)[2]
+            if limit + _END64.size > locator or data[limit : limit + 4] != b"PK\x06\x06":
+                raise corrupt("a zip whose 64-bit end record is not where its locator says")
+            wide = _END64.unpack_from(data, limit)
+            if (count, length, start) != tuple(min(w, most) for w, most in zip(wide[7:], (0xFFFF, 0xFFFFFFFF, 0xFFFFFFFF), strict=True)):
+                raise corrupt("a zip whose two end records contradict each other")
+            disk, first_disk, _, count, length, start = wide[4:]
         if disk or first_disk:
             raise corrupt("one part of a zip that is split over several files")
         if start + length > limit:

@@ -26,7 +26,13 @@ def render_checkpoint(checkpoint: Checkpoint, options: Options) -> str:
             "schema": "ckptaudit.show/1",
             "checkpoint": checkpoint_to_json(checkpoint),
             "branches": [
-                {"name": b.name, "role": b.role, "tensors": len(b.tensors), "parameters": b.parameters, "chosen": b.name == checkpoint.branch.name}
+                {
+                    "name": b.name,
+                    "role": b.role,
+                    "tensors": len(b.tensors),
+                    "parameters": b.parameters,
+                    "chosen": b.name == checkpoint.branch.name,
+                }
                 for b in checkpoint.branches
             ],
             "branch_reason": checkpoint.branch_reason,
@@ -35,9 +41,7 @@ def render_checkpoint(checkpoint: Checkpoint, options: Options) -> str:
                 {
                     "path": layer.path,
                     "kind": layer.kind,
-                    "tensors": {
-                        role: {"name": t.name, "shape": list(t.shape), "dtype": t.dtype} for role, t in layer.tensors.items()
-                    },
+                    "tensors": {role: {"name": t.name, "shape": list(t.shape), "dtype": t.dtype} for role, t in layer.tensors.items()},
                 }
                 for layer in graph.layers
             ],

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import shlex
 import sys
-from collections.abc import Iterable
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,12 +14,14 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from ckptaudit.graph.names import fold_names
+from ckptaudit.graph.kinds import DERIVED_BUFFERS
+from ckptaudit.graph.names import collapse_modules, fold_names, leaf
 from ckptaudit.report._folding import build_tree, folded_rows
 from ckptaudit.report._words import count, nbytes, plural, share
 from ckptaudit.text import printable
 
 if TYPE_CHECKING:
+    from ckptaudit.graph import LayerGraph, TensorSpec
     from ckptaudit.pipeline import Audit
     from ckptaudit.read import Checkpoint
     from ckptaudit.report import Options
@@ -31,7 +33,15 @@ _BAR = 20
 _MAX_MODULES = 12
 _MAX_PATTERNS = 4
 _MAX_TREE_ROWS = 200
-_FACTS = (("backbone", "backbone"), ("num_classes", "classes"), ("in_channels", "input channels"), ("aux_head", "aux head"), ("decoder", "decoder"), ("batch_norm_layers", "BatchNorm layers"), ("dtype", "dtype"))
+_FACTS = (
+    ("backbone", "backbone"),
+    ("num_classes", "classes"),
+    ("in_channels", "input channels"),
+    ("aux_head", "aux head"),
+    ("decoder", "decoder"),
+    ("batch_norm_layers", "BatchNorm layers"),
+    ("dtype", "dtype"),
+)
 
 
 def render_audit(audit: Audit, options: Options) -> str:
@@ -52,7 +62,7 @@ def render_audit(audit: Audit, options: Options) -> str:
     _print_facts(console, audit)
     for finding in audit.findings:
         console.print()
-        _print_finding(console, finding, options)
+        _print_finding(console, finding, audit, options)
     if audit.plan.rules:
         console.print()
         _print_renames(console, audit)
@@ -70,17 +80,14 @@ def render_checkpoint(checkpoint: Checkpoint, options: Options) -> str:
     dtypes = ", ".join(dict.fromkeys(spec.dtype for spec in graph))
     console.print(
         Padding(
-            Text(
-                f"{checkpoint.format}, {nbytes(checkpoint.nbytes)} · {plural(len(graph), 'tensor')}, {count(graph.parameters)} parameters"
-                + (f" · {dtypes}" if dtypes else "")
-            ),
+            Text(f"{checkpoint.format}, {nbytes(checkpoint.nbytes)} · {_size(graph)}" + (f" · {dtypes}" if dtypes else "")),
             (0, 0, 0, 2),
         )
     )
     if options.quiet:
         return _page(out)
     _print_branches(console, checkpoint)
-    _print_metadata(console, checkpoint)
+    _print_metadata(console, checkpoint, options)
     for remark in checkpoint.remarks:
         console.print(Text("warning  ", style=_STYLES["warning"]).append(_text(remark)))
     if checkpoint.refused_globals:
@@ -152,25 +159,39 @@ def _print_sides(console: Console, audit: Audit) -> None:
     table = Table.grid(padding=(0, 2))
     table.add_column(style="dim")
     table.add_column(overflow="fold")
-    table.add_row("file", _text(f"{checkpoint.format}{branch} · {plural(len(checkpoint.graph), 'tensor')}, {count(checkpoint.graph.parameters)} parameters"))
-    table.add_row("model", _text(f"{model.source}{version}, {model.provenance} · {plural(len(model.graph), 'tensor')}, {count(model.graph.parameters)} parameters"))
+    table.add_row("file", _text(f"{checkpoint.format}{branch} · {_size(checkpoint.graph)}"))
+    table.add_row("model", _text(f"{model.source}{version}, {model.provenance} · {_size(model.graph)}"))
     if len([b for b in checkpoint.branches if b.role in ("model", "ema")]) > 1:
         table.add_row("", _text(f"branch chosen: {checkpoint.branch_reason}"))
     console.print(table)
 
 
+def _size(graph: LayerGraph) -> str:
+    return f"{plural(len(graph), 'tensor')}, {count(graph.parameters)} parameters"
+
+
 def _print_coverage(console: Console, audit: Audit) -> None:
     coverage = audit.coverage
     matched, total = coverage.parameters
-    console.print(Text("coverage  ", style="bold").append(f"{share(matched, total)} of {count(total)} parameters, {coverage.tensors[0]} of {coverage.tensors[1]} tensors", style="default not bold"))
+    console.print(
+        Text("coverage  ", style="bold").append(
+            f"{share(matched, total)} of {count(total)} parameters, {coverage.tensors[0]} of {coverage.tensors[1]} tensors",
+            style="default not bold",
+        )
+    )
     modules = sorted(coverage.modules, key=lambda m: -m.total)[:_MAX_MODULES] if len(coverage.modules) > _MAX_MODULES else coverage.modules
     table = Table.grid(padding=(0, 2))
     for justify in ("left", "left", "right", "right"):
-        table.add_column(justify=justify, overflow="ellipsis", no_wrap=True)  # type: ignore[arg-type]
+        table.add_column(justify=justify, overflow="ellipsis", no_wrap=True)
     for module in modules:
         full = int(_BAR * module.matched / module.total) if module.total else 0
         style = "green" if module.matched == module.total else "yellow" if module.matched else "red"
-        table.add_row(f"  {_text(module.module)}", Text("█" * full + "░" * (_BAR - full), style=style), share(module.matched, module.total), count(module.total))
+        table.add_row(
+            f"  {_text(module.module)}",
+            Text("█" * full + "░" * (_BAR - full), style=style),
+            share(module.matched, module.total),
+            count(module.total),
+        )
     console.print(table)
     if len(modules) < len(coverage.modules):
         console.print(Text(f"  … and {len(coverage.modules) - len(modules)} smaller modules", style="dim"))
@@ -188,24 +209,30 @@ def _print_facts(console: Console, audit: Audit) -> None:
     table.add_row(Text("facts", style="bold"), Text("file", style="dim"), Text("model", style="dim"), "")
     for label, a, b in shown:
         differs = a != b
-        table.add_row(f"  {label}", _fact(a), _fact(b), Text("≠" if differs and a is not None and b is not None else "", style="bold yellow"))
+        table.add_row(
+            f"  {label}", _fact(a), _fact(b), Text("≠" if differs and a is not None and b is not None else "", style="bold yellow")
+        )
     console.print(table)
 
 
 def _fact(value: object) -> str:
-    return {None: "?", True: "yes", False: "no"}.get(value, _text(str(value))) if value is None or isinstance(value, bool) else _text(str(value))
+    return (
+        {None: "?", True: "yes", False: "no"}.get(value, _text(str(value)))
+        if value is None or isinstance(value, bool)
+        else _text(str(value))
+    )
 
 
-def _print_finding(console: Console, finding: Finding, options: Options) -> None:
+def _print_finding(console: Console, finding: Finding, audit: Audit, options: Options) -> None:
     sure = "" if finding.confidence >= 0.95 else f"  ({finding.confidence:.0%} sure)"
     console.print(Text(finding.severity, style=_STYLES[finding.severity]).append(f"  {finding.rule}{sure}", style="bold default"))
     table = Table.grid(padding=(0, 2))
     table.add_column(style="dim")
     table.add_column(overflow="fold")
     console.print(Padding(Text(_text(finding.message)), (0, 0, 0, 2)))
-    for label, names in (("file", finding.checkpoint), ("model", finding.model)):
+    for label, names, graph in (("file", finding.checkpoint, audit.checkpoint.graph), ("model", finding.model, audit.model.graph)):
         if names:
-            lines = (line for name in _patterns(names, options) for line in _broken(name, options.width - 10))
+            lines = (line for name in _patterns(names, graph, options) for line in _broken(name, options.width - 10))
             table.add_row(f"  {label}", "\n".join(lines))
     if finding.origin and finding.severity != "note":
         table.add_row("  at", _text(f"{_nearest(finding.origin.path)}:{finding.origin.line}"))
@@ -224,7 +251,11 @@ def _nearest(path: str) -> str:
 
 
 def _print_renames(console: Console, audit: Audit) -> None:
-    console.print(Text("renames  ", style="bold").append(f"{plural(len(audit.plan.rules), 'rule')}{'' if audit.plan.safe else ', not all of them sure'}", style="default not bold"))
+    console.print(
+        Text("renames  ", style="bold").append(
+            f"{plural(len(audit.plan.rules), 'rule')}{'' if audit.plan.safe else ', not all of them sure'}", style="default not bold"
+        )
+    )
     shown = audit.plan.rules[:_MAX_PATTERNS]
     for rule in shown:
         console.print(Text(_text(f"  re.sub(r{rule.pattern!r}, r{rule.replacement!r}, name)".replace("\\\\", "\\"))), soft_wrap=True)
@@ -239,22 +270,28 @@ def _print_branches(console: Console, checkpoint: Checkpoint) -> None:
     console.print(Text("branches", style="bold"))
     table = Table.grid(padding=(0, 2))
     for justify in ("left", "left", "left", "right", "right"):
-        table.add_column(justify=justify, overflow="fold")  # type: ignore[arg-type]
+        table.add_column(justify=justify, overflow="fold")
     for branch in checkpoint.branches:
         chosen = branch.name == checkpoint.branch.name
-        table.add_row("  →" if chosen else "", _text(branch.name) or "(top level)", branch.role, plural(len(branch.tensors), "tensor"), count(branch.parameters))
+        table.add_row(
+            "  →" if chosen else "",
+            _text(branch.name) or "(top level)",
+            branch.role,
+            plural(len(branch.tensors), "tensor"),
+            count(branch.parameters),
+        )
     console.print(table)
     console.print(Padding(Text(_text(f"audited: {checkpoint.branch_reason}"), style="dim"), (0, 0, 0, 2)))
 
 
-def _print_metadata(console: Console, checkpoint: Checkpoint) -> None:
+def _print_metadata(console: Console, checkpoint: Checkpoint, options: Options) -> None:
     if not checkpoint.metadata:
         return
     console.print()
     console.print(Text("metadata", style="bold"))
     table = Table.grid(padding=(0, 2))
-    table.add_column(overflow="fold")
-    table.add_column(no_wrap=True, overflow="ellipsis")
+    table.add_column(no_wrap=True, overflow="ellipsis", max_width=options.width // 2)
+    table.add_column(no_wrap=True, overflow="ellipsis", max_width=options.width // 2)
     for key, value in checkpoint.metadata.items():
         table.add_row(f"  {_text(str(key))}", Text(printable(str(value), 200), no_wrap=True, overflow="ellipsis"))
     console.print(table)
@@ -275,19 +312,24 @@ def _page(out: io.StringIO) -> str:
     return "".join(f"{line.rstrip()}\n" for line in out.getvalue().splitlines())
 
 
-def _patterns(names: Iterable[str], options: Options) -> list[str]:
-    listed = list(names)
+def _patterns(names: Sequence[str], graph: LayerGraph, options: Options) -> list[str]:
+    """Names folded; where that is still too much to read, whole modules as ``module.**``."""
     if options.verbose:
-        return [_text(name) for name in listed]
-    folded = fold_names(listed)
+        return [_text(name) for name in names]
+    folded = fold_names(names)
+    if len(folded) > 2:
+        # Counters are left out of most findings; a module without them is still the whole module.
+        counters = {name for name in graph.tensors if leaf(name) in DERIVED_BUFFERS}
+        folded = fold_names(collapse_modules(names, [name for name in graph.tensors if name not in counters or name in names]))
     shown = [_text(pattern) for pattern in folded[:_MAX_PATTERNS]]
     if len(folded) > len(shown):
-        shown.append(f"… {len(folded) - len(shown)} more patterns, {plural(len(listed), 'tensor')} in all (-v)")
+        shown.append(f"… {len(folded) - len(shown)} more patterns (-v)")
+    if len(names) > len(folded):
+        shown[-1] += f"  ({plural(len(names), 'tensor')})"
     return shown
 
 
-def _tensors(tensors: object) -> str:
-    assert hasattr(tensors, "items")
+def _tensors(tensors: Mapping[str, TensorSpec]) -> str:
     parts = []
     for role, spec in tensors.items():
         shape = "×".join(map(str, spec.shape)) or "scalar"

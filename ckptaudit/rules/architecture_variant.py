@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from ckptaudit.align import align_by_name
 from ckptaudit.arch import Model
+from ckptaudit.graph.names import is_under
 from ckptaudit.rules.comparison import Comparison
 from ckptaudit.rules.finding import Finding, Rule
 
@@ -49,7 +50,7 @@ def check(comparison: Comparison) -> Iterator[Finding]:
 
 def _in_head(name: str, comparison: Comparison) -> bool:
     scope = comparison.head_scope
-    return comparison.is_auxiliary(name) or (bool(scope) and name.split(".")[0] == scope and comparison.model_facts.backbone is not None)
+    return comparison.is_auxiliary(name) or (bool(scope) and is_under(name, scope) and comparison.model_facts.backbone is not None)
 
 
 def _relative_that_fits(comparison: Comparison) -> Model | None:

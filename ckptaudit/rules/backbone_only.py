@@ -16,9 +16,10 @@ def check(comparison: Comparison) -> Iterator[Finding]:
     graph, alignment = comparison.model.graph, comparison.alignment
     for scope in alignment.scopes:
         if scope.target:
+            place = f"`{scope.source}`" if scope.source else "The top level"
             inside = tuple(name for name in graph.tensors if is_under(name, scope.target) and name in alignment.pairs)
             yield RULE.finding(
-                f"{f'`{scope.source}`' if scope.source else 'The top level'} of the file is `{scope.target}` of the model: {scope.tensors} tensors fit there."
+                f"{place} of the file is `{scope.target}` of the model: {scope.tensors} tensors fit there."
                 + (f" Equally well fit {', '.join(scope.rivals)}: which one is meant is undecided." if scope.rivals else ""),
                 checkpoint=tuple(alignment.pairs[name].sources[0] for name in inside),
                 model=inside,

@@ -13,12 +13,17 @@ RULE = Rule("bn-invalid", "BatchNorm statistics are not numbers", "error", "caus
 def check(comparison: Comparison) -> Iterator[Finding]:
     """Yield one finding for non-finite statistics, one for negative variances."""
     for bad, what, phrase in (
-        ([layer for layer in comparison.batch_norm if not layer.finite], "NaN or infinite running statistics", "NaN in BatchNorm statistics"),
+        (
+            [layer for layer in comparison.batch_norm if not layer.finite],
+            "NaN or infinite running statistics",
+            "NaN in BatchNorm statistics",
+        ),
         ([layer for layer in comparison.batch_norm if layer.negative], "a negative running variance", "negative BatchNorm variance"),
     ):
         if bad:
             yield RULE.finding(
-                f"{len(bad)} of {len(comparison.batch_norm)} BatchNorm layers hold {what}, the first is `{bad[0].path}`: every output behind it is NaN in eval mode.",
+                f"{len(bad)} of {len(comparison.batch_norm)} BatchNorm layers hold {what}, the first is `{bad[0].path}`: "
+                "every output behind it is NaN in eval mode.",
                 checkpoint=tuple(name for layer in bad for name in layer.names),
                 fix="the training diverged, or the file is damaged: take an earlier checkpoint",
                 status="incompatible",

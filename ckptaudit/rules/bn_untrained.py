@@ -23,9 +23,10 @@ def check(comparison: Comparison) -> Iterator[Finding]:
         return
     names = tuple(name for layer in initial for name in layer.names)
     place = common_prefix([layer.names[0] for layer in initial])
+    where = f" (`{place}`)" if place and len(initial) < len(layers) else ""
     everywhere = len(initial) == len(layers)
     yield RULE.finding(
-        f"{len(initial)} of {len(layers)} BatchNorm layers{f' (`{place}`)' if place and not everywhere else ''} are at mean 0 and variance 1: "
+        f"{len(initial)} of {len(layers)} BatchNorm layers{where} are at mean 0 and variance 1: "
         + ("no batch was ever seen in training mode." if everywhere else "these never saw a batch, while the others did."),
         checkpoint=names,
         severity="warning" if comparison.intent == "finetune" else "error",

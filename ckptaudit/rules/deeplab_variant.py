@@ -17,10 +17,14 @@ def check(comparison: Comparison) -> Iterator[Finding]:
     old, new = comparison.file_facts.decoder, comparison.model_facts.decoder
     if old is None or new is None or old == new:
         return
-    inside = lambda name: not name.startswith("backbone.") and not comparison.is_auxiliary(name)  # noqa: E731
+
+    def inside(name: str) -> bool:
+        return not name.startswith("backbone.") and not comparison.is_auxiliary(name)
+
     mismatched = tuple(name for name in comparison.mismatched if inside(name))
     yield RULE.finding(
-        f"The file holds a {_TITLES[old]} decoder and the model is a {_TITLES[new]}: only V3+ joins low-level features (48 channels) before the classifier.",
+        f"The file holds a {_TITLES[old]} decoder and the model is a {_TITLES[new]}: "
+        "only V3+ joins low-level features (48 channels) before the classifier.",
         checkpoint=(*filter(inside, comparison.unexpected), *(comparison.mismatched[name] for name in mismatched)),
         model=(*filter(inside, comparison.missing), *mismatched),
         confidence=0.95,

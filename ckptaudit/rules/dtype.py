@@ -24,7 +24,11 @@ def check(comparison: Comparison) -> Iterator[Finding]:
         harmless = converts or integers
         yield RULE.finding(
             f"{len(names)} tensors are {old} in the file and {new} in the model: "
-            + ("values are converted while loading." if harmless else "the stored numbers need their scale; copied as they are, they are wrong."),
+            + (
+                "values are converted while loading."
+                if harmless
+                else "the stored numbers need their scale; copied as they are, they are wrong."
+            ),
             checkpoint=tuple(comparison.alignment.pairs[name].sources[0] for name in names),
             model=names,
             severity="note" if harmless else "error",

@@ -28,14 +28,16 @@ def check(comparison: Comparison) -> Iterator[Finding]:
         )
     averaged = [branch.name for branch in checkpoint.branches if branch.role == "ema" and branch.name != checkpoint.branch.name]
     if averaged:
+        names = ", ".join(f"`{name}`" for name in averaged)
         yield RULE.finding(
-            f"The file also holds averaged weights ({', '.join(f'`{name}`' for name in averaged)}); branch `{checkpoint.branch.name}` was audited.",
+            f"The file also holds averaged weights ({names}); branch `{checkpoint.branch.name}` was audited.",
             fix=f"--branch {averaged[0]} audits the averaged weights",
         )
     counters = tuple(name for name in checkpoint.graph.tensors if leaf(name) == "n_averaged")
     if counters:
         yield RULE.finding(
-            "The weights are an average over training steps (`n_averaged`): BatchNorm statistics belong to the last step unless they were recomputed.",
+            "The weights are an average over training steps (`n_averaged`): "
+            "BatchNorm statistics belong to the last step unless they were recomputed.",
             checkpoint=counters,
             severity="warning" if comparison.batch_norm else "note",
             confidence=0.7,

@@ -22,8 +22,10 @@ def check(comparison: Comparison) -> Iterator[Finding]:
     first_model = next(iter(comparison.model.graph.tensors), "none")
     backbone = comparison.file_facts.backbone
     yield RULE.finding(
-        f"{corresponding or 'None'} of the model's {len(comparison.model.graph)} tensors {'are' if corresponding != 1 else 'is'} in the file under any known prefix: "
-        f"the file's names begin with `{first_file}`, the model's with `{first_model}`. load_state_dict(strict=False) would leave the model untrained in silence."
+        f"{corresponding or 'None'} of the model's {len(comparison.model.graph)} tensors "
+        f"{'are' if corresponding != 1 else 'is'} in the file under any known prefix: "
+        f"the file's names begin with `{first_file}`, the model's with `{first_model}`. "
+        "load_state_dict(strict=False) would leave the model untrained in silence."
         + (f" By its structure the file holds a {backbone}." if backbone else ""),
         checkpoint=(*comparison.unexpected, *comparison.mismatched.values()),
         model=(*comparison.missing, *comparison.mismatched),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ckptaudit.graph.names import leaf
+from ckptaudit.graph.names import leaf, parent
 from ckptaudit.rules.comparison import Comparison
 from ckptaudit.rules.finding import Finding, Rule
 
@@ -12,9 +12,10 @@ RULE = Rule("num-batches-tracked", "Batch counters are on one side only", "note"
 
 
 def check(comparison: Comparison) -> Iterator[Finding]:
-    """Yield one finding per side that has counters the other lacks."""
+    """Yield one finding per side that lacks only the counters of layers that it has; layers it lacks are found elsewhere."""
+    gone = {parent(name) for name in (*comparison.missing, *comparison.unexpected)}
     for side, names in (("model", comparison.alignment.unmatched_target), ("file", comparison.alignment.unmatched_source)):
-        counters = tuple(name for name in names if leaf(name) == "num_batches_tracked")
+        counters = tuple(name for name in names if leaf(name) == "num_batches_tracked" and parent(name) not in gone)
         if counters:
             yield RULE.finding(
                 f"{len(counters)} num_batches_tracked counters are only in the {side} (torch has them since 0.4.1): harmless.",

@@ -22,7 +22,7 @@ def check(comparison: Comparison) -> Iterator[Finding]:
     names = tuple(name for (a, b), group in layers.values() if a * new == b * old for name in group)
     one_apart = abs(old - new) == 1
     background = (
-        f" They differ by one: one side probably counts a background class, so that every label is shifted by one." if one_apart else ""
+        " They differ by one: one side probably counts a background class, so that every label is shifted by one." if one_apart else ""
     )
     yield RULE.finding(
         f"The file has {old} classes and the model {new} (`{path}`).{background}",

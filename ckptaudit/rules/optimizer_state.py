@@ -32,12 +32,14 @@ def check(comparison: Comparison) -> Iterator[Finding]:
         wrong = [
             name
             for name, tensor in branch.tensors.items()
-            if (match := _MOMENT.search(name)) and tensor.shape and (int(match[1]) >= len(parameters) or tensor.shape != parameters[int(match[1])])
+            if (match := _MOMENT.search(name))
+            and tensor.shape
+            and (int(match[1]) >= len(parameters) or tensor.shape != parameters[int(match[1])])
         ]
         if wrong:
             yield RULE.finding(
-                f"{len(wrong)} of {len(branch.tensors)} tensors of the optimizer (branch `{branch.name}`) do not have the shape of the model's parameters, first `{wrong[0]}`: "
-                "it was made for other parameters, or for groups in another order.",
+                f"{len(wrong)} of {len(branch.tensors)} tensors of the optimizer (branch `{branch.name}`) do not have the shape "
+                f"of the model's parameters, first `{wrong[0]}`: it was made for other parameters, or for groups in another order.",
                 confidence=0.8 if len(optimizers) == 1 else 0.5,
                 fix="build the parameter groups as in training, or start the optimizer anew",
                 status="partial",

@@ -11,10 +11,72 @@ RULE = Rule("refused-global", "The pickle names code", "note", "file")
 
 #: Modules whose functions run commands, open files or sockets, or build code.
 _DANGEROUS_MODULES = frozenset(
-    {"os", "posix", "nt", "subprocess", "sys", "socket", "shutil", "pty", "runpy", "code", "ctypes", "importlib", "webbrowser", "commands", "pickle", "marshal", "types", "asyncio", "multiprocessing", "threading", "requests", "urllib", "httplib", "http", "tempfile", "timeit", "cProfile", "pdb", "bdb", "platform", "pip", "idlelib", "signal", "builtins", "__builtin__"}
+    {
+        "os",
+        "posix",
+        "nt",
+        "subprocess",
+        "sys",
+        "socket",
+        "shutil",
+        "pty",
+        "runpy",
+        "code",
+        "ctypes",
+        "importlib",
+        "webbrowser",
+        "commands",
+        "pickle",
+        "marshal",
+        "types",
+        "asyncio",
+        "multiprocessing",
+        "threading",
+        "requests",
+        "urllib",
+        "httplib",
+        "http",
+        "tempfile",
+        "timeit",
+        "cProfile",
+        "pdb",
+        "bdb",
+        "platform",
+        "pip",
+        "idlelib",
+        "signal",
+        "builtins",
+        "__builtin__",
+    }
 )
 _HARMLESS_MODULES = frozenset(
-    {"argparse", "collections", "datetime", "pathlib", "numpy", "omegaconf", "torch", "typing", "enum", "decimal", "fractions", "uuid", "dataclasses", "copyreg", "_codecs", "yacs", "mmengine", "mmcv", "pytorch_lightning", "lightning", "transformers", "timm", "torchvision", "addict", "easydict"}
+    {
+        "argparse",
+        "collections",
+        "datetime",
+        "pathlib",
+        "numpy",
+        "omegaconf",
+        "torch",
+        "typing",
+        "enum",
+        "decimal",
+        "fractions",
+        "uuid",
+        "dataclasses",
+        "copyreg",
+        "_codecs",
+        "yacs",
+        "mmengine",
+        "mmcv",
+        "pytorch_lightning",
+        "lightning",
+        "transformers",
+        "timm",
+        "torchvision",
+        "addict",
+        "easydict",
+    }
 )
 
 
@@ -24,7 +86,9 @@ def check(comparison: Comparison) -> Iterator[Finding]:
     for refused in comparison.checkpoint.refused_globals:
         module = refused.name.split(".")[0]
         grade = "dangerous" if module in _DANGEROUS_MODULES else "metadata" if module in _HARMLESS_MODULES else "unknown"
-        by_grade.setdefault(grade, []).append(f"{refused.name} (byte {refused.position}{' of ' + refused.pickle if refused.pickle else ''})")
+        by_grade.setdefault(grade, []).append(
+            f"{refused.name} (byte {refused.position}{' of ' + refused.pickle if refused.pickle else ''})"
+        )
     if found := by_grade.get("dangerous"):
         yield RULE.finding(
             f"Loading this file with pickle would run {_listed(found)}. Nothing of it was run here.",

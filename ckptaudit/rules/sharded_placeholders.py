@@ -21,7 +21,8 @@ def check(comparison: Comparison) -> Iterator[Finding]:
     flat = tuple(name for name in graph.tensors if any(word == leaf(name) or word in name.split(".") for word in _FLAT))
     if flat:
         yield RULE.finding(
-            f"{len(flat)} tensors are flattened parameters of FullyShardedDataParallel (`{flat[0]}`): names and shapes of the layers are gone.",
+            f"{len(flat)} tensors are flattened parameters of FullyShardedDataParallel (`{flat[0]}`): "
+            "names and shapes of the layers are gone.",
             checkpoint=graph.tensors,
             model=comparison.missing,
             fix="save with StateDictType.FULL_STATE_DICT, or consolidate the shards",
@@ -32,7 +33,8 @@ def check(comparison: Comparison) -> Iterator[Finding]:
     if len(empty) >= _MIN_EMPTY and len(empty) >= _EMPTY_SHARE * len(graph):
         targets = tuple(name for name, source in comparison.mismatched.items() if source in set(empty))
         yield RULE.finding(
-            f"{len(empty)} of {len(graph)} tensors have no elements (`{empty[0]}`): placeholders of DeepSpeed ZeRO-3, the values are in the shards of the ranks.",
+            f"{len(empty)} of {len(graph)} tensors have no elements (`{empty[0]}`): "
+            "placeholders of DeepSpeed ZeRO-3, the values are in the shards of the ranks.",
             checkpoint=empty,
             model=targets,
             fix="run zero_to_fp32.py on the checkpoint folder",

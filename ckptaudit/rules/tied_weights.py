@@ -18,18 +18,19 @@ def check(comparison: Comparison) -> Iterator[Finding]:
     pairs, checkpoint = comparison.alignment.pairs, comparison.checkpoint
     for group in comparison.model.graph.tied:
         sources = {name: pairs[name].sources[0] for name in group if name in pairs}
+        equal = " = ".join(f"`{name}`" for name in group)
         restored = [name for name in sources if sources[name] != name and sources[name] in sources.values()]
         distinct = tuple(dict.fromkeys(sources.values()))
         if len(distinct) < len(sources) and restored:
             yield RULE.finding(
-                f"The model ties {' = '.join(f'`{name}`' for name in group)}; the file stores it once, as safetensors does: restored through the alias.",
+                f"The model ties {equal}; the file stores it once, as safetensors does: restored through the alias.",
                 checkpoint=distinct,
                 model=group,
                 status="remappable",
             )
         elif len(distinct) > 1 and not any(set(distinct) <= set(tied) for tied in checkpoint.graph.tied) and _differ(comparison, distinct):
             yield RULE.finding(
-                f"The model ties {' = '.join(f'`{name}`' for name in group)}, but the file holds different values for them: the last one loaded wins.",
+                f"The model ties {equal}, but the file holds different values for them: the last one loaded wins.",
                 checkpoint=distinct,
                 model=group,
                 severity="error",

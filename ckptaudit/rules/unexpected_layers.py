@@ -13,7 +13,9 @@ from ckptaudit.rules.grouping import by_cause
 RULE = Rule("unexpected-layers", "Layers of the file have no place in the model", "warning", "symptom")
 
 #: State that trainers save inside the model and that inference does not use.
-_TRAINING_STATE = frozenset({"criterion", "loss", "loss_fn", "loss_function", "metric", "metrics", "pos_weight", "discriminator", "queue", "queue_ptr"})
+_TRAINING_STATE = frozenset(
+    {"criterion", "loss", "loss_fn", "loss_function", "metric", "metrics", "pos_weight", "discriminator", "queue", "queue_ptr"}
+)
 
 
 def check(comparison: Comparison) -> Iterator[Finding]:

@@ -18,7 +18,9 @@ def check(comparison: Comparison) -> Iterator[Finding]:
         if not scope.source or scope.target or is_trainer_attribute(scope.source):
             continue
         beside = tuple(name for name in comparison.unexpected if not is_under(name, scope.source))
-        rivals = f" {', '.join(f'`{r}`' for r in scope.rivals)} would fit equally well: which one is meant is undecided." if scope.rivals else ""
+        rivals = (
+            f" {', '.join(f'`{r}`' for r in scope.rivals)} would fit equally well: which one is meant is undecided." if scope.rivals else ""
+        )
         yield RULE.finding(
             f"The model is `{scope.source}` of the file ({scope.tensors} tensors); {len(beside)} others are not of this model.{rivals}",
             checkpoint=beside,

@@ -31,7 +31,8 @@ def check(comparison: Comparison) -> Iterator[Finding]:
     words = ", ".join(f"`{word}.`" for word in removable)
     tools = "; ".join(WRAPPERS.get(word, "the attribute under which a trainer keeps its network") for word in removable)
     yield RULE.finding(
-        f"{len(names)} of {len(comparison.checkpoint.graph)} names carry {words} ({tools}). Loaded as they are, with strict=False, they set nothing.",
+        f"{len(names)} of {len(comparison.checkpoint.graph)} names carry {words} ({tools}). "
+        "Loaded as they are, with strict=False, they set nothing.",
         checkpoint=names,
         fix=f"remove the segment{'s' if len(held) > 1 else ''} {words} from the names",
         status="remappable",

@@ -11,7 +11,7 @@ import pkgutil
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
-from ckptaudit.arch.failures import one_line
+from ckptaudit.arch.failures import describe_error
 from ckptaudit.errors import ArchitectureError
 
 if TYPE_CHECKING:
@@ -59,6 +59,6 @@ def third_party() -> dict[str, Source]:
             found[point.name] = point.load()
         except Exception as error:
             raise ArchitectureError(
-                f"the architecture source {point.name!r} ({point.value}) cannot be imported: {one_line(error)}"
+                f"the architecture source {point.name!r} ({point.value}) cannot be imported: {describe_error(error)}"
             ) from error
     return found

@@ -9,7 +9,8 @@ from ckptaudit.read.pickles import OPENERS, Machine, Refusals
 from ckptaudit.read.sniff import describe
 from ckptaudit.read.source import Source
 from ckptaudit.read.stored import Storage
-from ckptaudit.read.torch_objects import StorageRef, TensorReader, is_allowed
+from ckptaudit.read.torch_objects import StorageRef, StorageTable, TensorReader, is_allowed
+from ckptaudit.read.torch_streams import nested_storages
 
 ORDER = 90  # a pickle before protocol 2 has no magic number: whatever has one is asked first
 NAME = "pickle"
@@ -38,11 +39,12 @@ def read(source: Source) -> Checkpoint:
     """Run the pickle, and whatever pickles follow it: a loader in a loop would run them, too."""
     path, size = source.path, source.size
     refusals = Refusals()
-    machine = Machine(source.data, path, refusals, allowed=is_allowed)
+    storages = StorageTable()
+    machine = Machine(source.data, path, refusals, allowed=is_allowed, persistent=storages)
     remarks: list[str] = []
 
     def locate(ref: StorageRef) -> Storage:
-        raise CorruptCheckpointError(path, f"storage {ref.key!r} lies outside the file")
+        return Storage(ref.key, path, 0, ref.nbytes, "the storages of a bare data.pkl lie in other files")
 
     with refusals.told_on_error():
         value = machine.run(0, size, "the pickle")
@@ -54,8 +56,11 @@ def read(source: Source) -> Checkpoint:
                     machine.run(machine.position, size, "a pickle after the first")
             except CorruptCheckpointError:
                 pass  # no pickle, or no further one
+        if storages.declared:
+            remarks.append("a data.pkl taken out of its archive: names and shapes are here, values are not")
+        tensors = TensorReader(path, locate, inline=True, nested=nested_storages(source.data, path, refusals))
         try:
-            return checkpoint_of(value, path, NAME, TensorReader(path, locate, inline=True), refusals, size, remarks)
+            return checkpoint_of(value, path, NAME, tensors, refusals, size, remarks)
         except NotACheckpointError:
             if source.head[0] != 0x80 and (words := describe(source)):
                 raise NotACheckpointError(path, words) from None

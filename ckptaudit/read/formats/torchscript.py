@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+import ast
+import re
+from typing import Any
+
 from ckptaudit.read.checkpoint import Checkpoint
+from ckptaudit.read.pickles import Instance
 from ckptaudit.read.source import Source
+from ckptaudit.read.torch_objects import TensorReader
 from ckptaudit.read.torch_zips import is_script, read_object, root_of
+from ckptaudit.read.unwrap import attributes, children
 
 ORDER = 11
 NAME = "torchscript"
+
+_MAX_CODE = 16 << 20
+_OWN = "__torch__."
+_MANGLED = re.compile(r"\.___torch_mangle_\d+")
+_CLASS = re.compile(r"^class (\w+)\(Module\):\n((?:  __\w+__ = .*\n)*)", re.MULTILINE)
+_DECLARED = re.compile(r"^  __(parameters|buffers)__ = (\[.*\])$", re.MULTILINE)
 
 
 def recognise(source: Source) -> bool:
@@ -16,5 +29,61 @@ def recognise(source: Source) -> bool:
 
 
 def read(source: Source) -> Checkpoint:
-    """Read the module's attributes; its code is never compiled."""
-    return read_object(source, NAME, own_classes=("__torch__.", "torch.jit._pickle.", "torch.torch_"))
+    """Read the module's attributes; of its code only the lists of parameters and buffers, as text."""
+    declared = _declarations(source)
+
+    def adapt(value: Any, tensors: TensorReader) -> None:
+        _as_modules(value, declared, tensors)
+
+    return read_object(source, NAME, own_classes=(_OWN, "torch.jit._pickle."), adapt=adapt)
+
+
+def _declarations(source: Source) -> dict[str, dict[str, list[str]]]:
+    """Names of parameters and buffers, by class. A tensor that is neither is an attribute, which no state dict holds."""
+    code = (root_of(source) or "") + "code/"
+    declared: dict[str, dict[str, list[str]]] = {}
+    left = _MAX_CODE
+    for name, member in source.zip.members.items():
+        if not name.startswith(code) or not name.endswith(".py") or member.size > left:
+            continue
+        left -= member.size
+        text = source.zip.content(member, _MAX_CODE).decode("utf-8", "replace")
+        module = name[len(code) : -len(".py")].replace("/", ".")
+        for found in _CLASS.finditer(text):
+            lists = {kind: _strings(listed) for kind, listed in _DECLARED.findall(found[2])}
+            declared[f"{module}.{found[1]}"] = {"parameters": lists.get("parameters", []), "buffers": lists.get("buffers", [])}
+    return declared
+
+
+def _strings(listed: str) -> list[str]:
+    try:
+        value = ast.literal_eval(listed)
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return []
+    return [name for name in value if isinstance(name, str)]
+
+
+def _as_modules(root: Any, declared: dict[str, dict[str, list[str]]], tensors: TensorReader) -> None:
+    """Sort the attributes of every scripted module into parameters, buffers and submodules, as a pickled ``nn.Module`` has them."""
+    seen, todo = {id(root)}, [root]
+    while todo:
+        value = todo.pop()
+        for _, child in children(value):
+            if isinstance(child, (dict, list, tuple, Instance)) and id(child) not in seen:
+                seen.add(id(child))
+                todo.append(child)
+        if not isinstance(value, Instance) or not value.class_name.startswith(_OWN) or not isinstance(value.state, dict):
+            continue
+        state = attributes(value)
+        # Without code (it is optional for a mobile build) every tensor counts.
+        lists = declared.get(value.class_name)
+        parts: dict[str, dict[Any, Any]] = {"_parameters": {}, "_buffers": {}, "_modules": {}}
+        rest: dict[Any, Any] = {}
+        for name, item in state.items():
+            if tensors.is_tensor(item):
+                kind = "_buffers" if lists is None or name in lists["buffers"] else "_parameters" if name in lists["parameters"] else ""
+            else:
+                kind = "_modules" if isinstance(item, Instance) and item.class_name.startswith(_OWN) else ""
+            (parts[kind] if kind else rest)[name] = item
+        value.state = {**rest, **parts}
+        value.factory.name = _MANGLED.sub("", value.factory.name)
