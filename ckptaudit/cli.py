@@ -56,13 +56,13 @@ class _Commands(click.Group):
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, message="%(prog)s %(version)s")
 def main() -> None:
-    r"""Audit a checkpoint against a freshly built model before anything is restored.
+    """Audit a checkpoint against a freshly built model before anything is restored.
 
     Files are read without executing them and without loading their tensors.
 
     \b
     Exit codes: 0 fit · 1 not fit · 2 wrong usage · 3 could not be audited.
-    """
+    """  # noqa: D301
 
 
 def _output_options(command: Any) -> Any:
@@ -81,7 +81,7 @@ def _output_options(command: Any) -> Any:
     return command
 
 
-@main.command()
+@main.command(short_help="Does a checkpoint fit a model, and why not?")
 @click.argument("checkpoint", type=click.Path())
 @click.option("--arch", help="torchvision name, package.module:factory, or file.py:factory.")
 @click.option("--against", type=click.Path(), help="Another checkpoint, or a saved spec, to compare with.")
@@ -114,7 +114,7 @@ def diff(
     verbose: bool,
 ) -> None:
     """Lay a checkpoint beside a freshly built model and say what does not fit, and why."""
-    from ckptaudit.arch.arguments import parse_argument
+    from ckptaudit.arch import parse_argument
     from ckptaudit.pipeline import audit, load_other
     from ckptaudit.read import open_checkpoint
     from ckptaudit.report import render_audit
@@ -131,7 +131,7 @@ def diff(
     sys.exit(_exit_code(outcome, fail_on))
 
 
-@main.command()
+@main.command(short_help="What does a file hold?")
 @click.argument("checkpoint", type=click.Path())
 @click.option("--branch", help="Which part of the file to show.")
 @click.option("--graph", type=click.Path(dir_okay=False), help="Also write the layer graph: .graphml, .dot or .json.")
@@ -154,6 +154,20 @@ def show(
 
         write_file(graph, WRITERS[Path(graph).suffix](opened.graph), force=force)
     _emit(render_checkpoint(opened, output_format, _options(output, quiet, verbose)), output, force)
+
+
+@main.command(short_help="Write down a model for a later diff --against.")
+@click.argument("arch")
+@click.option("--arch-arg", "arch_args", multiple=True, metavar="NAME=VALUE", help="Argument for the model's builder; repeatable.")
+@click.option("-o", "--output", type=click.Path(dir_okay=False), help="Write to a file instead of printing.")
+@click.option("--force", is_flag=True, help="Overwrite an existing file.")
+def spec(arch: str, arch_args: tuple[str, ...], output: str | None, force: bool) -> None:
+    """Write names, shapes and attributes of a model as it is built now, for a later `diff --against`."""
+    from ckptaudit.arch import build_model, parse_argument
+    from ckptaudit.arch.spec import spec_text
+
+    _check_output(output, force)
+    _emit(spec_text(build_model(arch, dict(parse_argument(text) for text in arch_args))), output, force)
 
 
 def _exit_code(outcome: Audit, fail_on: str | None) -> int:

@@ -29,10 +29,7 @@ def write_file(path: str | os.PathLike[str], content: str | bytes, *, force: boo
         umask = os.umask(0)
         os.umask(umask)
         Path(temporary).chmod(0o666 & ~umask)  # mkstemp makes it private; an output is as readable as any other file
-        if force:
-            Path(temporary).replace(target)
-        else:
-            os.link(temporary, target)  # unlike a rename, this fails when the name is taken, whoever took it meanwhile
+        _publish(Path(temporary), target, force=force)
     except FileExistsError:
         raise OutputError(f"{path}: exists already; --force overwrites it") from None
     except OSError as error:
@@ -40,3 +37,17 @@ def write_file(path: str | os.PathLike[str], content: str | bytes, *, force: boo
     finally:
         if temporary is not None:
             Path(temporary).unlink(missing_ok=True)
+
+
+def _publish(temporary: Path, target: Path, *, force: bool) -> None:
+    if not force:
+        try:
+            os.link(temporary, target)  # unlike a rename, this fails when the name is taken, whoever took it meanwhile
+        except FileExistsError:
+            raise
+        except OSError:  # a file system without hard links
+            if os.path.lexists(target):
+                raise FileExistsError(target) from None
+        else:
+            return
+    temporary.replace(target)

@@ -5,20 +5,19 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 from ckptaudit._version import __version__
 from ckptaudit.align import Alignment, align_by_name
-from ckptaudit.arch import Model, build_model, model_of_checkpoint
+from ckptaudit.arch import Model, build_model, load_spec, model_of_checkpoint
+from ckptaudit.arch.spec import SCHEMA as SPEC_SCHEMA
 from ckptaudit.graph.facts import Facts
 from ckptaudit.plan import Plan, make_plan
 from ckptaudit.read import Branch, Checkpoint, open_checkpoint
 from ckptaudit.rules import Finding, run_rules
 from ckptaudit.rules.comparison import Comparison, Intent
 from ckptaudit.verdict import Coverage, Verdict, judge, measure_coverage
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 SCHEMA = "ckptaudit.audit/1"
 
@@ -89,7 +88,7 @@ def audit(
     CkptAuditError
         The file cannot be read or the model cannot be built; the message is one line.
     """
-    opened = checkpoint if isinstance(checkpoint, Checkpoint) else open_checkpoint(checkpoint, branch=branch)
+    opened = checkpoint if isinstance(checkpoint, Checkpoint) else open_checkpoint(Path(checkpoint), branch=branch)
     built = model if isinstance(model, Model) else build_model(model, arguments)
     if branch is None:
         opened = _with_fitting_branch(opened, built)
@@ -107,11 +106,15 @@ def compare(checkpoint: Checkpoint, model: Model, *, intent: Intent = "eval", de
     return Audit(checkpoint, model, verdict, coverage, (comparison.file_facts, comparison.model_facts), _by_weight(findings), plan)
 
 
-def load_other(path: str | Path) -> Model:
-    """The model side of ``--against``: another checkpoint, or a saved spec."""
-    from ckptaudit.arch.spec import is_spec, load_spec
-
-    return load_spec(path) if is_spec(path) else model_of_checkpoint(open_checkpoint(path))
+def load_other(path: str | os.PathLike[str]) -> Model:
+    """The model side of ``--against``: a saved spec, told by its schema, or another checkpoint."""
+    file = Path(path)
+    if file.is_file():
+        with file.open("rb") as opened:
+            head = opened.read(200)
+        if SPEC_SCHEMA.encode() in head:
+            return load_spec(file)
+    return model_of_checkpoint(open_checkpoint(file))
 
 
 def checkpoint_to_json(checkpoint: Checkpoint) -> dict[str, Any]:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from ckptaudit.arch.model import Model
-from ckptaudit.errors import ArchitectureError, OutputError
+from ckptaudit.errors import ArchitectureError
+from ckptaudit.files import write_file
 from ckptaudit.graph import LayerGraph, Module, Origin, TensorSpec
 
 if TYPE_CHECKING:
@@ -27,22 +26,18 @@ def model_of_checkpoint(checkpoint: Checkpoint) -> Model:
 
 
 def save_spec(model: Model, path: Path | str, *, force: bool = False) -> None:
-    """Write what is known of a model, such that :func:`load_spec` gives it back.
-
-    Parameters
-    ----------
-    model:
-        Its live module and its siblings are not saved.
-    path:
-        Written whole or not at all.
-    force:
-        Replace a file that exists.
+    """Write what is known of a model, such that :func:`load_spec` gives it back; its live module and siblings are not saved.
 
     Raises
     ------
     OutputError
         The file exists and ``force`` was not given, or it cannot be written.
     """
+    write_file(path, spec_text(model), force=force)
+
+
+def spec_text(model: Model) -> str:
+    """The text of a saved spec: JSON, schema ``ckptaudit.spec/1``."""
     graph = model.graph
     document = {
         "schema": SCHEMA,
@@ -65,47 +60,17 @@ def save_spec(model: Model, path: Path | str, *, force: bool = False) -> None:
         "tied": [list(group) for group in graph.tied],
     }
     # An argument may be anything that a factory takes; what JSON cannot hold is kept as it would be printed.
-    write_whole(Path(path), json.dumps(document, indent=1, ensure_ascii=False, default=repr) + "\n", force=force)
+    # One tensor and one module a line, so that a diff of two specs reads as the change of the model.
+    return "{\n" + ",\n".join(f"{json.dumps(key)}: {_rows(value)}" for key, value in document.items()) + "\n}\n"
 
 
-def write_whole(path: Path, text: str, *, force: bool) -> None:
-    """Write a file so that it is never seen half written, and never replaced unasked.
-
-    Raises
-    ------
-    OutputError
-        It exists and ``force`` was not given, or it cannot be written.
-    """
-    try:
-        with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=path.parent, prefix=f".{path.name}.", delete=False) as written:
-            temporary = Path(written.name)
-            try:
-                written.write(text)
-                written.flush()
-                os.fsync(written.fileno())
-                # Temporary files are private; this one is to be an ordinary file.
-                temporary.chmod(0o666 & ~_umask())
-                _publish(temporary, path, force=force)
-            finally:
-                temporary.unlink(missing_ok=True)
-    except FileExistsError as error:
-        raise OutputError(f"{path} exists already; give --force to replace it") from error
-    except OSError as error:
-        raise OutputError(f"{path} cannot be written: {error.strerror or error}") from error
-
-
-def _publish(temporary: Path, path: Path, *, force: bool) -> None:
-    if not force:
-        try:
-            os.link(temporary, path)  # unlike a rename, a link fails where something exists, without a gap in between
-        except FileExistsError:
-            raise
-        except OSError:  # a file system without hard links
-            if path.exists():
-                raise FileExistsError(path) from None
-        else:
-            return
-    temporary.replace(path)
+def _rows(value: object) -> str:
+    match value:
+        case list() if value:
+            return "[\n " + ",\n ".join(json.dumps(row, default=repr) for row in value) + "\n]"
+        case dict() if value:
+            return "{\n " + ",\n ".join(f"{json.dumps(key)}: {json.dumps(row, default=repr)}" for key, row in value.items()) + "\n}"
+    return json.dumps(value, default=repr)
 
 
 def load_spec(path: Path | str) -> Model:
@@ -219,9 +184,3 @@ def _tuples(value: Any) -> Any:
 
 def _kind(value: object) -> str:
     return "null" if value is None else type(value).__name__
-
-
-def _umask() -> int:
-    mask = os.umask(0)  # there is no way to ask for it without setting it
-    os.umask(mask)
-    return mask

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -13,10 +11,14 @@ from ckptaudit.errors import BranchError
 from ckptaudit.graph import LayerGraph, TensorSpec
 from ckptaudit.graph.kinds import BUFFER_ROLES, DERIVED_BUFFERS
 from ckptaudit.graph.names import leaf
-from ckptaudit.read.stored import StoredTensor
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
     import numpy
+
+    from ckptaudit.read.stored import StoredTensor
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from math import isfinite
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ckptaudit.read.pickles import Instance
 from ckptaudit.read.torch_objects import TensorReader, numpy_scalar
 from ckptaudit.read.unwrap import attributes, is_module, key_text
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 _MAX_ITEMS = 1000
 _MAX_KEY = 300
@@ -16,7 +18,9 @@ _MAX_TEXT = 10_000
 _MAX_LEVELS = 8
 _MAX_VALUES = 20_000
 _PATHS = frozenset(
-    f"{module}.{name}" for module in ("pathlib", "pathlib._local") for name in ("PosixPath", "WindowsPath", "Path", "PurePosixPath", "PureWindowsPath")
+    f"{module}.{name}"
+    for module in ("pathlib", "pathlib._local")
+    for name in ("PosixPath", "WindowsPath", "Path", "PurePosixPath", "PureWindowsPath")
 )
 
 
@@ -93,7 +97,9 @@ class Metadata:
         if name == "torch.device":
             return ":".join(str(part) for part in args if isinstance(part, (str, int)))
         if value.elements is not None or name in ("torch.Size", "builtins.set", "__builtin__.set", "collections.deque"):
-            return self._list(value.elements if value.elements is not None else args[0] if args and isinstance(args[0], (list, tuple)) else args, level)
+            return self._list(
+                value.elements if value.elements is not None else args[0] if args and isinstance(args[0], (list, tuple)) else args, level
+            )
         if value.entries:
             return self._mapping(value.entries, level)
         found = _public(value)

@@ -6,15 +6,18 @@ import gc
 import importlib
 import pkgutil
 import stat
-from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from typing import Protocol, cast
+from typing import TYPE_CHECKING, Protocol, cast
 
 from ckptaudit.errors import CheckpointError, NotACheckpointError
-from ckptaudit.read.checkpoint import Checkpoint
 from ckptaudit.read.source import Source, opened, unreadable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ckptaudit.read.checkpoint import Checkpoint
 
 #: Names by which a folder tells which of its files is the checkpoint, the likeliest first.
 _IN_FOLDER = (
@@ -84,7 +87,9 @@ def open_checkpoint(path: Path | str, *, branch: str | None = None, max_header: 
         if checkpoint is None:
             from ckptaudit.read.sniff import describe
 
-            raise NotACheckpointError(source.path, describe(source) or "no checkpoint of a known format: neither its first bytes nor its end tell what it is")
+            raise NotACheckpointError(
+                source.path, describe(source) or "no checkpoint of a known format: neither its first bytes nor its end tell what it is"
+            )
     return checkpoint if branch is None else checkpoint.with_branch(branch)
 
 
@@ -114,5 +119,7 @@ def _file_of(path: Path) -> Path:
             return found[0]
         if found:
             shown = ", ".join(name.name for name in found[:5])
-            raise NotACheckpointError(path, f"a directory with {len(found)} checkpoints ({shown}{' …' if len(found) > 5 else ''}); name one of them")
+            raise NotACheckpointError(
+                path, f"a directory with {len(found)} checkpoints ({shown}{' …' if len(found) > 5 else ''}); name one of them"
+            )
     raise NotACheckpointError(path, "a directory that holds neither a checkpoint nor an index of shards")

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ckptaudit.errors import NotACheckpointError
 from ckptaudit.read.checkpoint import Checkpoint
 from ckptaudit.read.metadata import Metadata
 from ckptaudit.read.pickles import Instance, Refusals
-from ckptaudit.read.torch_objects import TensorReader
 from ckptaudit.read.unwrap import Unwrapper, choose
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
+    from ckptaudit.read.torch_objects import TensorReader
 
 
 def checkpoint_of(

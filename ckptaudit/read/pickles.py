@@ -1,12 +1,12 @@
 """A pickle machine that builds and never calls.
 
-It runs the opcodes of every pickle protocol on the bytes of a file, but no opcode imports or calls anything: a global becomes a :class:`Global`, a
-call an :class:`Instance` that remembers what would have been called with what. What the pickle means is decided afterwards, by looking at
-these stand-ins.
+It runs the opcodes of every pickle protocol on the bytes of a file, but no opcode imports or calls anything: a global becomes a
+:class:`Global`, a call an :class:`Instance` that remembers what would have been called with what. What the pickle means is decided
+afterwards, by looking at these stand-ins.
 
-A hostile pickle gets no more than a small multiple of its own size of memory: lengths are checked against the bytes that are left, long strings stay
-in the file, nothing is copied that a few bytes could ask to be copied again, and the number of opcodes is bounded. Keys that could make
-hashing slow (nested tuples, chosen integers) are kept by identity.
+A hostile pickle gets no more memory than a small multiple of its file's size: lengths are checked against the bytes that are left, long
+strings stay in the file, nothing is copied that a few bytes could ask to be copied again, and the number of opcodes is bounded. Keys that
+could make hashing slow (nested tuples, chosen integers) are kept by identity.
 """
 
 from __future__ import annotations
@@ -16,15 +16,18 @@ import struct
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ckptaudit.errors import CheckpointError, CorruptCheckpointError
 from ckptaudit.read.checkpoint import RefusedGlobal
 
-#: Opcodes that one file may take: about 200,000 tensors. More would take longer than anyone waits, whoever wrote them.
-MAX_OPCODES = 6_000_000
+if TYPE_CHECKING:
+    from pathlib import Path
+
+#: Opcodes that the pickles of one file may take. An honest file spends four bytes or more on each (and a tensor takes 36); an opcode can
+#: cost 70 bytes of memory, so a small compressed file must not ask for many.
+_OPCODES_AT_LEAST, _BYTES_PER_OPCODE, _OPCODES_AT_MOST = 1_000_000, 3, 20_000_000
 
 #: Strings above this stay in the file; no name and no setting is that long.
 _MAX_TEXT = 1 << 20
@@ -193,6 +196,8 @@ class Machine:
         Whether a dotted name needs no mention.
     persistent:
         Gives the stand-in of a persistent id, or raises :class:`MalformedError`.
+    size:
+        Bytes of the file, which bound the work that it can ask for.
     """
 
     def __init__(
@@ -203,6 +208,7 @@ class Machine:
         *,
         allowed: Callable[[str], bool],
         persistent: Callable[[Any], Any],
+        size: int,
     ) -> None:
         self.data = data
         self.path = path
@@ -214,7 +220,7 @@ class Machine:
         self.memo: dict[int, Any] = {}
         self._refusals = refusals
         self._allowed = allowed
-        self._opcodes = MAX_OPCODES
+        self._opcodes = min(max(size // _BYTES_PER_OPCODE, _OPCODES_AT_LEAST), _OPCODES_AT_MOST)
         self._copies = _MAX_COPIED
         self._begin = self._end = 0
         self._globals: dict[str, Global] = {}
@@ -237,7 +243,7 @@ class Machine:
                     raise _CutError
                 self.position = position + 1
                 handlers[data[position]](self)
-            raise MalformedError(f"takes more than {MAX_OPCODES:,} operations to read")
+            raise MalformedError(f"takes more than {self._opcodes:,} operations to read, too many for a file of its size")
         except _Stop:
             return self.stack[-1]
         except MalformedError as error:
@@ -356,7 +362,9 @@ class Machine:
         return built
 
 
-_DICTIONARIES = frozenset({"collections.OrderedDict", "collections.defaultdict", "collections.Counter", "builtins.dict", "__builtin__.dict"})
+_DICTIONARIES = frozenset(
+    {"collections.OrderedDict", "collections.defaultdict", "collections.Counter", "builtins.dict", "__builtin__.dict"}
+)
 _RECONSTRUCTORS = frozenset({"copy_reg._reconstructor", "copyreg._reconstructor"})
 _ALLOCATORS = frozenset({"builtins.bytearray", "__builtin__.bytearray", "builtins.bytes"})
 
@@ -531,7 +539,7 @@ def _string(machine: Machine) -> None:
     line = machine.take_line()
     if len(line) < 2 or line[:1] not in (b"'", b'"') or line[-1:] != line[:1]:
         raise MalformedError("holds a string without quotes")
-    content, _ = codecs.escape_decode(line[1:-1])  # type: ignore[attr-defined]
+    content, _ = codecs.escape_decode(line[1:-1])
     # Escaped bytes do not lie in the file as they are: only an unescaped string can be read in place.
     machine.push_old_string(start + 1 if content == line[1:-1] else -1, content)
 

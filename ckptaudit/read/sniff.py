@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
 
-from ckptaudit.read.source import Source
+if TYPE_CHECKING:
+    from ckptaudit.read.source import Source
 
 _MAGIC: tuple[tuple[bytes, str], ...] = (
     (b"version https://git-lfs", "a git-lfs pointer, not the file itself: run `git lfs pull`"),
@@ -46,7 +48,7 @@ def describe(source: Source) -> str | None:
         return f"truncated to {source.size} bytes: too short for a checkpoint of any format"
     text = head.removeprefix(b"\xef\xbb\xbf").lstrip()
     for magic, words in _MAGIC:
-        if head.startswith(magic) or text.startswith(magic) and len(magic) > 4:
+        if head.startswith(magic) or (len(magic) > 4 and text.startswith(magic)):
             return words
     if _HTML.search(text[:1024]):
         return "an HTML page, perhaps an error or a login page that was saved instead of the file"
@@ -57,11 +59,15 @@ def describe(source: Source) -> str | None:
     for block in (512, 1024, 2048):
         if source.data[block : block + 8] == b"\x89HDF\r\n\x1a\n":
             return "an HDF5 file (Keras?), a format that this version does not read"
+    if _is_tar(head):
+        names = (b"sys_info", b"pickle", b"storages", b"tensors")
+        layout = "torch's tar layout (before 0.2), which is not read" if head[:100].rstrip(b"\x00") in names else "unpack it first"
+        return f"a tar archive: {layout}"
     if not head.strip(b"\x00"):
         return "nothing but zero bytes, as a broken download or a full disk leaves them"
     if head.startswith(b"\xef\xbf\xbd") or head.count(b"\xef\xbf\xbd") > 8:
         return "a binary file that was saved as text, which destroys it"
-    if text.startswith(b"<?xml") or text.startswith(b"<Error>"):
+    if text.startswith((b"<?xml", b"<Error>")):
         return "an XML document, perhaps an error message that was saved instead of the file"
     if text[:1] in (b"{", b"[") and _is_text(head):
         return "a JSON document, but no index of shards"
@@ -100,6 +106,14 @@ def _is_text(head: bytes) -> bool:
             return False
         text = head[: error.start].decode()
     return all(c.isprintable() or c in "\t\r\n\f" for c in text)
+
+
+def _is_tar(head: bytes) -> bool:
+    """Whether the first 512 bytes carry tar's checksum: the oldest variants have no magic number."""
+    field = head[148:156].strip(b" \x00")
+    if len(head) < 512 or not field or field.strip(b"01234567"):
+        return False
+    return int(field, 8) == sum(head[:148]) + sum(head[156:512]) + 8 * 0x20
 
 
 def _looks_like_onnx(head: bytes) -> bool:

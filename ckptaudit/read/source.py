@@ -5,14 +5,17 @@ from __future__ import annotations
 import mmap
 import os
 import stat
-from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ckptaudit.errors import CheckpointError, NotACheckpointError
 from ckptaudit.read.zips import ZipDirectory
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
 
 _KINDS = (
     (stat.S_ISFIFO, "a FIFO (named pipe), not a file"),

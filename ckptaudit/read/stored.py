@@ -5,7 +5,6 @@ from __future__ import annotations
 import mmap
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -13,10 +12,14 @@ from ckptaudit.errors import CorruptCheckpointError, ValuesUnavailableError
 from ckptaudit.graph import DTYPE_BITS
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import numpy
 
 #: numpy's (or ml_dtypes') name of a dtype, where it differs from torch's. Quantised values are given as their integers.
-_NUMPY_NAMES = MappingProxyType({"qint8": "int8", "quint8": "uint8", "qint32": "int32", "quint4x2": "uint8", "quint2x4": "uint8", "float4_e2m1fn_x2": "uint8"})
+_NUMPY_NAMES = MappingProxyType(
+    {"qint8": "int8", "quint8": "uint8", "qint32": "int32", "quint4x2": "uint8", "quint2x4": "uint8", "float4_e2m1fn_x2": "uint8"}
+)
 _ML_DTYPES = frozenset({"bfloat16", "float8_e4m3fn", "float8_e4m3fnuz", "float8_e5m2", "float8_e5m2fnuz", "float8_e8m0fnu"})
 
 
@@ -121,18 +124,21 @@ class StoredTensor:
         first = self.offset * (2 if self.dtype == "complex32" else 1) * dtype.itemsize
         start, count = self.storage.offset + first, span * dtype.itemsize
         if first + count > self.storage.nbytes:
-            raise CorruptCheckpointError(self.storage.path, f"a tensor reaches {first + count:,} bytes into a storage of {self.storage.nbytes:,}")
+            raise CorruptCheckpointError(
+                self.storage.path, f"a tensor reaches {first + count:,} bytes into a storage of {self.storage.nbytes:,}"
+            )
         page = start - start % mmap.ALLOCATIONGRANULARITY
         with self.storage.path.open("rb") as file:
             try:
                 window = mmap.mmap(file.fileno(), start - page + count, access=mmap.ACCESS_READ, offset=page)
             except ValueError:
-                raise CorruptCheckpointError(self.storage.path, f"ends before byte {start + count:,}, where a tensor's values should be") from None
+                raise CorruptCheckpointError(
+                    self.storage.path, f"ends before byte {start + count:,}, where a tensor's values should be"
+                ) from None
             with window:
-                flat = numpy.frombuffer(window, dtype, span, start - page)
-                view = numpy.lib.stride_tricks.as_strided(flat, shape, [s * dtype.itemsize for s in strides], writeable=False)
+                view: numpy.ndarray[Any, Any] = numpy.ndarray(shape, dtype, window, start - page, [s * dtype.itemsize for s in strides])
                 values = numpy.array(view, copy=True, order="C")
-                del flat, view  # they would keep the map alive
+                del view  # it would keep the map alive
         return _swapped(values) if self.storage.big_endian else values
 
     def _strides_of(self, shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -157,7 +163,8 @@ def numpy_dtype(dtype: str) -> numpy.dtype[Any]:
     if dtype in _ML_DTYPES:
         import ml_dtypes
 
-        return numpy.dtype(getattr(ml_dtypes, dtype))
+        extended: numpy.dtype[Any] = numpy.dtype(getattr(ml_dtypes, dtype))
+        return extended
     return numpy.dtype(_NUMPY_NAMES.get(dtype, dtype))
 
 

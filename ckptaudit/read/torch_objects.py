@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable
 from dataclasses import dataclass
 from math import prod
-from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ckptaudit.errors import CorruptCheckpointError
 from ckptaudit.graph import DTYPE_BITS
 from ckptaudit.read.pickles import ByteSpan, Global, Instance, MalformedError, OldString
 from ckptaudit.read.stored import Storage, StoredTensor, contiguous_strides
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
 
 _MAX_RANK = 64
 _MAX_WRAPPERS = 8  # a parameter in a tensor subclass in …; nobody nests more
@@ -113,7 +115,24 @@ _ALLOWED = (
     frozenset(
         f"{module}.{name}"
         for module in ("builtins", "__builtin__")
-        for name in ("set", "frozenset", "dict", "list", "tuple", "int", "long", "float", "complex", "bool", "str", "unicode", "bytes", "bytearray", "slice", "object")
+        for name in (
+            "set",
+            "frozenset",
+            "dict",
+            "list",
+            "tuple",
+            "int",
+            "long",
+            "float",
+            "complex",
+            "bool",
+            "str",
+            "unicode",
+            "bytes",
+            "bytearray",
+            "slice",
+            "object",
+        )
     )
     | {"collections.OrderedDict", "collections.defaultdict", "collections.Counter", "collections.deque"}
     | {"_codecs.encode", "copy_reg._reconstructor", "copyreg._reconstructor"}
@@ -134,7 +153,15 @@ _ALLOWED = (
             "_rebuild_wrapper_subclass",
         )
     }
-    | {"torch._tensor._rebuild_from_type_v2", "torch._tensor._rebuild_from_type", "torch.Size", "torch.device", _NESTED, "torch.Tensor", "torch.FloatTensor"}
+    | {
+        "torch._tensor._rebuild_from_type_v2",
+        "torch._tensor._rebuild_from_type",
+        "torch.Size",
+        "torch.device",
+        _NESTED,
+        "torch.Tensor",
+        "torch.FloatTensor",
+    }
     | {"torch.nn.parameter.Parameter", "torch.nn.parameter.Buffer", "torch.serialization._get_layout", "torch.storage.TypedStorage"}
     | {"torch.per_tensor_affine", "torch.per_channel_affine", "torch.per_tensor_symmetric", "torch.per_channel_symmetric"}
     | {"torch.per_channel_affine_float_qparams", "torch.strided", "torch.sparse_coo", "torch.sparse_csr"}
@@ -151,7 +178,7 @@ def is_allowed(name: str) -> bool:
 
 
 def storage_dtype(name: str) -> str | None:
-    """dtype of the storage class ``name``: ``""`` for untyped bytes, None when it is no storage class."""
+    """Give the dtype of the storage class ``name``: ``""`` for untyped bytes, None when it is no storage class."""
     module, _, word = name.rpartition(".")
     if module not in ("torch", "torch.cuda", "torch.storage") or not word.endswith("Storage"):
         return None
@@ -159,7 +186,7 @@ def storage_dtype(name: str) -> str | None:
 
 
 def torch_dtype(name: str) -> str | None:
-    """dtype that the global ``name`` (``torch.float32``) stands for, or None."""
+    """Give the dtype that the global ``name`` (``torch.float32``) stands for, or None."""
     module, _, word = name.rpartition(".")
     word = _DTYPE_SYNONYMS.get(word, word)
     return word if module == "torch" and word in DTYPE_BITS else None
@@ -354,7 +381,9 @@ class TensorReader:
         if 0 not in shape:
             span = offset + 1 + sum((s - 1) * t for s, t in zip(shape, strides, strict=True))
             if (reach := _bytes_of(span, dtype)) > ref.nbytes:
-                raise _BadTensorError(f"views {reach:,} bytes of a storage of {ref.nbytes:,} (size {list(shape)}, stride {list(strides)}, offset {offset:,})")
+                raise _BadTensorError(
+                    f"views {reach:,} bytes of a storage of {ref.nbytes:,} (size {list(shape)}, stride {list(strides)}, offset {offset:,})"
+                )
         storage = self._storage(ref)
         if ref.offset:
             width = DTYPE_BITS[dtype] // 8 or 1
@@ -504,7 +533,7 @@ def _dtype(value: Any) -> str:
 
 
 def _numpy_dtype(value: Any) -> tuple[str, bool] | None:
-    """dtype and whether its bytes stand in big-endian order, of a pickled ``numpy.dtype`` of numbers; else None."""
+    """Name of a pickled ``numpy.dtype`` of numbers, and whether its bytes stand in big-endian order; None for another."""
     if not isinstance(value, Instance) or value.class_name != "numpy.dtype" or not value.args or not isinstance(value.args[0], str):
         return None
     code = value.args[0]
@@ -516,7 +545,7 @@ def _numpy_dtype(value: Any) -> tuple[str, bool] | None:
 
 
 def _array_state(array: Instance) -> tuple[Any, str, bool, bool, Any] | None:
-    """Shape as the file has it, dtype, big-endian, Fortran order and data of a pickled ``ndarray`` of numbers; None when it is another array."""
+    """Shape as in the file, dtype, big-endian, Fortran order and data of a pickled ``ndarray`` of numbers; None for another."""
     state = array.state
     if not isinstance(state, tuple) or len(state) not in (4, 5):
         return None
@@ -554,4 +583,3 @@ def small_bytes(value: Any) -> bytes | None:
         except UnicodeEncodeError:
             return None
     return None
-

@@ -1,16 +1,21 @@
-"""Torch's legacy stream: five pickles, then the storages. It is a file of its own, and also how ``pickle.dump`` spells a storage within another pickle."""
+"""Torch's legacy stream: five pickles, then the storages.
+
+It is a file of its own, and also how ``pickle.dump`` spells a storage within another pickle.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ckptaudit.errors import CorruptCheckpointError
 from ckptaudit.read.pickles import ByteSpan, Instance, Machine, Refusals
 from ckptaudit.read.stored import Storage
 from ckptaudit.read.torch_objects import LEGACY_MAGIC, StorageRef, StorageTable, is_allowed
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
 
 _PROTOCOL = 1001
 
@@ -41,7 +46,7 @@ def nested_storages(data: Any, path: Path, refusals: Refusals) -> Callable[[Byte
 
     def read(span: ByteSpan) -> tuple[StorageRef, Storage]:
         table = StorageTable()
-        machine = Machine(data, path, refusals, allowed=is_allowed, persistent=table)
+        machine = Machine(data, path, refusals, allowed=is_allowed, persistent=table, size=len(data))
         value, located = read_legacy(machine, table, span.start, span.start + span.nbytes)
         if isinstance(value, Instance) and isinstance(value.kwargs, dict):
             value = value.kwargs.get("wrap_storage")
@@ -64,7 +69,9 @@ def _storages(machine: Machine, keys: object, table: StorageTable, size: int) ->
     for key in map(str, keys):
         ref = table.declared.get(key)
         if ref is None or key in located:
-            raise CorruptCheckpointError(path, f"its list of storages names {key!r}, which {'is listed twice' if ref else 'no tensor uses'}")
+            raise CorruptCheckpointError(
+                path, f"its list of storages names {key!r}, which {'is listed twice' if ref else 'no tensor uses'}"
+            )
         begin = position + 8
         if begin > size:
             raise _truncated(path, size, position, declared, located)

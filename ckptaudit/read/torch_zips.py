@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ckptaudit.errors import CorruptCheckpointError
-from ckptaudit.read.checkpoint import Checkpoint
 from ckptaudit.read.pickled import checkpoint_of
 from ckptaudit.read.pickles import Machine, Refusals
-from ckptaudit.read.source import Source
 from ckptaudit.read.stored import Storage
 from ckptaudit.read.torch_objects import StorageRef, StorageTable, TensorReader, is_allowed
 from ckptaudit.read.torch_streams import nested_storages
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ckptaudit.read.checkpoint import Checkpoint
+    from ckptaudit.read.source import Source
 
 _OBJECT = "data.pkl"
 
@@ -105,12 +108,12 @@ def read_object(
         if member.stored:
             # Read in place: arrays that lie in the pickle itself then have an offset in the file.
             data: Any = source.data
-            machine = Machine(data, path, refusals, allowed=allowed, persistent=storages)
+            machine = Machine(data, path, refusals, allowed=allowed, persistent=storages, size=source.size)
             value = machine.run(start, start + member.size, label)
             end = start + member.size
         else:
             data = content = archive.content(member, min(_MAX_INFLATED, source.max_header))
-            machine = Machine(data, path, refusals, allowed=allowed, persistent=storages)
+            machine = Machine(data, path, refusals, allowed=allowed, persistent=storages, size=source.size)
             value = machine.run(0, len(content), label)
             end = len(content)
         if machine.position < end:

@@ -1,24 +1,27 @@
 """From the object that a file holds to named branches of tensors, by looking at what is inside.
 
-A training script puts its state dict wherever it likes. So nothing is looked up by a fixed key: every mapping with tensors below it is a candidate,
-and its names, its place and its neighbours tell what it is. Key words only break ties and name roles.
+A training script puts its state dict wherever it likes. So nothing is looked up by a fixed key: every mapping with tensors below it is a
+candidate, and its names, its place and its neighbours tell what it is. Key words only break ties and name roles.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ckptaudit.errors import CorruptCheckpointError
 from ckptaudit.graph.names import leaf
 from ckptaudit.read.checkpoint import Branch
 from ckptaudit.read.pickles import Instance, OpaqueKey, PickledDict
 from ckptaudit.read.stored import StoredTensor
-from ckptaudit.read.torch_objects import TensorReader
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+    from pathlib import Path
+
+    from ckptaudit.read.torch_objects import TensorReader
 
 #: Deepest nesting of containers. Honest files stay below 20; one frame of the interpreter's stack is spent on each level.
 MAX_DEPTH = 256
@@ -58,9 +61,13 @@ _CONTAINER_KEYS = frozenset(
     }
 )
 _EMA_WORDS = frozenset({"ema", "shadow", "swa", "averaged", "average", "avg"})
-_SIDE_WORDS = frozenset({"rng", "scheduler", "schedulers", "lr", "scaler", "callbacks", "loops", "amp", "sampler", "loss", "criterion", "history", "metrics"})
+_SIDE_WORDS = frozenset(
+    {"rng", "scheduler", "schedulers", "lr", "scaler", "callbacks", "loops", "amp", "sampler", "loss", "criterion", "history", "metrics"}
+)
 _LESSER_WORDS = frozenset({"teacher", "discriminator", "netd", "d", "critic", "momentum", "target", "best"})
-_LAYER_WORDS = frozenset({"weight", "bias", "running_mean", "running_var", "kernel", "gamma", "beta", "weight_g", "weight_v", "in_proj_weight"})
+_LAYER_WORDS = frozenset(
+    {"weight", "bias", "running_mean", "running_var", "kernel", "gamma", "beta", "weight_g", "weight_v", "in_proj_weight"}
+)
 
 
 @dataclass(eq=False)
@@ -80,14 +87,16 @@ class _Candidate:
             return
         shared = self.tensors[0][0]
         for path, _ in self.tensors:
-            shared = shared[: next((i for i, (a, b) in enumerate(zip(shared, path[:-1], strict=False)) if a != b), min(len(shared), len(path) - 1))]
+            shared = shared[
+                : next((i for i, (a, b) in enumerate(zip(shared, path[:-1], strict=False)) if a != b), min(len(shared), len(path) - 1))
+            ]
             if not shared:
                 return
         self.path = shared
 
     def branch(self, *, alone: bool) -> Branch:
         depth = len(self.path)
-        tensors = {".".join(path[depth:]) or "tensor": tensor for path, tensor in self.tensors}
+        tensors = {".".join(path[depth:]) if path else "tensor": tensor for path, tensor in self.tensors}
         modules = {".".join(path[depth:]): kind for path, kind in (self.modules or {}).items()}
         nested = self.modules is None and not self.optimizer and any(len(path) - depth > 1 for path, _ in self.tensors)
         return Branch(".".join(self.path), self._role(alone, tensors), MappingProxyType(tensors), MappingProxyType(modules), nested)
@@ -226,7 +235,9 @@ class Unwrapper:
                         made = self._tensor(value, (*at, name))
                         marked = StoredTensor(made.shape, made.strides, made.dtype, made.offset, made.storage, parameter)
                         found.tensors.append(((*at, name), marked))
-            submodules = [(name, child) for name, child in _keyed(state.get("_modules")) if isinstance(child, Instance) and id(child) not in above]
+            submodules = [
+                (name, child) for name, child in _keyed(state.get("_modules")) if isinstance(child, Instance) and id(child) not in above
+            ]
             todo += [(child, (*at, name), above | {id(current)}) for name, child in reversed(submodules)]
         return found
 
@@ -234,7 +245,9 @@ class Unwrapper:
         # Shared containers are walked once per path that leads to them: a few hundred bytes can ask for 2**64 paths.
         self._visits += 1
         if len(path) > MAX_DEPTH or self._visits > MAX_TENSORS:
-            raise CorruptCheckpointError(self._path, f"an object nested more than {MAX_DEPTH} levels deep, or with more than {MAX_TENSORS:,} containers")
+            raise CorruptCheckpointError(
+                self._path, f"an object nested more than {MAX_DEPTH} levels deep, or with more than {MAX_TENSORS:,} containers"
+            )
 
     def _tensor(self, value: Instance, path: tuple[str, ...]) -> StoredTensor:
         self._count += 1
@@ -257,10 +270,18 @@ def choose(branches: tuple[Branch, ...]) -> tuple[Branch, str]:
     rivals = [branch for branch in others if branch.role == chosen.role]
     averaged = [branch for branch in others if branch.role == "ema"]
     if chosen.role not in ("model", "ema"):
-        return chosen, f"no branch holds model weights; this one ({chosen.role}) is the largest" if others else f"the only branch, with role {chosen.role}"
+        return (
+            chosen,
+            f"no branch holds model weights; this one ({chosen.role}) is the largest"
+            if others
+            else f"the only branch, with role {chosen.role}",
+        )
     if rivals:
         names = ", ".join(repr(branch.name) for branch in rivals[:5]) + (f" and {len(rivals) - 5} more" if len(rivals) > 5 else "")
-        return chosen, f"the likeliest of {len(rivals) + 1} branches with {'EMA' if chosen.role == 'ema' else 'model'} weights; also there: {names}"
+        return (
+            chosen,
+            f"the likeliest of {len(rivals) + 1} branches with {'EMA' if chosen.role == 'ema' else 'model'} weights; also there: {names}",
+        )
     if averaged:
         return chosen, f"raw weights; the EMA copy is branch {averaged[0].name!r}"
     if chosen.role == "ema":
@@ -316,7 +337,11 @@ def key_text(key: Any) -> str:
 
 def _is_flat(key: Any) -> bool:
     """Whether a key is a short tuple of names and small numbers."""
-    return isinstance(key, tuple) and len(key) <= 8 and all(isinstance(k, (str, float)) or k is None or (isinstance(k, int) and abs(k) < 2**64) for k in key)
+    return (
+        isinstance(key, tuple)
+        and len(key) <= 8
+        and all(isinstance(k, (str, float)) or k is None or (isinstance(k, int) and abs(k) < 2**64) for k in key)
+    )
 
 
 def _keyed(value: Any) -> Iterator[tuple[str, Any]]:

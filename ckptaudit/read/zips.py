@@ -1,19 +1,22 @@
 """The directory of a zip file, read strictly and without touching the members.
 
 The standard library's reader believes the last of two members of one name where torch believes the first, spends 10 µs on each member,
-and inflates what it is told to inflate. An auditor needs to know *where* bytes lie, and to refuse a file that two readers would read differently.
+and inflates what it is told to inflate. An auditor needs to know *where* bytes lie, and to refuse a file that two readers would read
+differently.
 """
 
 from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ckptaudit.errors import CorruptCheckpointError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
 
 _END = struct.Struct("<4s4H2LH")
 _END64_LOCATOR = struct.Struct("<4sLQL")
@@ -106,7 +109,9 @@ class ZipDirectory:
         if disk or first_disk:
             raise corrupt("one part of a zip that is split over several files")
         if start + length > limit:
-            raise corrupt(f"a zip whose directory would lie at bytes {start:,} to {start + length:,}, where it cannot be in a file of {size:,}")
+            raise corrupt(
+                f"a zip whose directory would lie at bytes {start:,} to {start + length:,}, where it cannot be in a file of {size:,}"
+            )
         if start + length < limit:
             remarks.append(f"{limit - start - length:,} bytes lie between the zip's directory and its end record")
         members = _members(data, start, start + length, corrupt)
@@ -123,12 +128,15 @@ class ZipDirectory:
             There is no local header, or the content would reach past the end of the file.
         """
         if member.header + _LOCAL.size > len(self.data) or self.data[member.header : member.header + 4] != b"PK\x03\x04":
-            raise CorruptCheckpointError(self.path, f"a zip without a local header at byte {member.header:,}, where member {member.name!r} should be")
+            raise CorruptCheckpointError(
+                self.path, f"a zip without a local header at byte {member.header:,}, where member {member.name!r} should be"
+            )
         name, extra = _LOCAL.unpack_from(self.data, member.header)[9:]
         start: int = member.header + _LOCAL.size + name + extra
         if start + member.packed > len(self.data):
             raise CorruptCheckpointError(
-                self.path, f"a truncated zip: member {member.name!r} reaches to byte {start + member.packed:,} of a file of {len(self.data):,}"
+                self.path,
+                f"a truncated zip: member {member.name!r} reaches to byte {start + member.packed:,} of a file of {len(self.data):,}",
             )
         return start
 
@@ -158,7 +166,9 @@ class ZipDirectory:
         except zlib.error as error:
             raise CorruptCheckpointError(self.path, f"member {member.name!r} cannot be inflated ({error})") from None
         if len(content) != member.size:
-            raise CorruptCheckpointError(self.path, f"member {member.name!r} does not hold the {member.size:,} bytes that the zip's directory declares")
+            raise CorruptCheckpointError(
+                self.path, f"member {member.name!r} does not hold the {member.size:,} bytes that the zip's directory declares"
+            )
         return content
 
 

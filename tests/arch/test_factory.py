@@ -5,11 +5,10 @@ import sys
 import textwrap
 
 import pytest
+import torch
 
 from ckptaudit.arch import build_model
 from ckptaudit.errors import ArchitectureError, UsageError
-
-torch = pytest.importorskip("torch")
 
 
 @pytest.fixture

@@ -7,12 +7,11 @@ import textwrap
 import threading
 
 import pytest
+import torch
 
 from ckptaudit.arch import build_model
 from ckptaudit.arch.network import DownloadRefusedError, network_refused
 from ckptaudit.errors import ArchitectureError
-
-torch = pytest.importorskip("torch")
 
 
 @pytest.fixture

@@ -43,7 +43,6 @@ def test_saved_spec_gives_the_model_back(tmp_path):
 
 
 def test_spec_of_a_real_model(tmp_path):
-    pytest.importorskip("torchvision")
     model = build_model("mobilenet_v3_small")
     save_spec(model, tmp_path / "spec.json")
     assert described(load_spec(tmp_path / "spec.json")) == described(model)
@@ -52,13 +51,13 @@ def test_spec_of_a_real_model(tmp_path):
 def test_files_are_not_replaced_unasked(tmp_path):
     path = tmp_path / "spec.json"
     path.write_text("mine")
-    with pytest.raises(OutputError, match="exists already; give --force"):
+    with pytest.raises(OutputError, match="exists already; --force overwrites"):
         save_spec(MODEL, path)
     assert path.read_text() == "mine"
     save_spec(MODEL, path, force=True)
     assert load_spec(path).arch == MODEL.arch
     assert [p.name for p in tmp_path.iterdir()] == ["spec.json"]
-    with pytest.raises(OutputError, match="cannot be written: No such file"):
+    with pytest.raises(OutputError, match=r"could not be written .No such file"):
         save_spec(MODEL, tmp_path / "gone" / "spec.json")
 
 

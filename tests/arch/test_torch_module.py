@@ -1,11 +1,11 @@
 """From modules to layer graphs."""
 
 import pytest
+import torch
 
 from ckptaudit.arch import build_model
 from ckptaudit.errors import ArchitectureError
 
-torch = pytest.importorskip("torch")
 nn = torch.nn
 
 

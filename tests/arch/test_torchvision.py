@@ -8,8 +8,6 @@ from ckptaudit.arch.torch_build import BuiltModule
 from ckptaudit.arch.torch_module import layer_graph
 from ckptaudit.errors import ArchitectureError
 
-pytest.importorskip("torchvision")
-
 ONE_PER_FAMILY = [
     *("alexnet", "convnext_tiny", "densenet121", "efficientnet_b0", "googlenet", "inception_v3", "maxvit_t", "mnasnet0_5"),
     *("mobilenet_v2", "mobilenet_v3_small", "regnet_x_400mf", "regnet_y_400mf", "resnet18", "shufflenet_v2_x0_5", "squeezenet1_0"),

@@ -1,11 +1,11 @@
 """Which layers feed which."""
 
 import pytest
+import torch
 
 from ckptaudit.arch import build_model
 from ckptaudit.arch.trace import trace_feeds
 
-torch = pytest.importorskip("torch")
 nn = torch.nn
 
 

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from ckptaudit.errors import CorruptCheckpointError, NotACheckpointError
-from ckptaudit.read.checkpoint import Checkpoint
 from ckptaudit.read.pickled import checkpoint_of
 from ckptaudit.read.pickles import OPENERS, Machine, Refusals
 from ckptaudit.read.sniff import describe
-from ckptaudit.read.source import Source
 from ckptaudit.read.stored import Storage
 from ckptaudit.read.torch_objects import StorageRef, StorageTable, TensorReader, is_allowed
 from ckptaudit.read.torch_streams import nested_storages
+
+if TYPE_CHECKING:
+    from ckptaudit.read.checkpoint import Checkpoint
+    from ckptaudit.read.source import Source
 
 ORDER = 90  # a pickle before protocol 2 has no magic number: whatever has one is asked first
 NAME = "pickle"
@@ -21,13 +25,20 @@ def recognise(source: Source) -> bool:
     head = source.head
     if head[0] == 0x80:
         return True
-    return head[0] in OPENERS and not source.is_zip and describe(source) in (None, "a text file, not a checkpoint") and _begins_as_pickle(source)
+    return (
+        head[0] in OPENERS
+        and not source.is_zip
+        and describe(source) in (None, "a text file, not a checkpoint")
+        and _begins_as_pickle(source)
+    )
 
 
 def _begins_as_pickle(source: Source) -> bool:
     """Without a declared protocol, only a pickle that runs, or that names a global before it breaks, is taken for one."""
     refusals = Refusals()
-    machine = Machine(source.data, source.path, refusals, allowed=lambda name: False, persistent=lambda identity: identity)
+    machine = Machine(
+        source.data, source.path, refusals, allowed=lambda name: False, persistent=lambda identity: identity, size=source.size
+    )
     try:
         machine.run(0, source.size, "the pickle")
     except CorruptCheckpointError:
@@ -40,7 +51,7 @@ def read(source: Source) -> Checkpoint:
     path, size = source.path, source.size
     refusals = Refusals()
     storages = StorageTable()
-    machine = Machine(source.data, path, refusals, allowed=is_allowed, persistent=storages)
+    machine = Machine(source.data, path, refusals, allowed=is_allowed, persistent=storages, size=source.size)
     remarks: list[str] = []
 
     def locate(ref: StorageRef) -> Storage:

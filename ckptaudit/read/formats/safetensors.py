@@ -1,7 +1,7 @@
 """safetensors: the length of a JSON header, the header, and the bytes of the tensors without gaps.
 
-Checked as strictly as the reference implementation does, and in one place more strictly: a name given twice is refused, since readers disagree on
-which of the two counts.
+Checked as strictly as the reference implementation does, and in one place more strictly: a name given twice is refused,
+since readers disagree on which of the two counts.
 """
 
 from __future__ import annotations
@@ -9,13 +9,15 @@ from __future__ import annotations
 import json
 from math import prod
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ckptaudit.errors import CorruptCheckpointError
 from ckptaudit.graph import DTYPE_BITS
 from ckptaudit.read.checkpoint import Branch, Checkpoint
-from ckptaudit.read.source import Source
 from ckptaudit.read.stored import Storage, StoredTensor, contiguous_strides
+
+if TYPE_CHECKING:
+    from ckptaudit.read.source import Source
 
 ORDER = 30
 NAME = "safetensors"
@@ -63,7 +65,13 @@ def recognise(source: Source) -> bool:
         return not all(0x20 <= byte < 0x7F for byte in head[:8])
     # A header that is no JSON, or that does not begin in this file, is still told from other binary files by its plausible length.
     length = int.from_bytes(head[:8], "little")
-    return source.size >= 8 and 0 < length <= 1 << 20 and head[:2] not in (b"PK", b"\x80\x02") and head[0] != 0x80 and not source.head[8:].strip(b"\x00")
+    return (
+        source.size >= 8
+        and 0 < length <= 1 << 20
+        and head[:2] not in (b"PK", b"\x80\x02")
+        and head[0] != 0x80
+        and not source.head[8:].strip(b"\x00")
+    )
 
 
 def read(source: Source) -> Checkpoint:
@@ -129,7 +137,13 @@ def _entry(name: str, entry: Any, corrupt: Any) -> tuple[tuple[int, ...], str, i
     if not isinstance(entry, dict) or not entry.keys() >= _FIELDS:
         raise corrupt(f"whose tensor {name!r} lacks dtype, shape or data_offsets")
     word, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
-    bits = DTYPE_BITS[_DTYPES[word]] if isinstance(word, str) and word in _DTYPES else _FOREIGN_BITS.get(word) if isinstance(word, str) else None
+    bits = (
+        DTYPE_BITS[_DTYPES[word]]
+        if isinstance(word, str) and word in _DTYPES
+        else _FOREIGN_BITS.get(word)
+        if isinstance(word, str)
+        else None
+    )
     if bits is None:
         raise corrupt(f"whose tensor {name!r} has the unknown dtype {word!r}")
     if not isinstance(shape, list) or len(shape) > _MAX_RANK or not all(type(n) is int and 0 <= n < 2**63 for n in shape):

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType, ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ckptaudit.errors import CheckpointError, CorruptCheckpointError
 from ckptaudit.read.checkpoint import Branch, Checkpoint, RefusedGlobal
 from ckptaudit.read.source import Source, opened
-from ckptaudit.read.stored import Storage, StoredTensor
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ckptaudit.read.stored import Storage, StoredTensor
 
 ORDER = 40
 
@@ -36,7 +39,9 @@ def read(source: Source) -> Checkpoint:
     if missing:
         lost = sum(shard in missing for shard in weight_map.values())
         raise CorruptCheckpointError(
-            path, f"{len(missing)} of {len(shards)} shards are missing, and {lost:,} of {len(weight_map):,} tensors with them: {', '.join(missing[:5])}"
+            path,
+            f"{len(missing)} of {len(shards)} shards are missing, and {lost:,} of {len(weight_map):,} tensors with them: "
+            + ", ".join(missing[:5]),
         )
     held: dict[str, Checkpoint] = {}
     for name, shard in shards.items():
@@ -57,11 +62,24 @@ def read(source: Source) -> Checkpoint:
     branch = Branch("", "model", MappingProxyType(tensors))
     kind = "safetensors-index" if all(checkpoint.format == "safetensors" for checkpoint in held.values()) else "torch-index"
     about = index.get("metadata")
-    metadata: dict[str, Any] = {**next((dict(c.metadata) for c in held.values()), {}), **(about if isinstance(about, dict) else {}), "shards": len(shards)}
+    metadata: dict[str, Any] = {
+        **next((dict(c.metadata) for c in held.values()), {}),
+        **(about if isinstance(about, dict) else {}),
+        "shards": len(shards),
+    }
     refused = tuple(_refused(held))
     nbytes = source.size + sum(checkpoint.nbytes for checkpoint in held.values())
     return Checkpoint(
-        path, kind, "torch", branch, f"an index of {len(shards)} shards", (branch,), MappingProxyType(metadata), refused, nbytes, tuple(remarks)
+        path,
+        kind,
+        "torch",
+        branch,
+        f"an index of {len(shards)} shards",
+        (branch,),
+        MappingProxyType(metadata),
+        refused,
+        nbytes,
+        tuple(remarks),
     )
 
 
@@ -85,7 +103,16 @@ def _index(source: Source) -> dict[str, Any]:
 def _located(index: Path, name: str, remarks: list[str]) -> Path:
     """The shard's path, which must lie in the index's own folder by its name."""
     parts = Path(name).parts
-    if not name or name != name.strip() or "\\" in name or ":" in name or "\0" in name or Path(name).is_absolute() or ".." in parts or len(parts) != 1:
+    if (
+        not name
+        or name != name.strip()
+        or "\\" in name
+        or ":" in name
+        or "\0" in name
+        or Path(name).is_absolute()
+        or ".." in parts
+        or len(parts) != 1
+    ):
         raise CorruptCheckpointError(index, f"an index whose shard {name!r} is no file name within its own folder")
     shard = index.parent / name
     if shard.is_symlink() and shard.resolve().parent != index.parent.resolve():

@@ -1,18 +1,23 @@
-"""Torch's format before 1.6: a magic number, a protocol version, system facts, the object and the storage keys, one pickle each; then the storages."""
+"""Torch's format before 1.6: a magic number, a protocol version, system facts, the object and the storage keys; then the storages."""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from ckptaudit.errors import CorruptCheckpointError
-from ckptaudit.read.checkpoint import Checkpoint
 from ckptaudit.read.pickled import checkpoint_of
 from ckptaudit.read.pickles import Machine, Refusals
-from ckptaudit.read.source import Source
-from ckptaudit.read.stored import Storage
 from ckptaudit.read.torch_objects import LEGACY_MAGIC, StorageRef, StorageTable, TensorReader, is_allowed
 from ckptaudit.read.torch_streams import nested_storages, read_legacy
 
+if TYPE_CHECKING:
+    from ckptaudit.read.checkpoint import Checkpoint
+    from ckptaudit.read.source import Source
+    from ckptaudit.read.stored import Storage
+
 ORDER = 20
 NAME = "torch-legacy"
+
 
 def recognise(source: Source) -> bool:
     """Whether the first pickle holds torch's magic number, in binary or in digits."""
@@ -23,7 +28,7 @@ def read(source: Source) -> Checkpoint:
     """Run the five pickles, and step from storage to storage by their sizes."""
     path, data, size = source.path, source.data, source.size
     refusals, storages = Refusals(), StorageTable()
-    machine = Machine(data, path, refusals, allowed=is_allowed, persistent=storages)
+    machine = Machine(data, path, refusals, allowed=is_allowed, persistent=storages, size=source.size)
     with refusals.told_on_error():
         value, located = read_legacy(machine, storages, 0, size)
         end = machine.position

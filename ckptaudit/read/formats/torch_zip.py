@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from ckptaudit.read.checkpoint import Checkpoint
-from ckptaudit.read.source import Source
+from typing import TYPE_CHECKING
+
 from ckptaudit.read.torch_zips import is_script, read_object, root_of
+
+if TYPE_CHECKING:
+    from ckptaudit.read.checkpoint import Checkpoint
+    from ckptaudit.read.source import Source
 
 ORDER = 10
 NAME = "torch-zip"

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import ast
 import re
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ckptaudit.read.checkpoint import Checkpoint
 from ckptaudit.read.pickles import Instance
-from ckptaudit.read.source import Source
-from ckptaudit.read.torch_objects import TensorReader
 from ckptaudit.read.torch_zips import is_script, read_object, root_of
 from ckptaudit.read.unwrap import attributes, children
+
+if TYPE_CHECKING:
+    from ckptaudit.read.checkpoint import Checkpoint
+    from ckptaudit.read.source import Source
+    from ckptaudit.read.torch_objects import TensorReader
 
 ORDER = 11
 NAME = "torchscript"
