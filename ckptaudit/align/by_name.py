@@ -13,7 +13,7 @@ from ckptaudit.graph import LayerGraph
 #: A file may combine several parts; more exchanges of prefixes than this are noise.
 _MAX_SCOPES = 4
 #: A part is worth moving when it is at least this share of what is still open on the smaller side.
-_MIN_SHARE = 0.05
+_MIN_SHARE = 0.3
 
 
 def align_by_name(source: LayerGraph, target: LayerGraph) -> Alignment:

@@ -22,6 +22,9 @@ _PATHS = frozenset(
     for module in ("pathlib", "pathlib._local")
     for name in ("PosixPath", "WindowsPath", "Path", "PurePosixPath", "PureWindowsPath")
 )
+_LISTS = frozenset({"torch.Size", "collections.deque"}) | {
+    f"{module}.{name}" for module in ("builtins", "__builtin__") for name in ("set", "frozenset", "list", "tuple")
+}
 
 
 class Metadata:
@@ -92,14 +95,17 @@ class Metadata:
         number = numpy_scalar(value)
         if number is not None:
             return number
+        if name == "_codecs.encode" and args and isinstance(args[0], str):
+            return f"{len(args[0]):,} bytes"
+        if name in ("builtins.complex", "__builtin__.complex") and len(args) == 2 and all(isinstance(part, (int, float)) for part in args):
+            return f"{args[0]}+{args[1]}j"
         if name in _PATHS:
             return "/".join(part for part in args if isinstance(part, str)).replace("//", "/")
         if name == "torch.device":
             return ":".join(str(part) for part in args if isinstance(part, (str, int)))
-        if value.elements is not None or name in ("torch.Size", "builtins.set", "__builtin__.set", "collections.deque"):
-            return self._list(
-                value.elements if value.elements is not None else args[0] if args and isinstance(args[0], (list, tuple)) else args, level
-            )
+        if value.elements is not None or name in _LISTS:
+            given = value.elements if value.elements is not None else args[0] if args and isinstance(args[0], (list, tuple)) else args
+            return self._list(given, level)
         if value.entries:
             return self._mapping(value.entries, level)
         found = _public(value)

@@ -11,7 +11,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from ckptaudit.errors import CheckpointError, NotACheckpointError
-from ckptaudit.read.zips import ZipDirectory
+from ckptaudit.read.zips import ZipDirectory, first_member
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -66,6 +66,10 @@ class Source:
     def zip(self) -> ZipDirectory:
         """The directory of a zip file, read and checked once."""
         return ZipDirectory.parse(self.path, self.data)
+
+    def zip_first_member(self, name: str) -> int | None:
+        """Where the content of the file's first member begins, if that is called so; needs no directory."""
+        return first_member(self.data, name)
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -131,6 +131,8 @@ _ALLOWED = (
             "bytes",
             "bytearray",
             "slice",
+            "range",
+            "xrange",
             "object",
         )
     )
@@ -310,7 +312,7 @@ class TensorReader:
         self._storages: dict[str, Storage] = {}
         self._spans: dict[int, Storage] = {}
         self._made: dict[int, StoredTensor] = {}
-        self._rebuilders: dict[str, Callable[..., StoredTensor | None]] = {
+        self._rebuilders: dict[str, Callable[..., StoredTensor]] = {
             "torch._utils._rebuild_tensor": self._tensor,
             "torch._utils._rebuild_tensor_v2": self._tensor,
             "torch._utils._rebuild_tensor_v3": self._tensor_v3,
@@ -351,7 +353,6 @@ class TensorReader:
             raise self._corrupt(name, "is rebuilt with arguments that do not fit") from None
         except _BadTensorError as error:
             raise self._corrupt(name, str(error)) from None
-        assert made is not None  # noqa: S101
         if parameter:
             made = StoredTensor(made.shape, made.strides, made.dtype, made.offset, made.storage, True)
         self._made[id(value)] = made
@@ -362,11 +363,17 @@ class TensorReader:
 
     # One method per way of rebuilding; the parameters are torch's own.
 
-    def _tensor(self, storage: Any, offset: Any, size: Any, stride: Any, *_: Any) -> StoredTensor:
+    def _tensor(self, storage: Any, offset: Any, size: Any, stride: Any, *rest: Any) -> StoredTensor:
         ref = self._storage_ref(storage)
         if not ref.dtype:
             raise _BadTensorError("views untyped bytes without a dtype")
-        return self._view(ref, ref.dtype, offset, size, stride)
+        made = self._view(ref, ref.dtype, offset, size, stride)
+        lazy = rest[2] if len(rest) > 2 and isinstance(rest[2], dict) else {}
+        if lazy.get("conj") or lazy.get("neg"):
+            # torch conjugates and negates on access; the bytes in the file are those before.
+            why = "the tensor is conjugated or negated on access, which is not decoded"
+            made = replace(made, storage=replace(made.storage, key=f"{made.storage.key} (lazy)", unavailable=why))
+        return made
 
     def _tensor_v3(self, storage: Any, offset: Any, size: Any, stride: Any, _grad: Any, _hooks: Any, dtype: Any, *_: Any) -> StoredTensor:
         return self._view(self._storage_ref(storage), _dtype(dtype), offset, size, stride)
@@ -453,7 +460,8 @@ class TensorReader:
 
     def _array(self, array: Instance) -> StoredTensor:
         state = _array_state(array)
-        assert state is not None  # noqa: S101
+        if state is None:
+            raise _BadTensorError("is an array of something else than numbers")
         shape, dtype, big, fortran, data = state
         return self._dense(_sizes(shape, "shape"), dtype, data, big_endian=big, fortran=fortran)
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from ckptaudit.read.checkpoint import Checkpoint
     from ckptaudit.read.source import Source
+    from ckptaudit.read.zips import ZipDirectory
 
 _OBJECT = "data.pkl"
 
@@ -23,6 +24,30 @@ _OBJECT = "data.pkl"
 _MAX_INFLATED = 16 << 20
 
 _SMALL_MEMBER = 1024
+
+
+def archive_of(source: Source) -> ZipDirectory:
+    """Give the zip's directory; of a truncated zip, tell how long it should have been.
+
+    Raises
+    ------
+    CorruptCheckpointError
+        It is damaged.
+    """
+    try:
+        return source.zip
+    except CorruptCheckpointError:
+        if (object_at := source.zip_first_member(_OBJECT)) is None:
+            raise
+        # The object comes first and declares the storages that should follow, and it may call what must not be hidden by the damage.
+        refusals, storages = Refusals(), StorageTable()
+        machine = Machine(source.data, source.path, refusals, allowed=is_allowed, persistent=storages, size=source.size)
+        with refusals.told_on_error():
+            machine.run(object_at, source.size, _OBJECT)
+            whole = machine.position + sum(ref.nbytes for ref in storages.declared.values())
+            if whole <= source.size:
+                raise
+            raise CorruptCheckpointError(source.path, f"a truncated torch zip: {source.size:,} of at least {whole:,} bytes") from None
 
 
 def root_of(source: Source) -> str | None:
@@ -33,7 +58,7 @@ def root_of(source: Source) -> str | None:
     CorruptCheckpointError
         There are several, and readers would disagree on which of them counts.
     """
-    roots = [name[: -len(_OBJECT)] for name in source.zip.members if name == _OBJECT or name.endswith("/" + _OBJECT)]
+    roots = [name[: -len(_OBJECT)] for name in archive_of(source).members if name == _OBJECT or name.endswith("/" + _OBJECT)]
     shallow = [root for root in roots if root.count("/") <= 1 and not root.startswith("__MACOSX")]
     if len(shallow) > 1:
         names = " and ".join(repr(root + _OBJECT) for root in shallow[:2])

@@ -149,7 +149,10 @@ class Unwrapper:
             candidates = [_Candidate((), [((), self._tensors.tensor(root, "tensor"))])]
         elif id(root) in self._holders:
             candidates = self._split(root, ())
-            candidates[0].step_into_wrappers()
+            if candidates:
+                candidates[0].step_into_wrappers()
+            else:
+                self.remarks.append("tensors lie only within the arguments of refused calls, where no name leads to them")
         else:
             candidates = []
         alone = len([c for c in candidates if not c.optimizer]) == 1
@@ -220,13 +223,13 @@ class Unwrapper:
 
     def _module(self, module: Instance, path: tuple[str, ...]) -> _Candidate:
         """The state dict of a pickled ``nn.Module``, in the order in which ``state_dict()`` would list it."""
-        found = _Candidate(path, standalone=True, modules={})
-        assert found.modules is not None  # noqa: S101
+        modules: dict[tuple[str, ...], str] = {}
+        found = _Candidate(path, standalone=True, modules=modules)
         todo: list[tuple[Instance, tuple[str, ...], frozenset[int]]] = [(module, path, frozenset())]
         while todo:
             current, at, above = todo.pop()
             self._visit(at)
-            found.modules[at] = current.class_name
+            modules[at] = current.class_name
             state = attributes(current)
             skipped = set(_texts(state.get("_non_persistent_buffers_set")))
             for kind, parameter in (("_parameters", True), ("_buffers", False)):

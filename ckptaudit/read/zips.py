@@ -247,6 +247,16 @@ def _decoded(name: bytes) -> str:
     return name.decode("utf-8", "surrogateescape")
 
 
+def first_member(data: Any, name: str) -> int | None:
+    """Where the content of the first member begins, if it is stored as it is and its last name is ``name``."""
+    if len(data) < _LOCAL.size or data[:4] != b"PK\x03\x04":
+        return None
+    method, length, extra = (_LOCAL.unpack_from(data, 0)[i] for i in (3, 9, 10))
+    start = _LOCAL.size + length + extra
+    spelt = _decoded(data[_LOCAL.size : _LOCAL.size + length])
+    return start if method == _STORED and spelt.rpartition("/")[2] == name and start < len(data) else None
+
+
 def _describe_cut(data: Any) -> str:
     """What can be said of a zip without its directory: how far the members that are there would reach."""
     size, position = len(data), 0

@@ -10,13 +10,16 @@ import socket
 import subprocess
 import sys
 import zipfile
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
 
 from ckptaudit.errors import CheckpointError, CkptAuditError, CorruptCheckpointError, NotACheckpointError
 from ckptaudit.read import open_checkpoint
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 NOT_CHECKPOINTS = {
     b"": "empty",
@@ -48,10 +51,10 @@ def test_says_what_it_is(tmp_path: Path, content: bytes) -> None:
     assert str(raised.value).isprintable()
 
 
-def test_only_regular_files_are_opened(tmp_path: Path) -> None:
+def test_only_regular_files_are_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     os.mkfifo(tmp_path / "fifo")
     with socket.socket(socket.AF_UNIX) as server:
-        os.chdir(tmp_path)  # the path of a socket must be short
+        monkeypatch.chdir(tmp_path)  # the path of a socket must be short
         server.bind("sock")
     (tmp_path / "dangling").symlink_to(tmp_path / "nowhere")
     (tmp_path / "loop").symlink_to(tmp_path / "loop")
@@ -227,6 +230,21 @@ def test_every_truncation_is_a_clean_refusal(tmp_path: Path, legacy: bool) -> No
         path.write_bytes(whole[:length])
         with pytest.raises(CheckpointError, match=r"truncated|too short"):
             open_checkpoint(path)
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+def test_truncation_is_told_in_bytes(tmp_path: Path, legacy: bool) -> None:
+    whole = saved({"a.weight": torch.ones(5000)}, _use_new_zipfile_serialization=not legacy)
+    (tmp_path / "cut").write_bytes(whole[:12_288])
+    words = f"12,288 of {len(whole):,} bytes" if legacy else r"12,288 of at least 20,\d\d\d bytes"
+    with pytest.raises(CorruptCheckpointError, match=words):
+        open_checkpoint(tmp_path / "cut")
+
+
+def test_damage_does_not_hide_a_call(tmp_path: Path) -> None:
+    (tmp_path / "cut").write_bytes(saved({"a.weight": torch.ones(5000), "x": Runs()})[:12_288])
+    with pytest.raises(CorruptCheckpointError, match=r"truncated.*calls (posix|os|nt)\.system"):
+        open_checkpoint(tmp_path / "cut")
 
 
 @pytest.mark.parametrize("legacy", [False, True])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
@@ -12,6 +12,9 @@ from safetensors.torch import load_file, save_file
 
 from ckptaudit.errors import CkptAuditError, CorruptCheckpointError
 from ckptaudit.read import open_checkpoint
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 DTYPES = [
     torch.float64,
@@ -189,3 +192,11 @@ def test_link_out_of_the_folder_is_followed_and_told(tmp_path: Path) -> None:
     save_file({"a": torch.ones(2)}, tmp_path / "blob")
     (folder / "one.safetensors").symlink_to(tmp_path / "blob")
     assert "symbolic link" in open_checkpoint(shards(folder, {"a": "one.safetensors"})).remarks[0]
+
+
+def test_duplicate_key_in_an_index_is_refused(tmp_path: Path) -> None:
+    save_file({"a": torch.ones(2)}, tmp_path / "one.safetensors")
+    index = tmp_path / "model.safetensors.index.json"
+    index.write_text('{"weight_map": {"a": "one.safetensors", "a": "two.safetensors"}}')
+    with pytest.raises(CorruptCheckpointError, match="duplicate"):
+        open_checkpoint(index)

@@ -14,6 +14,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from ckptaudit.errors import ValuesUnavailableError
 from ckptaudit.read import StoredTensor, open_checkpoint
 
 DTYPES = [
@@ -156,6 +157,20 @@ def test_state_dict_equals_torch_load(tmp_path: Path, name: str, how: dict[str, 
 def test_parameters_are_marked(tmp_path: Path, how: dict[str, object]) -> None:
     torch.save(STATE_DICTS["parameters"], tmp_path / "p.pt", **how)
     assert [t.parameter for t in open_checkpoint(tmp_path / "p.pt").branch.tensors.values()] == [True, True]
+
+
+def test_values_that_torch_computes_on_access_are_not_guessed(tmp_path: Path) -> None:
+    value = torch.tensor([1 + 2j])
+    torch.save(
+        {"a.plain": value, "a.conj": value.conj(), "a.neg": torch.tensor([3 + 4j]).conj().imag, "a.sparse": torch.eye(3).to_sparse()},
+        tmp_path / "v.pt",
+    )
+    read = open_checkpoint(tmp_path / "v.pt")
+    assert read.read("a.plain").tolist() == [1 + 2j]
+    for name in ("a.conj", "a.neg", "a.sparse"):
+        with pytest.raises(ValuesUnavailableError):
+            read.read(name)
+    assert read.branch.tensors["a.sparse"].shape == (3, 3)
 
 
 def test_tied_tensors_are_tied_and_views_are_not(tmp_path: Path) -> None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
 
 from ckptaudit.errors import BranchError
 from ckptaudit.read import open_checkpoint
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 W = torch.ones(3, 2)
 STATE = {"conv.weight": W, "conv.bias": torch.ones(3)}

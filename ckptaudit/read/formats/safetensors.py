@@ -6,7 +6,6 @@ since readers disagree on which of the two counts.
 
 from __future__ import annotations
 
-import json
 from math import prod
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -15,6 +14,7 @@ from ckptaudit.errors import CorruptCheckpointError
 from ckptaudit.graph import DTYPE_BITS
 from ckptaudit.read.checkpoint import Branch, Checkpoint
 from ckptaudit.read.stored import Storage, StoredTensor, contiguous_strides
+from ckptaudit.read.strict_json import parse
 
 if TYPE_CHECKING:
     from ckptaudit.read.source import Source
@@ -54,10 +54,6 @@ _METADATA = "__metadata__"
 _FIELDS = frozenset({"dtype", "shape", "data_offsets"})
 
 
-class _Twice(ValueError):  # noqa: N818 -- carries a name out of the JSON parser
-    pass
-
-
 def recognise(source: Source) -> bool:
     """Whether a JSON object begins behind eight bytes that are no text."""
     head = source.head
@@ -87,7 +83,9 @@ def read(source: Source) -> Checkpoint:
     begin = 8 + length
     if begin > size:
         raise corrupt(f"that is truncated within its header: {size:,} of at least {begin:,} bytes")
-    header = _parsed(source.data[8:begin], corrupt)
+    if source.data[8:9] != b"{":
+        raise corrupt("whose header is no JSON object")
+    header = parse(source.data[8:begin], lambda words: corrupt(f"whose header {words}"))
     metadata = header.pop(_METADATA, {})
     if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
         raise corrupt("whose metadata is not a mapping of strings to strings")
@@ -106,30 +104,6 @@ def read(source: Source) -> Checkpoint:
     branch = Branch("", "model", MappingProxyType(tensors))
     reason = "a safetensors file has no branches" if tensors else "the file holds no tensors"
     return Checkpoint(path, NAME, "torch", branch, reason, (branch,), MappingProxyType(metadata), (), size, tuple(sorted(remarks)))
-
-
-def _parsed(text: bytes, corrupt: Any) -> dict[str, Any]:
-    if not text.startswith(b"{"):
-        raise corrupt("whose header is no JSON object")
-    try:
-        header = json.loads(text.decode("utf-8"), object_pairs_hook=_unique)
-    except _Twice as twice:
-        raise corrupt(f"with a duplicate key in its header, {twice}") from None
-    except RecursionError:
-        raise corrupt("whose header is nested too deep") from None
-    except ValueError as error:
-        raise corrupt(f"whose header is no valid JSON ({str(error)[:80]})") from None
-    if not isinstance(header, dict):
-        raise corrupt("whose header is no JSON object")
-    return header
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    mapping = dict(pairs)
-    if len(mapping) < len(pairs):
-        seen: set[str] = set()
-        raise _Twice(next(repr(key) for key, _ in pairs if key in seen or seen.add(key)))  # type: ignore[func-returns-value]
-    return mapping
 
 
 def _entry(name: str, entry: Any, corrupt: Any) -> tuple[tuple[int, ...], str, int, int, set[str]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType, ModuleType
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ckptaudit.errors import CheckpointError, CorruptCheckpointError
 from ckptaudit.read.checkpoint import Branch, Checkpoint, RefusedGlobal
 from ckptaudit.read.source import Source, opened
+from ckptaudit.read.strict_json import parse
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -86,33 +86,19 @@ def read(source: Source) -> Checkpoint:
 def _index(source: Source) -> dict[str, Any]:
     if source.size > source.max_header:
         raise CorruptCheckpointError(source.path, f"an index of {source.size:,} bytes; more than {source.max_header:,} are not read")
-    try:
-        index = json.loads(source.data[:].decode("utf-8"))
-    except RecursionError:
-        raise CorruptCheckpointError(source.path, "an index of shards that is nested too deep") from None
-    except ValueError as error:
-        raise CorruptCheckpointError(source.path, f"an index of shards that is no valid JSON ({str(error)[:80]})") from None
-    weight_map = index.get("weight_map") if isinstance(index, dict) else None
+    index = parse(source.data[:], lambda words: CorruptCheckpointError(source.path, f"an index of shards that {words}"))
+    weight_map = index.get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map or not all(isinstance(name, str) for name in weight_map.values()):
         raise CorruptCheckpointError(source.path, "an index of shards whose weight_map does not map names of tensors to names of files")
     if len(set(weight_map.values())) > _MAX_SHARDS:
         raise CorruptCheckpointError(source.path, f"an index of more than {_MAX_SHARDS:,} shards")
-    return dict(index)
+    return index
 
 
 def _located(index: Path, name: str, remarks: list[str]) -> Path:
     """The shard's path, which must lie in the index's own folder by its name."""
-    parts = Path(name).parts
-    if (
-        not name
-        or name != name.strip()
-        or "\\" in name
-        or ":" in name
-        or "\0" in name
-        or Path(name).is_absolute()
-        or ".." in parts
-        or len(parts) != 1
-    ):
+    # A plain file name, in the eyes of every system: no folder, no drive, no URL, and spelt one way only.
+    if Path(name).name != name or name in (".", "..") or name != name.strip() or set(name) & set("\\:\0"):
         raise CorruptCheckpointError(index, f"an index whose shard {name!r} is no file name within its own folder")
     shard = index.parent / name
     if shard.is_symlink() and shard.resolve().parent != index.parent.resolve():

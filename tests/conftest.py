@@ -1,0 +1,46 @@
+"""What all tests share: the real command, the sample files, and the real checkpoints where they are at hand."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+SAMPLES = ROOT / "sample_ckpts"
+
+
+@pytest.fixture(scope="session")
+def samples() -> Path:
+    return SAMPLES
+
+
+@pytest.fixture(scope="session")
+def real() -> Path:
+    """The folder of real trained checkpoints; the test is skipped, and says so, where it is not at hand."""
+    folder = os.environ.get("CKPTAUDIT_REAL")
+    if not folder:
+        pytest.skip("CKPTAUDIT_REAL is not set: no real trained checkpoints here")
+    return Path(folder)
+
+
+@pytest.fixture(scope="session")
+def run():
+    """Run the real command in a process of its own, in the repository's root, as piped output at 80 columns."""
+
+    def command(*arguments: str | Path, cwd: Path = ROOT, **environment: str) -> subprocess.CompletedProcess[str]:
+        inherited = {k: v for k, v in os.environ.items() if k not in ("CKPTAUDIT_DEBUG", "NO_COLOR", "FORCE_COLOR")}
+        return subprocess.run(
+            [sys.executable, "-m", "ckptaudit", *map(str, arguments)],
+            capture_output=True,
+            text=True,
+            cwd=cwd,
+            env={**inherited, "COLUMNS": "80", "PYTHONHASHSEED": "0", **environment},
+            timeout=120,
+            check=False,
+        )
+
+    return command
