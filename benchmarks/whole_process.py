@@ -38,7 +38,7 @@ if kind == "deeplab":
         if name.endswith("running_mean"): value.normal_()
         if name.endswith("running_var"): value.uniform_(0.5, 2)
 else:
-    width = {"large": 3500, "small": 64}[kind]
+    width = {"large": 4930, "small": 64}[kind]
     state = {f"blocks.{i}.{part}.{role}": torch.randn(width, width) if role == "weight" else torch.randn(width)
              for i in range(18) for part in ("a", "b") for role in ("weight", "bias")}
     state = {name: value * 0.02 for name, value in state.items()}
@@ -91,10 +91,11 @@ def main() -> None:
             subprocess.run([python, "-c", MAKE, kind, path], check=True)
             print(f"{kind}: {Path(path).stat().st_size / 1e6:,.0f} MB")
         model = Path(folder) / "blocks.py"
-        for kind, width in (("small", 64), ("large", 3500)):
+        for kind, width in (("small", 64), ("large", 4930)):
             model.with_name(f"{kind}.py").write_text(
                 "from torch import nn\n\n\ndef build():\n    net = nn.Module()\n"
-                f"    net.blocks = nn.ModuleList(nn.ModuleDict(dict(a=nn.Linear({width}, {width}), b=nn.Linear({width}, {width}))) for _ in range(18))\n"
+                f"    block = lambda: nn.ModuleDict(dict(a=nn.Linear({width}, {width}), b=nn.Linear({width}, {width})))\n"
+                "    net.blocks = nn.ModuleList(block() for _ in range(18))\n"
                 "    return net\n"
             )
         report(

@@ -85,7 +85,7 @@ def _output_options(command: Any) -> Any:
 @click.argument("checkpoint", type=click.Path())
 @click.option("--arch", help="torchvision name, package.module:factory, or file.py:factory.")
 @click.option("--against", type=click.Path(), help="Another checkpoint, or a saved spec, to compare with.")
-@click.option("--arch-arg", "arch_args", multiple=True, metavar="NAME=VALUE", help="Argument for the model's builder; repeatable.")
+@click.option("--arch-arg", "arch_args", multiple=True, metavar="KEY=VALUE", help="Argument for the model's builder; repeatable.")
 @click.option("--branch", help="Which part of the file to audit (`ckptaudit show` lists them).")
 @click.option(
     "--for",
@@ -158,7 +158,7 @@ def show(
 
 @main.command(short_help="Write down a model for a later diff --against.")
 @click.argument("arch")
-@click.option("--arch-arg", "arch_args", multiple=True, metavar="NAME=VALUE", help="Argument for the model's builder; repeatable.")
+@click.option("--arch-arg", "arch_args", multiple=True, metavar="KEY=VALUE", help="Argument for the model's builder; repeatable.")
 @click.option("-o", "--output", type=click.Path(dir_okay=False), help="Write to a file instead of printing.")
 @click.option("--force", is_flag=True, help="Overwrite an existing file.")
 def spec(arch: str, arch_args: tuple[str, ...], output: str | None, force: bool) -> None:

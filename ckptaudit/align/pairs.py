@@ -5,17 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Literal
+
+from ckptaudit.align.ops import Op
 
 Grade = Literal["decided", "ordered", "ambiguous"]
-
-
-@dataclass(frozen=True, slots=True)
-class Op:
-    """One operation on the way from file to model: ``Op("permute", {"perm": (3, 2, 0, 1)})``."""
-
-    name: str
-    arguments: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
 
 
 @dataclass(frozen=True, slots=True)

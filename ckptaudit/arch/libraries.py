@@ -6,8 +6,12 @@ import importlib
 import warnings
 from typing import Any
 
+from ckptaudit.arch.deferred import deferred
 from ckptaudit.arch.failures import describe_error
 from ckptaudit.errors import ArchitectureError
+
+#: Only compiling a model needs them, and they take as long to import as the rest of torch.
+_COMPILER = ("torch._dynamo", "torch._dynamo.utils")
 
 
 class MissingLibraryError(ArchitectureError):
@@ -25,7 +29,7 @@ def import_library(module: str, extra: str) -> Any:
         It is installed, but cannot be imported.
     """
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), deferred(*_COMPILER):
             warnings.simplefilter("ignore")  # an optional part of the library that does not work is none of our business
             return importlib.import_module(module)
     except ModuleNotFoundError as error:

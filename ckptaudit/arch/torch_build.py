@@ -28,6 +28,11 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
+#: Methods that only change values. A meta tensor has none, and going through torch's decompositions for it imports the compiler.
+_INITIALISERS = (
+    *("normal_", "uniform_", "random_", "bernoulli_", "exponential_", "log_normal_", "cauchy_", "geometric_"),
+    *("zero_", "fill_", "erfinv_", "clamp_", "mul_", "add_", "sub_", "div_"),
+)
 _RANDOM_FACTORIES = ("empty", "rand", "randn")
 _FACTORIES = (
     *_RANDOM_FACTORIES,
@@ -141,12 +146,15 @@ def _on_meta(factories: Collection[str]) -> AbstractContextManager[object]:
 
     sent = {getattr(torch, name) for name in factories if hasattr(torch, name)}
     moves = {torch.Tensor.to, torch.Tensor.cpu, torch.Tensor.cuda}
+    initialisers = {getattr(torch.Tensor, name) for name in _INITIALISERS}
 
     class OnMeta(TorchFunctionMode):  # type: ignore[misc]
         def __torch_function__(
             self, function: Callable[..., Any], types: object, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
         ) -> Any:
             kwargs = kwargs or {}
+            if function in initialisers and isinstance(args[0], torch.Tensor) and args[0].is_meta:
+                return args[0]
             if function in sent and kwargs.get("out") is None and not _on_cpu(kwargs.get("device")):
                 kwargs = {**kwargs, "device": "meta"}
             elif function in moves and args[0].is_meta:

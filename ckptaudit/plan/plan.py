@@ -53,7 +53,7 @@ class Plan:
                 {
                     "to": step.target,
                     "from": list(step.sources),
-                    "ops": [{"op": op.name, **op.arguments} for op in step.ops],
+                    "ops": [{"op": op.name, **op.params} for op in step.ops],
                     "grade": step.grade,
                     "confidence": step.confidence,
                     "evidence": list(step.evidence),
