@@ -100,8 +100,10 @@ def measure_coverage(comparison: Comparison) -> Coverage:
 def judge(comparison: Comparison, plan: Plan, coverage: Coverage) -> Verdict:
     """Reach the verdict: no better than the worst finding allows, and never better than what would really be set."""
     status = _status(comparison, plan, coverage)
-    fit = STATUSES.index(status) <= STATUSES.index("partial" if comparison.intent == "finetune" else "remappable")
-    return Verdict(status, comparison.intent, fit, _summary(comparison, status, fit))
+    # What nobody can say for sure is not fit for anything until somebody has chosen.
+    to_finetune = plan.safe and status != "incompatible"
+    fit = to_finetune if comparison.intent == "finetune" else plan.safe and status in ("compatible", "remappable")
+    return Verdict(status, comparison.intent, fit, _summary(comparison, status, fit, to_finetune))
 
 
 def _status(comparison: Comparison, plan: Plan, coverage: Coverage) -> Status:
@@ -121,7 +123,7 @@ def _worse(a: Status, b: Status) -> Status:
     return a if STATUSES.index(a) >= STATUSES.index(b) else b
 
 
-def _summary(comparison: Comparison, status: Status, fit: bool) -> str:
+def _summary(comparison: Comparison, status: Status, fit: bool, to_finetune: bool) -> str:
     weights = sorted(comparison.findings, key=lambda f: (-STATUSES.index(f.status), -SEVERITIES.index(f.severity)))
     phrases = list(dict.fromkeys(f.phrase for f in weights if f.phrase))
     old, new = comparison.file_facts.backbone, comparison.model_facts.backbone
@@ -131,7 +133,7 @@ def _summary(comparison: Comparison, status: Status, fit: bool) -> str:
         phrases = [*phrases[:_MAX_PHRASES], f"{len(phrases) - _MAX_PHRASES} more"]
     conclusion = {
         ("eval", True): "fit to evaluate",
-        ("eval", False): "fit to fine-tune, not to evaluate" if status == "partial" else "not fit to evaluate",
+        ("eval", False): "fit to fine-tune, not to evaluate" if to_finetune else "not fit to evaluate",
         ("finetune", True): "fit to fine-tune",
         ("finetune", False): "not fit to fine-tune",
         ("resume", True): "fit to resume",

@@ -231,7 +231,7 @@ def test_against_another_checkpoint(run, samples):
 @pytest.mark.parametrize("name", ["a b.pth", "new\nline.pth", "esc\x1b[31m.pth", "bytes-\udcff.pth", "–ü.pth"])
 def test_odd_file_names(run, samples, tmp_path, name):
     path = os.fsencode(tmp_path / name)
-    with open(path, "wb") as file:
+    with open(path, "wb") as file:  # noqa: PTH123
         file.write((samples / "resnet50_imagenet.pth").read_bytes())
     for arguments in (("show", "-q"), ("show", "--format", "json")):
         result = run(arguments[0], os.fsdecode(path), *arguments[1:])

@@ -18,14 +18,49 @@ Shapes = Mapping[str, tuple[int, ...]]
 #: and wide residual networks (arXiv:1605.07146) share the bottleneck's depths.
 _BASIC: Mapping[tuple[int, ...], int] = MappingProxyType({(2, 2, 2, 2): 18, (3, 4, 6, 3): 34})
 _BOTTLENECK: Mapping[tuple[int, ...], int] = MappingProxyType({(3, 4, 6, 3): 50, (3, 4, 23, 3): 101, (3, 8, 36, 3): 152})
-#: Simonyan & Zisserman 2014 (arXiv:1409.1556), table 1: convolutions → name.
-_VGG = MappingProxyType({8: "vgg11", 10: "vgg13", 13: "vgg16", 16: "vgg19"})
+#: Simonyan & Zisserman 2014 (arXiv:1409.1556), table 1: convolutions of 64, 128, 256 and 512 channels → name.
+_VGG: Mapping[tuple[int, ...], str] = MappingProxyType(
+    {(1, 1, 2, 4): "vgg11", (2, 2, 2, 4): "vgg13", (2, 2, 3, 6): "vgg16", (2, 2, 4, 8): "vgg19"}
+)
 #: Huang et al. 2016 (arXiv:1608.06993), table 1.
 _DENSENET: Mapping[tuple[int, ...], int] = MappingProxyType(
     {(6, 12, 24, 16): 121, (6, 12, 36, 24): 161, (6, 12, 32, 32): 169, (6, 12, 48, 32): 201}
 )
 #: Dosovitskiy et al. 2020 (arXiv:2010.11929), table 1: (layers, width).
 _VIT = MappingProxyType({(12, 192): "ti", (12, 384): "s", (12, 768): "b", (24, 1024): "l", (32, 1280): "h"})
+
+#: Tan & Le 2019 (arXiv:1905.11946): blocks per stage, width of the last stage → name. 2021 (arXiv:2104.00298): version 2.
+_EFFICIENTNET: Mapping[tuple[tuple[int, ...], int], str] = MappingProxyType(
+    {
+        ((1, 2, 2, 3, 3, 4, 1), 320): "b0",
+        ((2, 3, 3, 4, 4, 5, 2), 320): "b1",
+        ((2, 3, 3, 4, 4, 5, 2), 352): "b2",
+        ((2, 3, 3, 5, 5, 6, 2), 384): "b3",
+        ((2, 4, 4, 6, 6, 8, 2), 448): "b4",
+        ((3, 5, 5, 7, 7, 9, 3), 512): "b5",
+        ((3, 6, 6, 8, 8, 11, 3), 576): "b6",
+        ((4, 7, 7, 10, 10, 13, 4), 640): "b7",
+        ((2, 4, 4, 6, 9, 15), 256): "v2_s",
+        ((3, 5, 5, 7, 14, 18, 5), 512): "v2_m",
+        ((4, 7, 7, 10, 19, 25, 7), 640): "v2_l",
+    }
+)
+#: Liu et al. 2022 (arXiv:2201.03545), section 3: blocks per stage, width of the first → name.
+_CONVNEXT: Mapping[tuple[tuple[int, ...], int], str] = MappingProxyType(
+    {
+        ((3, 3, 9, 3), 96): "tiny",
+        ((3, 3, 27, 3), 96): "small",
+        ((3, 3, 27, 3), 128): "base",
+        ((3, 3, 27, 3), 192): "large",
+        ((3, 3, 27, 3), 256): "xlarge",
+    }
+)
+#: Liu et al. 2021 (arXiv:2103.14030), section 3.3: blocks per stage, width of the first → name.
+_SWIN: Mapping[tuple[tuple[int, ...], int], str] = MappingProxyType(
+    {((2, 2, 6, 2), 96): "t", ((2, 2, 18, 2), 96): "s", ((2, 2, 18, 2), 128): "b", ((2, 2, 18, 2), 192): "l"}
+)
+#: Ma et al. 2018 (arXiv:1807.11164), table 5: width of half a block of the first stage → name.
+_SHUFFLENET = MappingProxyType({24: "x0_5", 58: "x1_0", 88: "x1_5", 122: "x2_0"})
 
 
 def backbone_of(graph: LayerGraph) -> str | None:
@@ -36,25 +71,33 @@ def backbone_of(graph: LayerGraph) -> str | None:
 
 def _resnet(shapes: Shapes) -> str | None:
     stages: dict[str, dict[int, set[int]]] = {}
+    parts: dict[str, set[str]] = {}
     for name in shapes:
         if match := _RESNET_BLOCK.match(name):
-            stages.setdefault(match["scope"], {}).setdefault(int(match["stage"]), set()).add(int(match["block"]))
+            parts.setdefault(match["scope"], set()).add(match["part"])
+            if match["part"] == "conv1":
+                stages.setdefault(match["scope"], {}).setdefault(int(match["stage"]), set()).add(int(match["block"]))
     for scope, blocks in stages.items():
         depths = tuple(len(blocks[stage]) for stage in sorted(blocks))
         if sorted(blocks) not in ([1, 2, 3], [1, 2, 3, 4]):
             continue
-        first = f"{scope}layer1.0."
-        conv1, conv2 = (
-            next((s for n, s in shapes.items() if n.startswith(first) and n.endswith(end)), ()) for end in ("conv1.weight", "conv2.weight")
-        )
+        conv1, conv2 = (_of_first_block(shapes, scope, part) for part in ("conv1", "conv2"))
         if len(conv1) != 4 or len(conv2) != 4:
             continue
-        bottleneck = conv1[2:] == (1, 1)
-        return _resnet_name(depths, bottleneck, conv1[0], groups=conv1[0] // max(1, conv2[1]))
+        name = _resnet_name(depths, conv1[2:] == (1, 1), conv1[0], groups=conv1[0] // max(1, conv2[1]))
+        # Blocks with more inside (SE-ResNet, ResNeSt, Res2Net …) are networks of their own.
+        extra = sorted(part for part in parts[scope] if not _RESNET_PART.fullmatch(part))
+        return f"{name} with {', '.join(f'`{part}`' for part in extra)}" if extra else name
     return None
 
 
-_RESNET_BLOCK = re.compile(r"(?P<scope>(?:.*\.)?)layer(?P<stage>[1-4])\.(?:module\.)?(?P<block>\d+)\.(?:module\.)?conv1\.weight$")
+_RESNET_BLOCK = re.compile(r"(?P<scope>(?:.*\.)?)layer(?P<stage>[1-4])\.(?:module\.)?(?P<block>\d+)\.(?:module\.)?(?P<part>\w+)\.")
+_RESNET_PART = re.compile(r"(conv|bn|norm|gn|n)\d|downsample|shortcut|module|_orig_mod")
+
+
+def _of_first_block(shapes: Shapes, scope: str, part: str) -> tuple[int, ...]:
+    start = f"{scope}layer1."
+    return next((s for n, s in shapes.items() if n.startswith(start) and n.endswith(f".{part}.weight")), ())
 
 
 def _resnet_name(depths: tuple[int, ...], bottleneck: bool, width: int, groups: int) -> str:
@@ -75,7 +118,8 @@ def _vgg(shapes: Shapes) -> str | None:
         inside = {name[len(scope) :]: shape for name, shape in shapes.items() if name.startswith(scope)}
         convolutions = [shape for name, shape in inside.items() if re.fullmatch(r"\d+\.weight", name) and len(shape) == 4]
         if convolutions and all(shape[2:] == (3, 3) for shape in convolutions) and convolutions[-1][0] == 512:
-            name = _VGG.get(len(convolutions))
+            widths = [shape[0] for shape in convolutions]
+            name = _VGG.get(tuple(widths.count(width) for width in (64, 128, 256, 512)))
             return f"{name}_bn" if name and any(n.endswith("running_mean") for n in inside) else name
     return None
 
@@ -126,7 +170,68 @@ def _vit(shapes: Shapes) -> str | None:
     return f"vit_{size}_{patch}" if size else None
 
 
-_FAMILIES: tuple[Callable[[Shapes], str | None], ...] = (_resnet, _densenet, _vgg, _mobilenet_v2, _mobilenet_v3, _vit)
+def _efficientnet(shapes: Shapes) -> str | None:
+    for scope, stages in _staged(shapes, r"features\.(\d)\.(\d+)\.block\.", r"blocks\.(\d)\.(\d+)\."):
+        inside = {name: shape for name, shape in shapes.items() if name.startswith(scope)}
+        in_last = re.compile(rf"(features|blocks)\.{max(stages)}\.")
+        kernels = [shape for name, shape in inside.items() if in_last.search(name) and len(shape) == 4]
+        size = _EFFICIENTNET.get((_depths(stages), kernels[-1][0])) if kernels else None
+        # The lite variants have the same blocks without squeeze and excitation.
+        if size and any(re.search(r"\.(se|fc1)\.", name) for name in inside):
+            return f"efficientnet_{size}"
+    return None
+
+
+def _convnext(shapes: Shapes) -> str | None:
+    patterns = r"features\.(\d)\.(\d+)\.block\.0\.weight$", r"stages\.(\d)\.(?:blocks\.)?(\d+)\.(?:conv_dw|dwconv)\.weight$"
+    for scope, stages in _staged(shapes, *patterns):
+        width = next((s[0] for n, s in shapes.items() if n.startswith(scope) and s[1:] == (1, 7, 7)), 0)
+        if size := _CONVNEXT.get((_depths(stages), width)):
+            return f"convnext_{size}"
+    return None
+
+
+def _swin(shapes: Shapes) -> str | None:
+    for scope, stages in _staged(shapes, r"features\.(\d)\.(\d+)\.attn\.", r"layers\.(\d)\.blocks\.(\d+)\.attn\."):
+        inside = {name: shape for name, shape in shapes.items() if name.startswith(scope)}
+        width = next((shape[-1] for name, shape in inside.items() if name.endswith("attn.qkv.weight")), 0)
+        if any(len(shape) == 5 for shape in inside.values()):
+            continue  # it takes video
+        if size := _SWIN.get((_depths(stages), width)):
+            return f"swin_{'v2_' if any(name.endswith('logit_scale') for name in inside) else ''}{size}"
+    return None
+
+
+def _shufflenet_v2(shapes: Shapes) -> str | None:
+    for scope, stages in _staged(shapes, r"stage([234])\.(\d+)\.branch2\."):
+        size = _SHUFFLENET.get(shapes.get(f"{scope}stage2.0.branch2.0.weight", (0,))[0])
+        if size and _depths(stages) == (4, 8, 4):
+            return f"shufflenet_v2_{size}"
+    return None
+
+
+Stages = Mapping[int, set[int]]
+
+
+def _staged(shapes: Shapes, *patterns: str) -> Iterator[tuple[str, Stages]]:
+    """For each prefix under which names match a pattern (its groups are stage and block): the blocks of each stage."""
+    found: dict[str, dict[int, set[int]]] = {}
+    for pattern in patterns:
+        expression = re.compile(rf"((?:.*\.)??){pattern}")
+        for name in shapes:
+            if match := expression.match(name):
+                found.setdefault(match[1], {}).setdefault(int(match[2]), set()).add(int(match[3]))
+    yield from found.items()
+
+
+def _depths(stages: Stages) -> tuple[int, ...]:
+    return tuple(len(stages[stage]) for stage in sorted(stages))
+
+
+_FAMILIES: tuple[Callable[[Shapes], str | None], ...] = (
+    *(_resnet, _densenet, _vgg, _mobilenet_v2, _mobilenet_v3),
+    *(_efficientnet, _convnext, _swin, _shufflenet_v2, _vit),
+)
 
 
 def _scopes_of(shapes: Shapes, word: str) -> Iterator[str]:

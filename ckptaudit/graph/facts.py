@@ -9,8 +9,14 @@ from typing import Any
 from ckptaudit.graph.backbones import backbone_of
 from ckptaudit.graph.heads import auxiliary_scopes, main_head
 from ckptaudit.graph.layers import LayerGraph
-from ckptaudit.graph.names import split_name
+from ckptaudit.graph.names import is_under, split_name
 from ckptaudit.graph.tensors import is_float
+
+_CONVOLUTIONS = ("conv", "depthwise_conv")
+#: Names of the part that gives features, in which a layer of 48 channels means nothing.
+BACKBONE_WORDS = frozenset({"backbone", "encoder", "features", "body", "blocks", "layer1", "layer2", "layer3", "layer4"})
+#: Branches with a rate of their own that a pyramid has at least.
+_MIN_BRANCHES = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +61,7 @@ class Facts:
 
     def to_json(self) -> dict[str, Any]:
         """The facts as JSON values."""
-        return asdict(self)
+        return {**asdict(self), "tied": [list(group) for group in self.tied]}
 
 
 def facts_of(graph: LayerGraph) -> Facts:
@@ -66,15 +72,15 @@ def facts_of(graph: LayerGraph) -> Facts:
         if is_float(spec.dtype):
             sizes[spec.dtype] += spec.numel
     head = main_head(graph)
-    branches = _atrous_branches(graph)
+    pyramid = _pyramid(graph)
     return Facts(
         backbone=backbone_of(graph),
-        num_classes=head.outputs if head else None,
+        num_classes=head.classes if head else None,
         head=head.path if head else None,
         in_channels=stem_channels(graph),
         aux_head=bool(auxiliary_scopes(graph.tensors)),
-        decoder=_decoder(graph, branches),
-        atrous_branches=branches,
+        decoder=_decoder(graph, pyramid),
+        atrous_branches=pyramid[1] if pyramid else None,
         batch_norm_layers=kinds["batch_norm"],
         norm_layers=kinds["norm"],
         dtype=max(sizes, key=lambda name: sizes[name]) if sizes else None,
@@ -83,48 +89,63 @@ def facts_of(graph: LayerGraph) -> Facts:
 
 
 def stem_layer(graph: LayerGraph) -> str | None:
-    """Path of the first full convolution, or ``None``."""
-    return next((layer.path for layer in graph.layers if layer.kind == "conv"), None)
+    """Path of the first convolution, or ``None``. With one input channel its kernel looks like a depthwise one."""
+    return next((layer.path for layer in graph.layers if layer.kind in _CONVOLUTIONS and "weight" in layer.tensors), None)
 
 
 def stem_channels(graph: LayerGraph) -> int | None:
-    """Input channels of the first full convolution, or ``None``."""
+    """Input channels of the first convolution, or ``None``."""
     path = stem_layer(graph)
     if path is None:
         return None
-    shape = graph.by_path[path].tensors["weight"].shape if "weight" in graph.by_path[path].tensors else ()
+    shape = graph.by_path[path].tensors["weight"].shape
     if len(shape) < 3:
         return None
     return shape[-2] if graph.framework in ("keras", "tensorflow") else shape[1]
 
 
-def _atrous_branches(graph: LayerGraph) -> int | None:
-    """3×3 convolutions of an atrous spatial pyramid pooling module (Chen et al. 2017, arXiv:1706.05587)."""
-    branches: dict[str, set[str]] = {}
+def _pyramid(graph: LayerGraph) -> tuple[str, int] | None:
+    """Path and number of 3×3 branches of an atrous spatial pyramid pooling module (Chen et al. 2017, arXiv:1706.05587).
+
+    Its branches lie in a module named ``aspp…``, or in a list ``convs`` that a 1×1 branch opens; other lists of 3×3 layers
+    (the towers of a detector) have none.
+    """
+    wide: dict[str, set[str]] = {}
+    narrow: set[str] = set()
     for layer in graph.layers:
         weight = layer.tensors.get("weight")
-        if weight is None or len(weight.shape) != 4 or weight.shape[2:] != (3, 3):
+        if weight is None or len(weight.shape) != 4:
             continue
         path = split_name(layer.path)
-        if "convs" in path:
-            at = path.index("convs")
-            branches.setdefault("/".join(path[:at]), set()).add("/".join(path[at + 1 : at + 2]))
-        elif any(word.startswith("aspp") for word in path):
-            branches.setdefault("aspp", set()).add(layer.path)
-    most = max((len(found) for found in branches.values()), default=0)
-    return most if most >= 3 else None
+        at = next((i for i, word in enumerate(path) if word.startswith("aspp") or word == "convs"), None)
+        if at is None:
+            continue
+        named = path[at].startswith("aspp")
+        if named and "convs" in path[at:]:
+            at = path.index("convs", at)
+        # ``aspp1``, ``aspp2`` … side by side are the branches of what holds them.
+        scope = ".".join(path[: at if path[at][-1:].isdecimal() else at + 1])
+        branch = path[at] if path[at][-1:].isdecimal() else ".".join(path[at + 1 : at + 2])
+        if weight.shape[2:] == (3, 3):
+            wide.setdefault(scope, set()).add(branch)
+        elif weight.shape[2:] == (1, 1) and (named or branch in ("0", "")):
+            narrow.add(scope)
+    found = [(scope, len(branches)) for scope, branches in wide.items() if len(branches) >= _MIN_BRANCHES and scope in narrow]
+    return max(found, key=lambda pair: pair[1], default=None)
 
 
-def _decoder(graph: LayerGraph, branches: int | None) -> str | None:
-    if branches is None:
+def _decoder(graph: LayerGraph, pyramid: tuple[str, int] | None) -> str | None:
+    """DeepLabV3+ reduces the low-level features to 48 channels (Chen et al. 2018, arXiv:1802.02611, section 4.1)."""
+    if pyramid is None:
         return None
-    # DeepLabV3+ reduces the low-level features to 48 channels (Chen et al. 2018, arXiv:1802.02611, section 4.1).
-    low_level = any(
-        layer.kind == "conv"
-        and "weight" in layer.tensors
-        and layer.tensors["weight"].shape[0] == 48
-        and layer.tensors["weight"].shape[2:] == (1, 1)
-        for layer in graph.layers
-        if not layer.path.startswith("backbone") and ".backbone." not in layer.path and not layer.path.startswith("encoder")
-    )
-    return "deeplabv3plus" if low_level else "deeplabv3"
+    for layer in graph.layers:
+        weight = layer.tensors.get("weight")
+        if (
+            weight is not None
+            and weight.shape[:1] == (48,)
+            and weight.shape[2:] == (1, 1)
+            and BACKBONE_WORDS.isdisjoint(split_name(layer.path))
+            and not is_under(layer.path, pyramid[0])
+        ):
+            return "deeplabv3plus"
+    return "deeplabv3"

@@ -7,31 +7,46 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from ckptaudit.graph.layers import Layer, LayerGraph
-from ckptaudit.graph.names import is_under, split_name
+from ckptaudit.graph.names import is_under, parent, split_name
 
-#: Words that name the layer that gives classes, across libraries; the earlier list names it more surely.
-_CLASS_WORDS = (
-    "cls_score",
-    "cls_logits",
-    "class_embed",
-    "logits",
-    "conv_seg",
-    "last_linear",
-    "fc",
-    "linear",
-    "segmentation_head",
-    "classification_head",
+#: Words that name what gives classes and nothing else, at any depth.
+_CLASS_WORDS = frozenset(
+    {"cls_score", "cls_logits", "fc_cls", "class_embed", "logits", "conv_seg", "last_linear", "segmentation_head", "classification_head"}
 )
-_HEAD_WORDS = ("classifier", "head", "heads", "predictor", "mask_fcn_logits", "decode_head", "output", "out", "final", "predictions")
+#: Words that name a head, except inside a repeated block: every block of a transformer has an ``output``, of a SENet an ``fc``.
+_HEAD_WORDS = frozenset(
+    {"fc", "linear", "classifier", "head", "heads", "predictor", "decode_head", "output", "out", "outc", "final", "predictions"}
+    | {"final_conv", "last_conv", "conv_last", "conv_out", "out_conv", "outconv", "logit"}
+)
+#: Words that name what gives boxes.
+_BOX_WORDS = frozenset({"bbox_pred", "bbox_reg", "bbox_embed", "regression_head", "loc", "fc_reg"})
 _AUXILIARY = re.compile(r"^(aux\d*|auxiliary.*|aux_.*|auxlogits.*|.*_aux)$", re.IGNORECASE)
+#: Fewer layers with a matrix than this do not show a habit such as "only the last one has a bias".
+_MIN_FOR_HABIT = 4
 
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """A layer that gives classes: where it lies, and how many outputs it has."""
+    """A layer that gives classes.
+
+    Attributes
+    ----------
+    path:
+        Where it lies.
+    outputs:
+        How many values it gives for each place.
+    anchors:
+        For how many boxes at each place, in an anchor-based detector; else 1.
+    """
 
     path: str
     outputs: int
+    anchors: int = 1
+
+    @property
+    def classes(self) -> int:
+        """Outputs for each box."""
+        return self.outputs // self.anchors
 
 
 def is_auxiliary(name: str) -> bool:
@@ -54,29 +69,87 @@ def auxiliary_scopes(names: Iterable[str]) -> tuple[str, ...]:
 def main_head(graph: LayerGraph) -> Head | None:
     """The layer that gives the classes, or ``None`` where names and order do not show one.
 
-    Among linear layers and convolutions outside auxiliary heads: the last one that a class word names, else the last one in
-    a scope with a head word, else the last one of all when it is the network's last layer with a matrix.
+    Among linear layers and convolutions outside auxiliary heads and box regressors: the last one that a class word names,
+    else the last one in a scope with a head word, else the only one with a bias, else the very last one.
     """
-    matrices = [layer for layer in graph.layers if layer.kind in ("linear", "conv") and not is_auxiliary(layer.path)]
-    if not matrices:
+    matrices = [layer for layer in graph.layers if _has_matrix(layer) and not is_auxiliary(layer.path)]
+    paths = {layer.path: split_name(layer.path.lower()) for layer in matrices}
+    candidates = [layer for layer in matrices if _BOX_WORDS.isdisjoint(paths[layer.path])]
+    if not candidates:
         return None
-    segments = [split_name(layer.path.lower()) for layer in matrices]
-    for words in (_CLASS_WORDS, _HEAD_WORDS):
-        # A class word must name the layer itself or its parent; deeper down it names a block that only happens to be called so.
-        near = 2 if words is _CLASS_WORDS else 99
-        named = [layer for layer, path in zip(matrices, segments, strict=True) if any(word in path[-near:] for word in words)]
-        if named:
-            return _head(named[-1], graph.framework)
-    last = matrices[-1]
-    return _head(last, graph.framework) if "bias" in last.tensors else None
+    named = [layer for layer in candidates if not _CLASS_WORDS.isdisjoint(paths[layer.path])]
+    named = named or [layer for layer in candidates if not _HEAD_WORDS.isdisjoint(_before_numbers(paths[layer.path]))]
+    layer = named[-1] if named else _unnamed_head(candidates, graph)
+    return Head(layer.path, outputs(layer, graph.framework), _anchors(layer, matrices, graph.framework)) if layer else None
 
 
-def in_head(name: str, graph: LayerGraph) -> bool:
-    """Whether the tensor ``name`` belongs to the main head's layer or to an auxiliary head."""
-    head = main_head(graph)
+def in_head(name: str, head: Head | None) -> bool:
+    """Whether the tensor ``name`` belongs to ``head`` or to an auxiliary head."""
     return is_auxiliary(name) or (head is not None and is_under(name, head.path))
 
 
-def _head(layer: Layer, framework: str) -> Head:
+def head_scope(graph: LayerGraph, head: Head, stem: str | None) -> str:
+    """Path of the largest module that holds ``head`` and not the network's stem: ``classifier`` of ``classifier.4``."""
+    scope = head.path
+    while (above := parent(scope)) and not (stem is not None and is_under(stem, above)):
+        scope = above
+    return scope
+
+
+def output_axis(layer: Layer, framework: str) -> int:
+    """The axis of the layer's matrix that counts outputs. Transposed convolutions are told by their bias."""
     shape = layer.tensors["weight"].shape
-    return Head(layer.path, shape[-1] if framework in ("keras", "tensorflow") else shape[0])
+    if framework in ("keras", "tensorflow"):
+        return len(shape) - 1
+    bias = layer.tensors.get("bias")
+    return 1 if len(shape) > 2 and bias is not None and bias.shape != shape[:1] and bias.shape == shape[1:2] else 0
+
+
+def outputs(layer: Layer, framework: str) -> int:
+    """How many outputs a layer with a matrix has."""
+    return layer.tensors["weight"].shape[output_axis(layer, framework)]
+
+
+def _has_matrix(layer: Layer) -> bool:
+    return layer.kind in ("linear", "conv") and "weight" in layer.tensors
+
+
+def _before_numbers(path: tuple[str, ...]) -> tuple[str, ...]:
+    """Segments up to the first number: below it lies one of several repeated blocks."""
+    return path[: next((i for i, word in enumerate(path) if word.isdecimal()), len(path))]
+
+
+def _unnamed_head(matrices: list[Layer], graph: LayerGraph) -> Layer | None:
+    biased = [layer for layer in matrices if "bias" in layer.tensors]
+    # Where every layer but one is followed by a norm and has no bias, that one gives the output, wherever it is defined.
+    if len(biased) == 1 and len(matrices) >= _MIN_FOR_HABIT:
+        return biased[0]
+    last = matrices[-1]
+    if "bias" not in last.tensors or any(layer.index > last.index and layer.kind == "batch_norm" for layer in graph.layers):
+        return None
+    # A layer that takes the same input as the one before it, instead of its output, is one of several heads.
+    if len(matrices) > 1:
+        width, before = _inputs(last, graph.framework), matrices[-2]
+        if _inputs(before, graph.framework) == width != outputs(before, graph.framework):
+            return None
+    return last
+
+
+def _inputs(layer: Layer, framework: str) -> int:
+    shape = layer.tensors["weight"].shape
+    return shape[-2] if framework in ("keras", "tensorflow") else shape[1 - output_axis(layer, framework)]
+
+
+def _anchors(head: Layer, matrices: list[Layer], framework: str) -> int:
+    """Boxes at each place: a regressor beside the head, on the same input, gives four values for each of them."""
+    if head.kind != "conv":
+        return 1
+    place = [word for word in split_name(head.path) if word.isdecimal()]
+    for layer in matrices:
+        path = split_name(layer.path.lower())
+        if _BOX_WORDS.isdisjoint(path) or layer.kind != "conv" or [word for word in path if word.isdecimal()] != place:
+            continue
+        boxes, rest = divmod(outputs(layer, framework), 4)
+        if not rest and boxes and _inputs(layer, framework) == _inputs(head, framework) and outputs(head, framework) % boxes == 0:
+            return boxes
+    return 1

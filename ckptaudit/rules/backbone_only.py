@@ -2,66 +2,92 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 
-from ckptaudit.graph.names import is_under
+from ckptaudit.align import Scope
+from ckptaudit.graph.names import common_prefix, is_under
 from ckptaudit.rules.comparison import Comparison
 from ckptaudit.rules.finding import Finding, Rule
+from ckptaudit.rules.wording import plural, quoted
 
-RULE = Rule("backbone-only", "The file holds only a part of the model", "error", "cause")
+RULE = Rule("backbone-only", "The file is a part of the model", "error", "cause")
+
+#: Share of what is there that may be missing all the same, in the parts that are there.
+_MAX_HOLES = 0.05
 
 
 def check(comparison: Comparison) -> Iterator[Finding]:
-    """Yield one finding per part of the model that the file as a whole is, and one for the rest that it lacks."""
-    graph, alignment = comparison.model.graph, comparison.alignment
-    for scope in alignment.scopes:
-        if scope.target:
-            place = f"`{scope.source}`" if scope.source else "The top level"
-            inside = tuple(name for name in graph.tensors if is_under(name, scope.target) and name in alignment.pairs)
-            yield RULE.finding(
-                f"{place} of the file is `{scope.target}` of the model: {scope.tensors} tensors fit there."
-                + (f" Equally well fit {', '.join(scope.rivals)}: which one is meant is undecided." if scope.rivals else ""),
-                checkpoint=tuple(alignment.pairs[name].sources[0] for name in inside),
-                model=inside,
-                severity="warning",
-                confidence=0.5 if scope.rivals else 0.97,
-                fix=f"load it into model.{scope.target}, or put `{scope.target}.` before its names",
-                status="partial" if scope.rivals else "remappable",
-            )
-    absent = whole_modules_missing(comparison)
-    if not absent or not alignment.pairs:
+    """Yield one finding per part of the model that the file is; the last of them tells what is left without values."""
+    if comparison.explained_by_file or comparison.other_backbone:
         return
-    names = tuple(name for name in comparison.missing if any(is_under(name, module) for module in absent))
-    tops = ", ".join(f"`{module}`" for module in absent)
-    part = next((s.target for s in alignment.scopes if s.target), "") or comparison.file_facts.backbone or "the rest"
-    yield RULE.finding(
-        f"The file holds {part} only: {tops} of the model ({len(names)} tensors) is absent and would keep its initial values.",
-        model=names,
-        severity="note" if comparison.intent == "finetune" else "error",
-        fix="train the missing part, or take the checkpoint of the whole model",
-        status="partial",
-        phrase=f"{tops.replace('`', '')} absent",
+    scopes = [scope for scope in comparison.alignment.scopes if scope.target]
+    absent = whole_modules_missing(comparison)
+    for scope in scopes:
+        yield _moved(scope, comparison, absent if scope is scopes[-1] else ())
+    if absent and not scopes:
+        lacking, message = _absent(comparison, absent)
+        held = comparison.file_facts.backbone
+        yield RULE.finding(
+            f"The file holds {f'the {held}' if held else 'a part of the model'} only: {message}.",
+            model=lacking,
+            severity="note" if comparison.intent == "finetune" else "error",
+            fix="train the missing part, or take the checkpoint of the whole model",
+            status="partial",
+            phrase=f"{', '.join(absent)} absent",
+        )
+
+
+def _moved(scope: Scope, comparison: Comparison, absent: tuple[str, ...]) -> Finding:
+    pairs, graph = comparison.alignment.pairs, comparison.model.graph
+    inside = tuple(name for name in graph.tensors if is_under(name, scope.target) and name in pairs)
+    lacking, message = _absent(comparison, absent)
+    place = f"`{scope.source}`" if scope.source else "The top level"
+    rivals = f" {quoted(scope.rivals)} would fit equally well: which one is meant is undecided." if scope.rivals else ""
+    return RULE.finding(
+        f"{place} of the file is `{scope.target}` of the model ({plural(scope.tensors, 'tensor')} fit there)"
+        + (f"; {message}" if absent else "")
+        + f".{rivals}",
+        checkpoint=tuple(pairs[name].sources[0] for name in inside),
+        model=(*inside, *lacking),
+        severity="error" if scope.rivals or (absent and comparison.intent != "finetune") else "warning",
+        confidence=0.5 if scope.rivals else 0.97,
+        fix=f"load it into model.{scope.target}, or put `{scope.target}.` before its names" + ("; train the rest" if absent else ""),
+        status="partial" if scope.rivals or absent else "remappable",
+        phrase=f"the file is `{scope.target}` of the model" + (f", {', '.join(absent)} absent" if absent else ""),
     )
 
 
+def _absent(comparison: Comparison, modules: tuple[str, ...]) -> tuple[tuple[str, ...], str]:
+    """The tensors of absent modules, and the words for that."""
+    names = tuple(name for name in comparison.missing if any(is_under(name, module) for module in modules))
+    return names, f"{quoted(modules)} ({plural(len(names), 'tensor')}) keep{'s' if len(modules) == 1 else ''} the initial values"
+
+
 def whole_modules_missing(comparison: Comparison) -> tuple[str, ...]:
-    """Top-level modules of the model that the file lacks altogether, while it sets all of at least one other.
+    """Outermost modules of the model that the file lacks altogether, while it sets all of at least one other.
 
     Auxiliary heads have a rule of their own and are left out. Empty when what is present is not complete: then the file is
-    another network rather than a part of this one.
+    another network rather than a part of this one. Empty too when what is absent is not what the network ends with: without a
+    stage from its middle, what is left is no backbone.
     """
-    have: dict[str, int] = {}
-    lack: dict[str, int] = {}
-    for name in comparison.model.graph.tensors:
-        if comparison.is_auxiliary(name):
-            continue
-        top = name.split(".")[0]
-        if name in comparison.alignment.pairs or name in comparison.mismatched:
-            have[top] = have.get(top, 0) + 1
-        elif name in comparison.missing:
-            lack[top] = lack.get(top, 0) + 1
-    absent = tuple(top for top in lack if top not in have)
-    complete = any(top not in lack for top in have)
-    # The parts that are present must be nearly all there, and hold most of what the file brings.
-    holes = sum(count for top, count in lack.items() if top in have)
-    return absent if complete and have and holes * 20 <= sum(have.values()) else ()
+    names = [name for name in comparison.model.graph.tensors if not comparison.is_auxiliary(name)]
+    shared = common_prefix(names)
+    have: Counter[str] = Counter()
+    lack: Counter[str] = Counter()
+    missing = set(comparison.missing)
+    order: dict[str, None] = {}
+    for name in names:
+        rest = name[len(shared) + 1 :] if shared else name
+        module = f"{shared}.{rest.split('.')[0]}" if shared else rest.split(".")[0]
+        order[module] = None
+        if name in missing:
+            lack[module] += 1
+        elif name in comparison.alignment.pairs or name in comparison.mismatched:
+            have[module] += 1
+    absent = tuple(module for module in lack if module not in have)
+    holes = sum(count for module, count in lack.items() if module in have)
+    if not absent or all(module in lack for module in have) or holes > _MAX_HOLES * have.total():
+        return ()
+    is_head = len(absent) == 1 and bool(comparison.head_scope) and is_under(comparison.head_scope, absent[0])
+    return absent if is_head or tuple(order)[-len(absent) :] == absent else ()

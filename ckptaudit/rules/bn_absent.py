@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from ckptaudit.graph.names import leaf, parent
 from ckptaudit.rules.comparison import Comparison
 from ckptaudit.rules.finding import Finding, Rule
+from ckptaudit.rules.wording import plural
 
 RULE = Rule("bn-absent", "BatchNorm statistics are absent", "error", "cause")
 
@@ -24,9 +25,11 @@ def check(comparison: Comparison) -> Iterator[Finding]:
                 names.append(name)
     if names:
         layers = len({parent(name) for name in names})
+        here = {parent(name) for name in graph.tensors if leaf(name) in _STATISTICS} & {parent(name) for name in pairs}
         yield RULE.finding(
-            f"The weights of {layers} BatchNorm layer{'s are' if layers > 1 else ' is'} in the file and the running statistics are not: "
-            "parameters were saved, buffers were not. In eval mode the outputs would be nonsense.",
+            f"{layers} of {plural(len(here), 'BatchNorm layer')} {'has' if layers == 1 else 'have'} weights in the file and no statistics"
+            + (": parameters were saved, buffers were not." if layers == len(here) else ".")
+            + " In eval mode they would normalise by mean 0 and variance 1.",
             model=names,
             severity="warning" if comparison.intent == "finetune" else "error",
             fix="save model.state_dict() instead of the parameters, or recompute the statistics over training data",

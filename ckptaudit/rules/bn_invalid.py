@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from ckptaudit.rules.comparison import Comparison
 from ckptaudit.rules.finding import Finding, Rule
+from ckptaudit.rules.wording import plural
 
 RULE = Rule("bn-invalid", "BatchNorm statistics are not numbers", "error", "cause")
 
@@ -22,8 +23,8 @@ def check(comparison: Comparison) -> Iterator[Finding]:
     ):
         if bad:
             yield RULE.finding(
-                f"{len(bad)} of {len(comparison.batch_norm)} BatchNorm layers hold {what}, the first is `{bad[0].path}`: "
-                "every output behind it is NaN in eval mode.",
+                f"{len(bad)} of {plural(len(comparison.batch_norm), 'BatchNorm layer')} {'holds' if len(bad) == 1 else 'hold'} {what}, "
+                f"the first is `{bad[0].path}`: what follows it is NaN in eval mode.",
                 checkpoint=tuple(name for layer in bad for name in layer.names),
                 fix="the training diverged, or the file is damaged: take an earlier checkpoint",
                 status="incompatible",

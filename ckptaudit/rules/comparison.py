@@ -10,9 +10,10 @@ from typing import Literal
 from ckptaudit.align import Alignment
 from ckptaudit.arch import Model
 from ckptaudit.errors import ValuesUnavailableError
-from ckptaudit.graph.facts import Facts, facts_of
-from ckptaudit.graph.heads import auxiliary_scopes, in_head, is_auxiliary, main_head
+from ckptaudit.graph.facts import Facts, facts_of, stem_layer
+from ckptaudit.graph.heads import Head, auxiliary_scopes, head_scope, in_head, is_auxiliary, main_head
 from ckptaudit.graph.kinds import DERIVED_BUFFERS
+from ckptaudit.graph.layers import module_paths
 from ckptaudit.graph.names import is_under, leaf
 from ckptaudit.graph.tensors import is_float
 from ckptaudit.read import Checkpoint
@@ -22,6 +23,8 @@ Intent = Literal["eval", "finetune", "resume"]
 
 #: A variance this close to 1 and a mean this close to 0, in every channel, are what BatchNorm starts with.
 _INITIAL_TOLERANCE = 1e-6
+#: Shares of the smaller side: fewer counterparts, and fewer of them with equal shapes, are a coincidence.
+_COINCIDENCE = (0.3, 0.1)
 #: Values looked at per tensor when the whole is not asked for: one page of float32.
 _SAMPLE = 1024
 
@@ -93,6 +96,32 @@ class Comparison:
         """Shapes in the file and in the model of a mismatched tensor, by its name in the model."""
         return self.checkpoint.graph.tensors[self.mismatched[target]].shape, self.model.graph.tensors[target].shape
 
+    @cached_property
+    def used(self) -> frozenset[str]:
+        """Tensors of the file that the model would be given."""
+        return frozenset(source for pair in self.alignment.pairs.values() for source in pair.sources)
+
+    @property
+    def explained_by_file(self) -> bool:
+        """Whether a finding about the file itself (a shard, an optimizer's state) says why nothing fits."""
+        return any(finding.status == "incompatible" and finding.model for finding in self.findings)
+
+    @property
+    def corresponding(self) -> int:
+        """How many tensors have a counterpart, of equal shape or not."""
+        return len(self.alignment.pairs) + len(self.mismatched)
+
+    @cached_property
+    def unrelated(self) -> bool:
+        """Whether what corresponds is a coincidence: two networks that have a ``fc.bias`` in common and little else."""
+        smaller = min(len(self.checkpoint.graph), len(self.model.graph))
+        return self.corresponding <= _COINCIDENCE[0] * smaller and len(self.alignment.pairs) <= _COINCIDENCE[1] * smaller
+
+    @property
+    def other_backbone(self) -> bool:
+        """Whether both backbones have a name and not the same."""
+        return None not in (held := self.file_facts.backbone, wanted := self.model_facts.backbone) and held != wanted
+
     def unexplained(self, names: Iterable[str], side: Literal["checkpoint", "model"]) -> tuple[str, ...]:
         """Those of ``names`` that no finding so far is about."""
         explained = {name for finding in self.findings for name in getattr(finding, side)}
@@ -114,21 +143,25 @@ class Comparison:
     def _auxiliary_only_in_one(self) -> tuple[str, ...]:
         return auxiliary_scopes((*self.missing, *self.unexpected))
 
+    @cached_property
+    def model_head(self) -> Head | None:
+        """The layer of the model that gives classes."""
+        return main_head(self.model.graph)
+
     def in_model_head(self, name: str) -> bool:
         """Whether a tensor of the model gives classes: it may start fresh when fine-tuning."""
-        return in_head(name, self.model.graph)
+        return in_head(name, self.model_head)
 
     @cached_property
     def head_scope(self) -> str:
-        """Path of the top-level module of the model that holds the main head; ``""`` when none is known."""
-        head = main_head(self.model.graph)
-        return head.path.split(".")[0] if head else ""
+        """Path of the largest module of the model that holds the main head and not the stem; ``""`` when none is known."""
+        return head_scope(self.model.graph, self.model_head, stem_layer(self.model.graph)) if self.model_head else ""
 
     # Values -------------------------------------------------------------------------------------------------------
 
     @cached_property
     def batch_norm(self) -> tuple[BatchNormStatistics, ...]:
-        """Statistics of every BatchNorm layer of the file that has both vectors and whose values can be read.
+        """Statistics of every BatchNorm layer of the file that the model would use and whose values can be read.
 
         Reads ``running_mean`` and ``running_var`` of these layers, one at a time, and nothing else.
         """
@@ -139,7 +172,9 @@ class Comparison:
 
         for layer in self.checkpoint.graph.layers:
             mean, var = layer.tensors.get("running_mean"), layer.tensors.get("running_var")
-            if mean is None or var is None or not (is_float(mean.dtype) and is_float(var.dtype)) or not mean.numel or not var.numel:
+            if mean is None or var is None or not self.used.intersection((mean.name, var.name)):
+                continue
+            if not (is_float(mean.dtype) and is_float(var.dtype)) or not mean.numel or not var.numel:
                 continue
             try:
                 means = self.checkpoint.read(mean.name).astype(numpy.float64)
@@ -178,6 +213,12 @@ class Comparison:
         return found
 
     # Fine-grained helpers that several rules share ------------------------------------------------------------------
+
+    @cached_property
+    def paired_modules(self) -> frozenset[str]:
+        """Paths of the modules, of both sides, below which at least one tensor fits; ``""`` is the whole."""
+        names = {*self.alignment.pairs, *self.used}
+        return frozenset({"", *module_paths(list(names))})
 
     def is_auxiliary(self, name: str) -> bool:
         """Whether ``name`` lies in an auxiliary head that only one side has."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from ckptaudit.graph.facts import BACKBONE_WORDS
+from ckptaudit.graph.names import split_name
 from ckptaudit.rules.comparison import Comparison
 from ckptaudit.rules.finding import Finding, Rule
 
@@ -19,7 +21,7 @@ def check(comparison: Comparison) -> Iterator[Finding]:
         return
 
     def inside(name: str) -> bool:
-        return not name.startswith("backbone.") and not comparison.is_auxiliary(name)
+        return BACKBONE_WORDS.isdisjoint(split_name(name)) and not comparison.is_auxiliary(name)
 
     mismatched = tuple(name for name in comparison.mismatched if inside(name))
     yield RULE.finding(

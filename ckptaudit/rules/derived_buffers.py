@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ckptaudit.graph.kinds import DERIVED_BUFFERS
-from ckptaudit.graph.names import leaf
+from ckptaudit.graph.names import leaf, parent
 from ckptaudit.rules.comparison import Comparison
 from ckptaudit.rules.finding import Finding, Rule
+from ckptaudit.rules.wording import plural
 
 RULE = Rule("derived-buffers", "Derived buffers are on one side only", "note", "cause")
 
@@ -15,11 +16,16 @@ RULE = Rule("derived-buffers", "Derived buffers are on one side only", "note", "
 def check(comparison: Comparison) -> Iterator[Finding]:
     """Yield one finding for index tables, position ids and the like; batch counters have a rule of their own."""
     derived = DERIVED_BUFFERS - {"num_batches_tracked"}
-    absent = tuple(name for name in comparison.alignment.unmatched_target if leaf(name) in derived)
-    extra = tuple(name for name in comparison.alignment.unmatched_source if leaf(name) in derived)
+
+    def alone(name: str) -> bool:
+        """Whether the buffer is what differs, not the module that it belongs to."""
+        return leaf(name) in derived and parent(name) in comparison.paired_modules
+
+    absent = tuple(filter(alone, comparison.alignment.unmatched_target))
+    extra = tuple(filter(alone, comparison.alignment.unmatched_source))
     if absent or extra:
         yield RULE.finding(
-            f"{len(absent) + len(extra)} buffers that the model derives from its configuration are on one side only: harmless.",
+            f"{plural(len(absent) + len(extra), 'buffer')} only on one side, which the model derives from its configuration: harmless.",
             checkpoint=extra,
             model=absent,
             status="remappable" if extra else "compatible",

@@ -5,10 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ckptaudit.graph import is_float
+from ckptaudit.graph.kinds import DERIVED_BUFFERS
+from ckptaudit.graph.names import leaf
 from ckptaudit.rules.comparison import Comparison
 from ckptaudit.rules.finding import Finding, Rule
 
 RULE = Rule("dtype", "Dtypes differ", "note", "cause")
+
+#: Floating-point dtypes that are stored beside a scale.
+_PACKED = ("float8", "float4")
 
 
 def check(comparison: Comparison) -> Iterator[Finding]:
@@ -16,23 +21,35 @@ def check(comparison: Comparison) -> Iterator[Finding]:
     groups: dict[tuple[str, str], list[str]] = {}
     for name, pair in comparison.alignment.pairs.items():
         old, new = comparison.checkpoint.graph.tensors[pair.sources[0]].dtype, comparison.model.graph.tensors[name].dtype
-        if old != new:
+        if old != new and leaf(name) not in DERIVED_BUFFERS:
             groups.setdefault((old, new), []).append(name)
     for (old, new), names in groups.items():
-        converts = is_float(old) and is_float(new) and not old.startswith(("float8", "float4"))
-        integers = not is_float(old) and not is_float(new) and not old.startswith("q")
-        harmless = converts or integers
+        harmless = _converts(old, new)
+        count = f"{len(names)} tensors are" if len(names) > 1 else "1 tensor is"
+        meaning = (
+            "values are converted while loading."
+            if harmless
+            else "the stored numbers need their scale; copied as they are, they are wrong."
+            if _is_quantised(old) or _is_quantised(new)
+            else "these are not the same kind of number; copied, values would be cut off."
+        )
         yield RULE.finding(
-            f"{len(names)} tensors are {old} in the file and {new} in the model: "
-            + (
-                "values are converted while loading."
-                if harmless
-                else "the stored numbers need their scale; copied as they are, they are wrong."
-            ),
+            f"{count} {old} in the file and {new} in the model: {meaning}",
             checkpoint=tuple(comparison.alignment.pairs[name].sources[0] for name in names),
             model=names,
             severity="note" if harmless else "error",
-            fix="" if harmless else "dequantise the checkpoint, or build the quantised model",
+            fix="" if harmless else "dequantise the checkpoint, or build the model as it was when it was saved",
             status="compatible" if harmless else "incompatible",
             phrase="" if harmless else f"{old} values for {new} weights",
         )
+
+
+def _converts(old: str, new: str) -> bool:
+    """Whether ``load_state_dict`` converts ``old`` to ``new`` by itself and the numbers keep their meaning."""
+    if is_float(old) and is_float(new):
+        return not old.startswith(_PACKED)
+    return not is_float(old) and not is_float(new) and not _is_quantised(old) and not _is_quantised(new)
+
+
+def _is_quantised(dtype: str) -> bool:
+    return dtype.startswith(("q", *_PACKED)) or dtype in ("int8", "uint8")

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator
 
+from ckptaudit.graph.kinds import DERIVED_BUFFERS
 from ckptaudit.graph.layers import module_paths
-from ckptaudit.graph.names import common_prefix, numbers_masked, parent
+from ckptaudit.graph.names import common_prefix, leaf, numbers_masked, parent
 
 
 def by_cause(names: Iterable[str], everything: Collection[str]) -> Iterator[tuple[str, tuple[str, ...]]]:
@@ -18,6 +19,8 @@ def by_cause(names: Iterable[str], everything: Collection[str]) -> Iterator[tupl
     touched: dict[str, int] = {}
     total: dict[str, int] = {}
     for name in everything:
+        if leaf(name) in DERIVED_BUFFERS and name not in chosen:
+            continue  # it is left out of what is missing, and does not make a module less missing
         path = parent(name)
         while path:
             total[path] = total.get(path, 0) + 1

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from ckptaudit.rules.comparison import Comparison
 from ckptaudit.rules.finding import Finding, Rule
 from ckptaudit.rules.grouping import by_cause
+from ckptaudit.rules.wording import plural
 
 RULE = Rule("missing-layers", "Layers of the model are absent from the file", "error", "symptom")
 
@@ -17,7 +18,7 @@ def check(comparison: Comparison) -> Iterator[Finding]:
     for place, names in by_cause(missing, comparison.model.graph.tensors):
         in_head = all(comparison.in_model_head(name) for name in names)
         yield RULE.finding(
-            f"{len(names)} tensor{'s' if len(names) > 1 else ''} of the model {f'in `{place}` ' if place else ''}"
+            f"{plural(len(names), 'tensor')} of the model {f'in `{place}` ' if place else ''}"
             f"{'are' if len(names) > 1 else 'is'} not in the file and would keep {'their' if len(names) > 1 else 'its'} initial values.",
             model=names,
             severity="note" if in_head and comparison.intent == "finetune" else "error",

@@ -8,6 +8,7 @@ from ckptaudit.graph.kinds import BUFFER_ROLES
 from ckptaudit.graph.names import leaf
 from ckptaudit.rules.comparison import Comparison
 from ckptaudit.rules.finding import Finding, Rule
+from ckptaudit.rules.wording import plural
 
 RULE = Rule("non-finite-values", "Weights are NaN or infinite", "error", "cause")
 
@@ -20,8 +21,8 @@ def check(comparison: Comparison) -> Iterator[Finding]:
     if bad:
         worst = max(bad, key=lambda name: bad[name])
         yield RULE.finding(
-            f"{len(bad)} of {len(used)} tensors hold NaN or infinite values{'' if comparison.deep else ' (in a sample of each)'}; "
-            f"`{worst}` has {bad[worst]:.0%} of them.",
+            f"{len(bad)} of {plural(len(used), 'tensor')} {'holds' if len(bad) == 1 else 'hold'} NaN or infinite values"
+            f"{'' if comparison.deep else ' (in a sample of each)'}; `{worst}` has {bad[worst]:.0%} of them.",
             checkpoint=tuple(bad),
             fix="the training diverged, or the file is damaged: take an earlier checkpoint",
             status="incompatible",

@@ -6,30 +6,39 @@ from collections.abc import Iterator
 
 from ckptaudit.rules.comparison import Comparison
 from ckptaudit.rules.finding import Finding, Rule
+from ckptaudit.rules.wording import plural
 
 RULE = Rule("nothing-matched", "Nothing would be restored", "error", "cause")
-
-#: Fewer names than this share correspond: coincidences such as one ``fc.bias``.
-_COINCIDENCE = 0.02
 
 
 def check(comparison: Comparison) -> Iterator[Finding]:
     """Yield a finding when (nearly) no name of the file is one of the model's."""
-    corresponding = len(comparison.alignment.pairs) + len(comparison.mismatched)
-    if comparison.checkpoint.branch.role == "optimizer" or corresponding > _COINCIDENCE * len(comparison.model.graph):
+    # Another backbone is the better diagnosis, and has a rule of its own.
+    if not comparison.unrelated or comparison.other_backbone or comparison.explained_by_file:
         return
-    first_file = next(iter(comparison.checkpoint.graph.tensors), "none")
-    first_model = next(iter(comparison.model.graph.tensors), "none")
-    backbone = comparison.file_facts.backbone
+    if not comparison.model.graph:
+        return
+    if not comparison.checkpoint.graph:
+        yield RULE.finding(
+            "The file holds no tensors." + (f" ({comparison.checkpoint.branch_reason})" if comparison.checkpoint.branch.name else ""),
+            model=comparison.missing,
+            fix="take the file that was saved from model.state_dict()",
+            status="incompatible",
+            phrase="the file holds no tensors",
+        )
+        return
+    first_file = next(iter(comparison.checkpoint.graph.tensors))
+    first_model = next(iter(comparison.model.graph.tensors))
+    held, some = comparison.file_facts.backbone, comparison.corresponding
     yield RULE.finding(
-        f"{corresponding or 'None'} of the model's {len(comparison.model.graph)} tensors "
-        f"{'are' if corresponding != 1 else 'is'} in the file under any known prefix: "
+        f"{f'Only {some}' if some else 'None'} of the model's {plural(len(comparison.model.graph), 'tensor')} "
+        f"{'is' if some == 1 else 'are'} in the file under any known prefix{', by coincidence' if some else ''}: "
         f"the file's names begin with `{first_file}`, the model's with `{first_model}`. "
         "load_state_dict(strict=False) would leave the model untrained in silence."
-        + (f" By its structure the file holds a {backbone}." if backbone else ""),
+        + (f" By its structure the file's backbone is {held}." if held else ""),
         checkpoint=(*comparison.unexpected, *comparison.mismatched.values()),
         model=(*comparison.missing, *comparison.mismatched),
-        fix="check the architecture, or the library that wrote the file",
+        fix="check the architecture; if it is the right one, the file was written by a library with other names",
         status="incompatible",
         phrase="nothing in the file is of this model",
     )

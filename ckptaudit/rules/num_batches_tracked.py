@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from ckptaudit.graph.names import leaf, parent
 from ckptaudit.rules.comparison import Comparison
 from ckptaudit.rules.finding import Finding, Rule
+from ckptaudit.rules.wording import plural
 
 RULE = Rule("num-batches-tracked", "Batch counters are on one side only", "note", "cause")
 
@@ -18,7 +19,7 @@ def check(comparison: Comparison) -> Iterator[Finding]:
         counters = tuple(name for name in names if leaf(name) == "num_batches_tracked" and parent(name) not in gone)
         if counters:
             yield RULE.finding(
-                f"{len(counters)} num_batches_tracked counters are only in the {side} (torch has them since 0.4.1): harmless.",
+                f"{plural(len(counters), 'num_batches_tracked counter')} only in the {side} (torch has them since 0.4.1): harmless.",
                 checkpoint=counters if side == "file" else (),
                 model=counters if side == "model" else (),
             )

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from fractions import Fraction
 
+from ckptaudit.graph.facts import stem_layer
+from ckptaudit.graph.heads import output_axis
 from ckptaudit.graph.names import parent
 from ckptaudit.rules.comparison import Comparison
 from ckptaudit.rules.finding import Finding, Rule
@@ -14,23 +17,25 @@ RULE = Rule("num-classes", "Another number of classes", "error", "cause")
 def check(comparison: Comparison) -> Iterator[Finding]:
     """Yield one finding for all output layers that differ in their outputs alone, by one and the same ratio."""
     layers = _layers_with_other_outputs(comparison)
-    if not layers:
+    if not layers or comparison.unrelated:
         return
     main = comparison.model_facts.head
     path = main if main in layers else next(iter(layers))
     (old, new), _ = layers[path]
+    head = comparison.model_head
+    if head is not None and head.path == path and old % head.anchors == 0:
+        old, new = old // head.anchors, new // head.anchors
     names = tuple(name for (a, b), group in layers.values() if a * new == b * old for name in group)
     one_apart = abs(old - new) == 1
-    background = (
-        " They differ by one: one side probably counts a background class, so that every label is shifted by one." if one_apart else ""
-    )
+    background = " They differ by one: perhaps one side counts a background class; then every label is shifted by one." if one_apart else ""
+    rebuild = comparison.model.source == "torchvision" and comparison.intent != "finetune"
     yield RULE.finding(
         f"The file has {old} classes and the model {new} (`{path}`).{background}",
         checkpoint=tuple(comparison.mismatched[name] for name in names),
         model=names,
         severity="note" if comparison.intent == "finetune" else "error",
         fix=f"build the model for {old} classes, or train the head anew",
-        retry=[("--arch-arg", f"num_classes={old}")] if comparison.model.source == "torchvision" and comparison.intent == "eval" else (),
+        retry=[("--arch-arg", f"num_classes={old}")] if rebuild else (),
         status="partial",
         phrase=f"head {old} → {new} classes" + (" (a background class?)" if one_apart else ""),
     )
@@ -39,21 +44,23 @@ def check(comparison: Comparison) -> Iterator[Finding]:
 def _layers_with_other_outputs(comparison: Comparison) -> dict[str, tuple[tuple[int, int], list[str]]]:
     """Model layers whose tensors differ from the file's in the number of outputs only, and that nothing follows.
 
-    A layer that is followed by others of the changed width is not an output: there the network is wider, not the head.
+    A layer that is followed by others of the changed width is not an output: there the network is wider, not the head. What
+    follows may be wider by the same factor instead (a flattened map); a vocabulary is shared with an embedding.
     """
-    out = -1 if comparison.model.graph.framework in ("keras", "tensorflow") else 0
+    graph = comparison.model.graph
+    stem = stem_layer(graph)
     found: dict[str, tuple[tuple[int, int], list[str]]] = {}
-    inner: set[tuple[int, int]] = set()
+    inner: set[Fraction] = set()
     for name in comparison.mismatched:
         file_shape, model_shape = comparison.shapes(name)
-        layer = comparison.model.graph.by_path[parent(name)]
-        if len(file_shape) != len(model_shape) or not file_shape:
+        layer = graph.by_path[parent(name)]
+        changed = [i for i, (a, b) in enumerate(zip(file_shape, model_shape, strict=False)) if a != b]
+        if len(file_shape) != len(model_shape) or 0 in file_shape or 0 in model_shape:
             continue
-        axis = out % len(file_shape)
-        changed = [i for i, (a, b) in enumerate(zip(file_shape, model_shape, strict=True)) if a != b]
-        pair = (file_shape[axis], model_shape[axis])
-        if changed == [axis] and layer.kind in ("linear", "conv", "embedding", "depthwise_conv"):
-            found.setdefault(layer.path, (pair, []))[1].append(name)
-        else:
-            inner.update((file_shape[i], model_shape[i]) for i in changed)
-    return {path: entry for path, entry in found.items() if entry[0] not in inner}
+        is_output = layer.kind in ("linear", "conv") and "weight" in layer.tensors
+        axis = output_axis(layer, graph.framework) if is_output and len(file_shape) > 1 else 0
+        if is_output and changed == [axis]:
+            found.setdefault(layer.path, ((file_shape[axis], model_shape[axis]), []))[1].append(name)
+        elif layer.path != stem or axis in changed:
+            inner.update(Fraction(file_shape[i], model_shape[i]) for i in changed)
+    return {path: entry for path, entry in found.items() if Fraction(*entry[0]) not in inner}

@@ -19,7 +19,7 @@ def check(comparison: Comparison) -> Iterator[Finding]:
         "This is the state of an optimizer (moments and steps per parameter)"
         + (f"; the weights are in branch {', '.join(others)}." if others else "; the file holds no weights."),
         checkpoint=comparison.unexpected,
-        model=comparison.missing,
+        model=(*comparison.missing, *comparison.mismatched),
         retry=[("--branch", others[0])] if others else (),
         fix=f"audit branch {others[0]}" if others else "take the file that was saved beside it (model.pth, pytorch_model.bin)",
         status="incompatible",

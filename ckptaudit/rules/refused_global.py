@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from ckptaudit.graph.names import is_under
 from ckptaudit.rules.comparison import Comparison
 from ckptaudit.rules.finding import Finding, Rule
 
@@ -49,6 +50,31 @@ _DANGEROUS_MODULES = frozenset(
         "__builtin__",
     }
 )
+#: Exceptions within them: plain containers and values.
+_HARMLESS = frozenset(
+    {
+        "types.SimpleNamespace",
+        "types.MappingProxyType",
+        "types.GenericAlias",
+        "signal.Signals",
+        "platform.uname_result",
+        *(
+            f"{module}.{name}"
+            for module in ("builtins", "__builtin__")
+            for name in (
+                *("set", "frozenset", "complex", "slice", "range", "xrange", "bytearray", "bytes", "object", "dict", "list", "tuple"),
+                *("int", "float", "str", "bool", "long", "unicode", "Ellipsis", "NotImplemented", "Exception", "ValueError"),
+            )
+        ),
+    }
+)
+#: Parts of libraries that are otherwise harmless, which load or build code.
+_DANGEROUS = (
+    *("torch.load", "torch.serialization.load", "torch.hub", "torch.jit.load", "torch.package", "torch.fx.graph_module"),
+    *("torch.utils.cpp_extension", "torch.utils.collect_env", "torch.distributed.rpc", "torch.testing", "torch.ops"),
+    *("numpy.load", "numpy.testing", "numpy.f2py", "numpy.distutils", "numpy.fromfile", "numpy.memmap"),
+    "transformers.dynamic_module_utils",
+)
 _HARMLESS_MODULES = frozenset(
     {
         "argparse",
@@ -84,9 +110,7 @@ def check(comparison: Comparison) -> Iterator[Finding]:
     """Yield one finding per grade: known dangerous, unknown, and classes that only carry metadata."""
     by_grade: dict[str, list[str]] = {}
     for refused in comparison.checkpoint.refused_globals:
-        module = refused.name.split(".")[0]
-        grade = "dangerous" if module in _DANGEROUS_MODULES else "metadata" if module in _HARMLESS_MODULES else "unknown"
-        by_grade.setdefault(grade, []).append(
+        by_grade.setdefault(_grade(refused.name), []).append(
             f"{refused.name} (byte {refused.position}{' of ' + refused.pickle if refused.pickle else ''})"
         )
     if found := by_grade.get("dangerous"):
@@ -109,6 +133,15 @@ def check(comparison: Comparison) -> Iterator[Finding]:
             f"The pickle holds objects of {_listed(found)} beside the tensors, which were read without importing them.",
             fix="torch.load needs weights_only=False, or torch.serialization.add_safe_globals, for this file",
         )
+
+
+def _grade(name: str) -> str:
+    module = name.partition(".")[0]
+    if name in _HARMLESS:
+        return "metadata"
+    if module in _DANGEROUS_MODULES or any(is_under(name, prefix) for prefix in _DANGEROUS):
+        return "dangerous"
+    return "metadata" if module in _HARMLESS_MODULES else "unknown"
 
 
 def _listed(names: list[str]) -> str:

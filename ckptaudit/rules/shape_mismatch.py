@@ -7,21 +7,32 @@ from collections.abc import Iterator
 from ckptaudit.rules.comparison import Comparison
 from ckptaudit.rules.finding import Finding, Rule
 from ckptaudit.rules.grouping import by_cause
+from ckptaudit.rules.wording import have, plural
 
 RULE = Rule("shape-mismatch", "Shapes differ", "error", "symptom")
 
+#: From this share of the tensors that correspond, it is the network that differs and not some places of it.
+_WHOLE = 0.4
+
 
 def check(comparison: Comparison) -> Iterator[Finding]:
-    """Yield one finding per place, with the first pair of shapes as the example."""
+    """Yield one finding per place, with the first pair of shapes as the example; a single one when most of the network differs."""
     names = comparison.unexplained(comparison.mismatched, "model")
+    if len(names) > 1 and len(names) >= _WHOLE * (len(comparison.mismatched) + len(comparison.alignment.pairs)):
+        yield _finding(comparison, "", names, "the network is wider, or narrower, as a whole.")
+        return
     for place, group in by_cause(names, comparison.model.graph.tensors):
-        in_file, in_model = comparison.shapes(group[0])
-        yield RULE.finding(
-            f"{len(group)} tensor{'s have' if len(group) > 1 else ' has'} another shape{f' in `{place}`' if place else ''}: "
-            f"`{group[0]}` is {list(in_file)} in the file and {list(in_model)} in the model.",
-            checkpoint=tuple(comparison.mismatched[name] for name in group),
-            model=group,
-            fix="build the model with the arguments it was trained with",
-            status="incompatible",
-            phrase=f"{len(group)} shape{'s' if len(group) > 1 else ''} differ{'' if len(group) > 1 else 's'}",
-        )
+        yield _finding(comparison, place, group)
+
+
+def _finding(comparison: Comparison, place: str, names: tuple[str, ...], meaning: str = "") -> Finding:
+    in_file, in_model = comparison.shapes(names[0])
+    return RULE.finding(
+        f"{have(len(names), 'tensor')} another shape{f' in `{place}`' if place else ''}: "
+        f"`{names[0]}` is {list(in_file)} in the file and {list(in_model)} in the model" + (f"; {meaning}" if meaning else "."),
+        checkpoint=tuple(comparison.mismatched[name] for name in names),
+        model=names,
+        fix="build the model with the arguments it was trained with",
+        status="incompatible",
+        phrase=f"{plural(len(names), 'shape')} {'differs' if len(names) == 1 else 'differ'}",
+    )

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ckptaudit.graph.heads import in_head
-from ckptaudit.graph.names import split_name
+from ckptaudit.graph.heads import in_head, main_head
+from ckptaudit.graph.kinds import BUFFER_ROLES
+from ckptaudit.graph.names import leaf, parent, split_name
 from ckptaudit.rules.comparison import Comparison
 from ckptaudit.rules.finding import Finding, Rule
 from ckptaudit.rules.grouping import by_cause
+from ckptaudit.rules.wording import plural
 
 RULE = Rule("unexpected-layers", "Layers of the file have no place in the model", "warning", "symptom")
 
@@ -22,16 +24,31 @@ def check(comparison: Comparison) -> Iterator[Finding]:
     """Yield one finding per place of the file; dropped training state and heads are harmless, dropped layers are not."""
     unexpected = comparison.unexplained(comparison.unexpected, "checkpoint")
     graph = comparison.checkpoint.graph
+    head = main_head(graph)
     for place, names in by_cause(unexpected, graph.tensors):
         training_state = all(_TRAINING_STATE & set(split_name(name)) for name in names)
-        head = all(in_head(name, graph) for name in names)
-        harmless = training_state or head
-        what = "training state" if training_state else "the file's head" if head else "layers that the model does not have"
+        in_the_head = all(in_head(name, head) for name in names)
+        # InstanceNorm kept statistics before torch 0.4.
+        statistics = all(leaf(name) in BUFFER_ROLES and parent(name) in comparison.paired_modules for name in names)
+        harmless = training_state or in_the_head
+        what = (
+            "training state"
+            if training_state
+            else "the file's head"
+            if in_the_head
+            else "running statistics of layers that keep none in the model"
+            if statistics
+            else "layers that the model does not have"
+        )
         yield RULE.finding(
-            f"{len(names)} tensor{'s' if len(names) > 1 else ''} of the file {f'in `{place}` ' if place else ''}would be dropped: {what}.",
+            f"{plural(len(names), 'tensor')} of the file {f'in `{place}` ' if place else ''}would be dropped: {what}.",
             checkpoint=names,
             severity="note" if harmless else "warning",
-            fix="" if harmless else "a network that was trained with these layers gives other outputs without them",
+            fix=""
+            if harmless
+            else "build the layers with track_running_stats=True if the network was trained so"
+            if statistics
+            else "a network that was trained with these layers gives other outputs without them",
             status="remappable" if harmless else "partial",
             phrase="" if harmless else f"{place or f'{len(names)} tensors'} of the file unused",
         )

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from ckptaudit.graph.names import is_under
 from ckptaudit.rules.comparison import Comparison
 from ckptaudit.rules.finding import Finding, Rule
+from ckptaudit.rules.wording import plural
 from ckptaudit.rules.wrapper_prefix import is_trainer_attribute
 
 RULE = Rule("whole-into-part", "The model is a part of the file", "warning", "cause")
@@ -22,7 +23,10 @@ def check(comparison: Comparison) -> Iterator[Finding]:
             f" {', '.join(f'`{r}`' for r in scope.rivals)} would fit equally well: which one is meant is undecided." if scope.rivals else ""
         )
         yield RULE.finding(
-            f"The model is `{scope.source}` of the file ({scope.tensors} tensors); {len(beside)} others are not of this model.{rivals}",
+            f"The model is `{scope.source}` of the file ({plural(scope.tensors, 'tensor')} fit); "
+            f"the other {plural(len(beside), 'tensor')} of the file {'is' if len(beside) == 1 else 'are'} not of this model.{rivals}"
+            if beside
+            else f"The file keeps the model under `{scope.source}.` ({plural(scope.tensors, 'tensor')} fit).{rivals}",
             checkpoint=beside,
             severity="error" if scope.rivals else "warning",
             confidence=0.5 if scope.rivals else 0.97,

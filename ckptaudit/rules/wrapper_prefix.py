@@ -5,11 +5,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
 
-from ckptaudit.align.wrappers import WRAPPERS
+from ckptaudit.align.wrappers import WRAPPERS, unwrap
 from ckptaudit.rules.comparison import Comparison
 from ckptaudit.rules.finding import Finding, Rule
+from ckptaudit.rules.wording import plural
 
 RULE = Rule("wrapper-prefix", "Names carry a wrapper's segments", "warning", "cause")
 
@@ -18,26 +20,60 @@ TRAINER_ATTRIBUTES = frozenset({"model", "net", "network", "student", "online", 
 
 
 def check(comparison: Comparison) -> Iterator[Finding]:
-    """Yield one finding for all wrapper segments together: they are removed together."""
-    alignment = comparison.alignment
-    held: dict[str, tuple[str, ...]] = dict(alignment.wrappers)
-    for scope in alignment.scopes:
+    """Yield one finding for all segments to be removed from the file's names, one for those that only the model has."""
+    in_file, in_model = _wrapped(comparison)
+    rivals: tuple[str, ...] = ()
+    for scope in comparison.alignment.scopes:
         if is_trainer_attribute(scope.source) and not scope.target:
-            held[scope.source] = tuple(n for n in comparison.checkpoint.graph.tensors if n.startswith(scope.source + "."))
-    if not held:
-        return
-    names = tuple(dict.fromkeys(name for group in held.values() for name in group))
-    removable = [word for word in held if word not in comparison.model.graph.tensors]
-    words = ", ".join(f"`{word}.`" for word in removable)
-    tools = "; ".join(WRAPPERS.get(word, "the attribute under which a trainer keeps its network") for word in removable)
-    yield RULE.finding(
-        f"{len(names)} of {len(comparison.checkpoint.graph)} names carry {words} ({tools}). "
-        "Loaded as they are, with strict=False, they set nothing.",
-        checkpoint=names,
-        fix=f"remove the segment{'s' if len(held) > 1 else ''} {words} from the names",
-        status="remappable",
-        phrase=f"names wrapped in {words}",
-    )
+            in_file[scope.source] = [n for n in comparison.checkpoint.graph.tensors if n.startswith(scope.source + ".")]
+            rivals += scope.rivals
+    if in_file:
+        names = tuple(dict.fromkeys(name for group in in_file.values() for name in group))
+        yield RULE.finding(
+            f"{len(names)} of {plural(len(comparison.checkpoint.graph), 'name')} in the file hold {_dotted(in_file)} ({_tools(in_file)}). "
+            "Loaded as they are, with strict=False, they set nothing." + _undecided(rivals),
+            checkpoint=names,
+            severity="error" if rivals else "warning",
+            confidence=0.5 if rivals else 1.0,
+            fix=f"remove the segment{'s' if len(in_file) > 1 else ''} {_dotted(in_file)} from the names",
+            status="partial" if rivals else "remappable",
+            phrase=f"names wrapped in {_dotted(in_file)}",
+        )
+    if in_model:
+        names = tuple(dict.fromkeys(name for group in in_model.values() for name in group))
+        yield RULE.finding(
+            f"The model is wrapped ({_tools(in_model)}), the file is not: {len(names)} of the model's names hold {_dotted(in_model)}. "
+            "Loaded as it is, with strict=False, the file sets nothing.",
+            model=names,
+            fix="load the file into the model before it is wrapped",
+            status="remappable",
+            phrase=f"the model is wrapped in {_dotted(in_model)}",
+        )
+
+
+def _wrapped(comparison: Comparison) -> tuple[dict[str, list[str]], dict[str, list[str]]]:
+    """Wrapper segment → names that hold it and whose counterpart does not: of the file, and of the model."""
+    sides: tuple[dict[str, list[str]], dict[str, list[str]]] = ({}, {})
+    counterparts = {target: pair.sources[0] for target, pair in comparison.alignment.pairs.items()} | dict(comparison.mismatched)
+    for target, source in counterparts.items():
+        if source != target:
+            file_words, model_words = Counter(unwrap(source)[1]), Counter(unwrap(target)[1])
+            for held, name, words in ((sides[0], source, file_words - model_words), (sides[1], target, model_words - file_words)):
+                for word in words:
+                    held.setdefault(word, []).append(name)
+    return sides
+
+
+def _dotted(words: Iterable[str]) -> str:
+    return ", ".join(f"`{word}.`" for word in words)
+
+
+def _tools(words: Iterable[str]) -> str:
+    return "; ".join(dict.fromkeys(WRAPPERS.get(word, "the attribute under which a trainer keeps its network") for word in words))
+
+
+def _undecided(rivals: tuple[str, ...]) -> str:
+    return f" {_dotted(rivals)} would fit equally well: which one is meant is undecided." if rivals else ""
 
 
 def is_trainer_attribute(path: str) -> bool:
