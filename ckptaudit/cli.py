@@ -160,14 +160,15 @@ def show(
 @click.argument("arch")
 @click.option("--arch-arg", "arch_args", multiple=True, metavar="KEY=VALUE", help="Argument for the model's builder; repeatable.")
 @click.option("-o", "--output", type=click.Path(dir_okay=False), help="Write to a file instead of printing.")
+@click.option("--trace", is_flag=True, help="Find out which layer feeds which, by one pass without values.")
 @click.option("--force", is_flag=True, help="Overwrite an existing file.")
-def spec(arch: str, arch_args: tuple[str, ...], output: str | None, force: bool) -> None:
+def spec(arch: str, arch_args: tuple[str, ...], output: str | None, trace: bool, force: bool) -> None:
     """Write names, shapes and attributes of a model as it is built now, for a later `diff --against`."""
     from ckptaudit.arch import build_model, parse_argument
     from ckptaudit.arch.spec import spec_text
 
     _check_output(output, force)
-    _emit(spec_text(build_model(arch, dict(parse_argument(text) for text in arch_args))), output, force)
+    _emit(spec_text(build_model(arch, dict(parse_argument(text) for text in arch_args), trace=trace)), output, force)
 
 
 def _exit_code(outcome: Audit, fail_on: str | None) -> int:

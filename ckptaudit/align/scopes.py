@@ -13,6 +13,8 @@ MIN_TENSORS = 2
 MIN_EQUAL_SHAPES = 0.7
 #: How many prefixes are tried in full, the ones with the most votes first.
 _CANDIDATES = 12
+#: Segments of the longest prefix that is considered.
+_MAX_PREFIX = 16
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -67,10 +69,12 @@ def _votes(source: Shapes, target: Shapes) -> Iterator[tuple[str, str]]:
 def _cuts(name: str) -> Iterator[tuple[str, str]]:
     """Every split of ``name`` into leading and trailing segments, the longest trailing part first."""
     yield "", name
-    position = name.find(".")
-    while position >= 0:
-        yield name[:position], name[position + 1 :]
+    position = -1
+    for _ in range(_MAX_PREFIX):
         position = name.find(".", position + 1)
+        if position < 0:
+            return
+        yield name[:position], name[position + 1 :]
 
 
 def _fit(source: Shapes, target: Shapes, old: str, new: str) -> tuple[int, int]:

@@ -11,17 +11,15 @@ from ckptaudit.graph.names import fold_numbers, split_name
 
 @dataclass(eq=False)
 class Node:
-    """A module in the tree: its layer, if it owns tensors, and its children."""
+    """A module in the tree: its layer, if it owns tensors, its children, and the trained values in it and below.
+
+    Nodes with equal ``shape`` look the same from here down.
+    """
 
     layer: Layer | None = None
     children: dict[str, Node] = field(default_factory=dict)
-    shape: object = None
-
-    @property
-    def parameters(self) -> int:
-        """Trained values in this module and below."""
-        own = sum(t.numel for t in self.layer.tensors.values() if not t.buffer) if self.layer else 0
-        return own + sum(child.parameters for child in self.children.values())
+    shape: int = 0
+    parameters: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +40,7 @@ def build_tree(graph: LayerGraph) -> Node:
         for segment in split_name(layer.path) if layer.path else ():
             node = node.children.setdefault(segment, Node())
         node.layer = layer
-    _sign(root)
+    _sum_up(root)
     return root
 
 
@@ -66,8 +64,8 @@ def _runs(node: Node, unfold: bool) -> list[tuple[str, Node, int]]:
     return [(names[0] if len(names) == 1 else "{" + fold_numbers(map(int, names)) + "}", child, len(names)) for names, child in runs]
 
 
-def _sign(root: Node) -> None:
-    """Give every node an identity that is equal for equal subtrees, children first; iterative, since names may be deep."""
+def _sum_up(root: Node) -> None:
+    """Give every node its parameters and an identity that is equal for equal subtrees; iterative, since names may be deep."""
     known: dict[object, int] = {}
     order, stack = [], [root]
     while stack:
@@ -78,3 +76,6 @@ def _sign(root: Node) -> None:
         own = tuple((role, t.shape, t.dtype) for role, t in node.layer.tensors.items()) if node.layer else ()
         key = (own, tuple((name, child.shape) for name, child in node.children.items()))
         node.shape = known.setdefault(key, len(known))
+        node.parameters = sum(child.parameters for child in node.children.values())
+        if node.layer:
+            node.parameters += sum(t.numel for t in node.layer.tensors.values() if not t.buffer)

@@ -52,4 +52,5 @@ def render_checkpoint(checkpoint: Checkpoint, options: Options) -> str:
 
 def _dump(value: dict[str, Any]) -> str:
     # ASCII only: a name with an escape sequence or half a surrogate pair must not reach a terminal or break a consumer.
-    return json.dumps(value, indent=2, ensure_ascii=True, allow_nan=False) + "\n"
+    # So must no markup: "<" stands only inside strings, where its escape means the same.
+    return json.dumps(value, indent=2, ensure_ascii=True, allow_nan=False).replace("<", "\\u003c") + "\n"

