@@ -16,7 +16,7 @@ from ckptaudit._version import __version__
 if TYPE_CHECKING:
     from ckptaudit.arch import Model, build_model
     from ckptaudit.errors import CkptAuditError
-    from ckptaudit.pipeline import Audit, audit
+    from ckptaudit.pipeline import Audit, audit, propose
     from ckptaudit.plan import Plan
     from ckptaudit.read import Checkpoint, open_checkpoint
     from ckptaudit.rules import Finding
@@ -34,6 +34,7 @@ _HOMES = {
     "audit": "pipeline",
     "build_model": "arch",
     "open_checkpoint": "read",
+    "propose": "pipeline",
 }
 
 __all__ = [
@@ -49,6 +50,7 @@ __all__ = [
     "audit",
     "build_model",
     "open_checkpoint",
+    "propose",
 ]
 
 

@@ -65,3 +65,7 @@ class UsageError(CkptAuditError):
 
 class OutputError(CkptAuditError):
     """An output could not be written, or exists already and ``--force`` was not given."""
+
+
+class PlanError(CkptAuditError):
+    """A plan is not well-formed, does not belong to this checkpoint, or has a step that cannot be carried out."""

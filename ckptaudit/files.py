@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 from ckptaudit.errors import OutputError
 
@@ -17,13 +20,25 @@ def write_file(path: str | os.PathLike[str], content: str | bytes, *, force: boo
     OutputError
         The file exists and ``force`` is not given, or it cannot be written.
     """
+    with new_file(path, force=force) as file:
+        file.write(content.encode("utf-8", "backslashreplace") if isinstance(content, str) else content)
+
+
+@contextmanager
+def new_file(path: str | os.PathLike[str], *, force: bool = False) -> Iterator[BinaryIO]:
+    """A file to write into, under a temporary name beside ``path``; it gets its name when all is written, and is gone if not.
+
+    Raises
+    ------
+    OutputError
+        The file exists and ``force`` is not given, or it cannot be written.
+    """
     target = Path(path)
-    data = content.encode("utf-8", "backslashreplace") if isinstance(content, str) else content
     temporary: str | None = None
     try:
-        descriptor, temporary = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent or ".")
+        descriptor, temporary = tempfile.mkstemp(prefix=f".{target.name[:100]}.", dir=target.parent or ".")
         with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         umask = os.umask(0)

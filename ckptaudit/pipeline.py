@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from ckptaudit._version import __version__
-from ckptaudit.align import Alignment, align_by_name
+from ckptaudit.align import Alignment, align, align_by_name
 from ckptaudit.arch import Model, build_model, load_spec, model_of_checkpoint
 from ckptaudit.arch.spec import SCHEMA as SPEC_SCHEMA
+from ckptaudit.graph import LayerGraph, TensorSpec
 from ckptaudit.graph.facts import Facts
 from ckptaudit.plan import Plan, make_plan
 from ckptaudit.read import Branch, Checkpoint, open_checkpoint
@@ -97,13 +98,49 @@ def audit(
 
 def compare(checkpoint: Checkpoint, model: Model, *, intent: Intent = "eval", deep: bool = False) -> Audit:
     """Audit one branch of an open checkpoint against a built model: the pipeline itself."""
-    alignment = align_by_name(checkpoint.graph, model.graph)
+    alignment = align(checkpoint.graph, model.graph)
     comparison = Comparison(checkpoint, model, alignment, intent, deep)
     findings = run_rules(comparison)
     plan = make_plan(alignment, checkpoint.graph, model.graph)
     coverage = measure_coverage(comparison)
     verdict = judge(comparison, plan, coverage)
     return Audit(checkpoint, model, verdict, coverage, (comparison.file_facts, comparison.model_facts), _by_weight(findings), plan)
+
+
+def propose(source: Any, target: Any) -> Plan:
+    """Propose how the tensors of ``source`` become those of ``target``; nothing is restored and no value is read.
+
+    Parameters
+    ----------
+    source, target:
+        Each a mapping ``{name: (shape, dtype)}`` in definition order, a :class:`~ckptaudit.graph.LayerGraph`, a path, an open
+        checkpoint, an architecture name, or a live model.
+
+    Returns
+    -------
+    Plan
+        One step per tensor of the target that has a counterpart; ``ambiguous`` steps are not to be applied unasked.
+
+    Raises
+    ------
+    CkptAuditError
+        A side cannot be read or built.
+    """
+    graphs = _graph_of(source), _graph_of(target)
+    return make_plan(align(*graphs), *graphs)
+
+
+def _graph_of(side: Any) -> LayerGraph:
+    if isinstance(side, LayerGraph):
+        return side
+    if isinstance(side, Checkpoint | Model):
+        return side.graph
+    if isinstance(side, Mapping):
+        specs = (TensorSpec(name, tuple(shape), str(dtype).removeprefix("torch.")) for name, (shape, dtype) in side.items())
+        return LayerGraph.from_tensors(specs, "unknown")
+    if isinstance(side, os.PathLike) or (isinstance(side, str) and os.path.lexists(side)):
+        return load_other(side).graph
+    return build_model(side).graph
 
 
 def load_other(path: str | os.PathLike[str]) -> Model:

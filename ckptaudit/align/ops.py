@@ -405,7 +405,7 @@ class Inflate(Op):
         kernel, kind = _widened(self, arrays[0])
         old = kernel.shape[1]
         if self.how == "repeat":
-            values = numpy.take(kernel, numpy.arange(self.channels) % old, axis=1) * (old / self.channels)
+            values: numpy.ndarray[Any, Any] = numpy.take(kernel, numpy.arange(self.channels) % old, axis=1) * (old / self.channels)
         else:
             values = numpy.repeat(kernel.sum(axis=1, keepdims=True) / self.channels, self.channels, axis=1)
         return values.astype(kind)
@@ -415,9 +415,9 @@ class Inflate(Op):
 class Interpolate(Op):
     """Resample a table of grid positions to another grid.
 
-    The table's second last dimension counts positions, row by row, with ``prefix`` other entries before them (class and
-    register tokens) and ``suffix`` behind; its last dimension is what stands at a position. So both position embeddings, ``(1, 1 + 14·14, 768)``,
-    and tables of relative positions, ``((2·7-1)·(2·7-1), 12)`` with the grid ``(13, 13)``, are read.
+    The table's second last dimension counts positions, row by row, with ``prefix`` other entries before them (class and register
+    tokens) and ``suffix`` behind; its last dimension is what stands at a position. This reads position embeddings,
+    ``(1, 1 + 14·14, 768)``, and tables of relative positions, ``((2·7-1)·(2·7-1), 12)`` with the grid ``(13, 13)``.
 
     Attributes
     ----------
@@ -466,13 +466,13 @@ class Interpolate(Op):
         table, kind = _widened(self, arrays[0])
         end = table.shape[-2] - self.suffix
         grid = table[..., self.prefix : end, :].reshape(*table.shape[:-2], *self.old, table.shape[-1])
-        rows, columns = (
+        rows, columns = (  # (H, h) and (W, w), for (…, h, w, c)
             resampling_matrix(old, new, self.mode, self.antialias).astype(table.dtype) for old, new in zip(self.old, self.new, strict=True)
         )
-        # (H, h) and (W, w) on (…, h, w, c)
         resampled = numpy.einsum("Ww,...hwc->...hWc", columns, numpy.einsum("Hh,...hwc->...Hwc", rows, grid))
         positions = resampled.reshape(*table.shape[:-2], prod(self.new), table.shape[-1])
-        return numpy.concatenate([table[..., : self.prefix, :], positions, table[..., end:, :]], axis=-2).astype(kind)
+        result: numpy.ndarray[Any, Any] = numpy.concatenate([table[..., : self.prefix, :], positions, table[..., end:, :]], axis=-2)
+        return result.astype(kind)
 
 
 @dataclass(frozen=True, slots=True)

@@ -70,21 +70,24 @@ class Alignment:
     ----------
     pairs:
         By target name, in the model's order; shapes fit.
-    mismatched:
-        Target name → source name of tensors that correspond by name but differ in shape.
     unmatched_source:
         Tensors of the file that nothing uses (mismatched ones are not among them), in the file's order.
     unmatched_target:
         Tensors of the model that nothing sets (mismatched ones are not among them), in the model's order.
+    mismatched:
+        Target name → source name of tensors that correspond by name but differ in shape.
     wrappers:
         Wrapper segments that had to be removed, each with the names of the file that held it.
     scopes:
         Prefixes that had to be exchanged.
+    structural:
+        Targets whose pair names alone would not have given.
     """
 
     pairs: Mapping[str, Pair]
-    mismatched: Mapping[str, str]
     unmatched_source: tuple[str, ...]
     unmatched_target: tuple[str, ...]
+    mismatched: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     wrappers: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: MappingProxyType({}))
     scopes: tuple[Scope, ...] = ()
+    structural: tuple[str, ...] = ()

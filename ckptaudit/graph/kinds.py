@@ -2,30 +2,33 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from types import MappingProxyType
 
+from ckptaudit.graph.names import leaf
 from ckptaudit.graph.tensors import TensorSpec
 
 #: Spellings of other frameworks, with the role that torch calls it.
 _ROLE_SYNONYMS = MappingProxyType(
     {
         "kernel": "weight",
-        "kernel:0": "weight",
         "weights": "weight",
         "depthwise_weights": "weight",
         "biases": "bias",
-        "bias:0": "bias",
         "moving_mean": "running_mean",
         "moving_variance": "running_var",
-        "moving_mean:0": "running_mean",
-        "moving_variance:0": "running_var",
-        "gamma:0": "weight",
-        "beta:0": "bias",
         "embeddings": "weight",
-        "embeddings:0": "weight",
     }
 )
+
+#: Spellings that mean this in Keras and TensorFlow only; ``W``, ``b`` and ``running_std`` (a variance all the same) are Keras 1.
+_KERAS_SYNONYMS = MappingProxyType(
+    {"gamma": "weight", "beta": "bias", "alpha": "weight", "W": "weight", "b": "bias", "running_std": "running_var"}
+)
+_KERAS = frozenset({"keras", "tensorflow"})
+_KERAS_1 = re.compile(r"(?:.*_)?(W|U|b|gamma|beta|running_mean|running_std|alphas)\Z")
+_OUTPUT_OR_COUNTER = re.compile(r"(?::\d+)|(?:(?<=[A-Za-z])_\d+)(?=:\d+\Z|\Z)")
 
 #: Roles of state that is carried along but trained by no optimizer.
 BUFFER_ROLES = frozenset({"running_mean", "running_var", "num_batches_tracked"})
@@ -36,28 +39,48 @@ DERIVED_BUFFERS = frozenset(
 )
 
 
+def role_of(word: str, framework: str = "torch") -> str:
+    """The role that all frameworks share for the last segment of a tensor's name.
+
+    TensorFlow adds the number of an operation's output (``kernel:0``), and a counter where a name was taken (``kernel_1:0``).
+    """
+    if ":" in word or framework in _KERAS:
+        bare = _OUTPUT_OR_COUNTER.sub("", word)
+        known = bare in _ROLE_SYNONYMS or bare in _KERAS_SYNONYMS or bare in ("bias", "recurrent_kernel")
+        word = bare if known or framework in _KERAS else word
+    if framework not in _KERAS:
+        return _ROLE_SYNONYMS.get(word, word)
+    old = _KERAS_1.match(word)
+    if old and word not in _ROLE_SYNONYMS:
+        word = old[1]
+    return _KERAS_SYNONYMS.get(word) or _ROLE_SYNONYMS.get(word, word)
+
+
 def canonical_roles(names: Mapping[str, TensorSpec], framework: str) -> dict[str, TensorSpec]:
     """Rename the tensors of one layer to the roles that all frameworks share.
 
     ``gamma`` and ``beta`` become ``weight`` and ``bias`` only where they cannot be a layer-scale parameter:
-    in Keras and TensorFlow files, or when both stand together.
+    in Keras and TensorFlow files, or when both stand together. A kernel that a depthwise convolution alone has is its weight.
     """
-    norm_like = framework in ("keras", "tensorflow") or {"gamma", "beta"} <= names.keys()
+    norm_like = {"gamma", "beta"} <= names.keys()
     roles: dict[str, TensorSpec] = {}
     for word, spec in names.items():
-        role = _ROLE_SYNONYMS.get(word, word)
+        role = role_of(word, framework)
         if norm_like:
             role = {"gamma": "weight", "beta": "bias"}.get(role, role)
         roles[role if role not in roles else word] = spec
+    if framework in _KERAS and "depthwise_kernel" in roles and not {"pointwise_kernel", "weight"} & roles.keys():
+        return {"weight" if role == "depthwise_kernel" else role: spec for role, spec in roles.items()}
     return roles
 
 
-def infer_kind(roles: Mapping[str, TensorSpec], path: str = "") -> str:
+def infer_kind(roles: Mapping[str, TensorSpec], path: str = "", framework: str = "torch", type_name: str = "") -> str:
     """Name the kind of a layer from the roles and shapes of its own tensors.
 
     Returns one of ``conv``, ``depthwise_conv``, ``linear``, ``embedding``, ``batch_norm``, ``norm``,
     ``attention_in_proj``, ``recurrent``, ``scale``, ``counter``, ``parameter``. A bias-free matrix is ``embedding`` only
-    when its path says so: shapes cannot tell it from a linear layer.
+    when its path says so: shapes cannot tell it from a linear layer. Kernels of Keras and TensorFlow lie (…, in, out), and what is
+    depthwise is told by the tensor's name, the class of the layer, or its path.
     """
     if "running_mean" in roles or "running_var" in roles:
         return "batch_norm"
@@ -69,6 +92,12 @@ def infer_kind(roles: Mapping[str, TensorSpec], path: str = "") -> str:
     if weight is None:
         return "parameter"
     rank = len(weight.shape)
+    if framework in _KERAS:
+        words = f"{leaf(weight.name)} {type_name} {path.rpartition('/')[2]}".lower()
+        if rank >= 3:
+            return "depthwise_conv" if "depthwise" in words and "pointwise_kernel" not in roles else "conv"
+        if rank == 2 and leaf(weight.name).startswith("embeddings"):
+            return "embedding"
     if rank >= 3:
         # (out, in / groups, …): one input channel per filter and several filters is a depthwise convolution.
         return "depthwise_conv" if weight.shape[1] == 1 and weight.shape[0] > 1 and "bias" not in roles else "conv"

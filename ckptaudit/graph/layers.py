@@ -99,7 +99,9 @@ class LayerGraph:
         layers = []
         for index, (path, names) in enumerate(owned.items()):
             roles = canonical_roles(names, self.framework)
-            layers.append(Layer(path, infer_kind(roles, path), MappingProxyType(roles), index))
+            module = self.modules.get(path)
+            kind = infer_kind(roles, path, self.framework, module.type_name if module else "")
+            layers.append(Layer(path, kind, MappingProxyType(roles), index))
         return tuple(layers)
 
     @cached_property

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 from ckptaudit.align import Alignment, Pair
 from ckptaudit.graph import LayerGraph
 from ckptaudit.graph.kinds import DERIVED_BUFFERS
 from ckptaudit.graph.names import leaf
-from ckptaudit.plan.rename_rules import RenameRule, rename_rules
+from ckptaudit.plan.fingerprint import Side, digest, fingerprint
+from ckptaudit.plan.rename_rules import RenameRule, Renaming, rename_rules
+
+if TYPE_CHECKING:
+    import os
+
+    from ckptaudit.read import Checkpoint
 
 #: A step is the pair that it carries out.
 Step = Pair
@@ -30,7 +37,10 @@ class Plan:
     complete:
         Nothing that the model needs keeps its initial value; buffers that it derives itself are not needed.
     rules:
-        The renames, as few regular expressions as say exactly the same.
+        The renames, as few regular expressions as say exactly the same. The first that matches a name counts; names of the file
+        that are no plain rename are left alone by all of them.
+    source, target:
+        The two sides that it was made for; None where that is not known.
     """
 
     steps: tuple[Step, ...]
@@ -38,11 +48,122 @@ class Plan:
     initial: tuple[str, ...]
     complete: bool
     rules: tuple[RenameRule, ...]
+    source: Side | None = None
+    target: Side | None = None
 
     @property
     def safe(self) -> bool:
         """Whether every step may be applied without asking."""
         return all(step.sure for step in self.steps)
+
+    @property
+    def renames(self) -> Mapping[str, str]:
+        """Old name to new one where the tensor itself stays as it is; of several new names of one tensor the first."""
+        found: dict[str, str] = {}
+        for step in self.steps:
+            if not step.ops and len(step.sources) == 1:
+                found.setdefault(step.sources[0], step.target)
+        return found
+
+    @property
+    def ruled(self) -> tuple[Step, ...]:
+        """Steps that the rules carry out, names that stay among them."""
+        renaming, renames = Renaming(self.rules), self.renames
+        return tuple(
+            step
+            for step in self.steps
+            if not step.ops
+            and len(step.sources) == 1
+            and renames[step.sources[0]] == step.target
+            and renaming(step.sources[0]) == step.target
+        )
+
+    @property
+    def special(self) -> tuple[Step, ...]:
+        """Steps that no rule expresses: those that change the tensor, or use it once more."""
+        ruled = {step.target for step in self.ruled}
+        return tuple(step for step in self.steps if step.target not in ruled)
+
+    @property
+    def fingerprint(self) -> str:
+        """``sha256:`` and the hash of what the plan does, by which an output names the plan that made it."""
+        steps = [[step.target, list(step.sources), [{"op": op.name, **op.params} for op in step.ops]] for step in self.steps]
+        return digest(sorted(steps, key=lambda step: str(step[0])))
+
+    def named(self, source: str, target: str, branch: str = "") -> Plan:
+        """The same plan with its sides named, for people who read it and for files with several branches."""
+        return replace(
+            self,
+            source=self.source and replace(self.source, name=source, branch=branch),
+            target=self.target and replace(self.target, name=target),
+        )
+
+    def apply(
+        self,
+        source: str | os.PathLike[str] | Checkpoint | Mapping[str, Any],
+        *,
+        as_torch: bool = False,
+        allow_ambiguous: bool = False,
+        initial: Mapping[str, Any] | None = None,
+        check: bool = True,
+    ) -> dict[str, Any]:
+        """Carry out the plan in memory, reading one tensor at a time.
+
+        Parameters
+        ----------
+        source:
+            A file, an open checkpoint, or a mapping of names to arrays or tensors. It is not changed; where a tensor only gets another name,
+            the result holds the very tensor of a mapping, as a torch state dict would.
+        as_torch:
+            Give torch tensors; a mapping that holds torch tensors gives them anyway.
+        allow_ambiguous:
+            Carry out steps that are not sure, too.
+        initial:
+            The model's own tensors, for steps that keep rows of them.
+        check:
+            Refuse a source other than the one that the plan was made for.
+
+        Returns
+        -------
+        dict
+            The model's name of every tensor that is set, with its value.
+
+        Raises
+        ------
+        PlanError
+            The plan has ambiguous steps, does not belong to this source, or a step does not fit its tensors.
+        CheckpointError
+            The file cannot be read.
+        """
+        from ckptaudit.plan.applying import apply_plan
+
+        return apply_plan(self, source, as_torch=as_torch, allow_ambiguous=allow_ambiguous, initial=initial, check=check)
+
+    def save(self, path: str | os.PathLike[str], *, force: bool = False) -> None:
+        """Write the plan as YAML that people can read and edit (``docs/plan.md``).
+
+        Raises
+        ------
+        OutputError
+            The file exists and ``force`` is not given, or it cannot be written.
+        """
+        from ckptaudit.files import write_file
+        from ckptaudit.plan.document import plan_to_text
+
+        write_file(path, plan_to_text(self), force=force)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Plan:
+        """Read a plan that was saved, and perhaps edited; ``Plan.load`` of what ``save`` wrote equals the plan.
+
+        Raises
+        ------
+        PlanError
+            It is no plan, or says something that no plan may say; one line tells what and where.
+        """
+        from ckptaudit.plan.document import load_plan
+
+        return load_plan(path)
 
     def to_json(self) -> dict[str, Any]:
         """The plan as JSON values, in the form that ``ckptaudit.audit/1`` fixes."""
@@ -71,11 +192,23 @@ def make_plan(alignment: Alignment, source: LayerGraph, target: LayerGraph) -> P
     """Turn an alignment into a plan. Tensors of other shapes are neither used nor set."""
     used = {name for pair in alignment.pairs.values() for name in pair.sources}
     initial = tuple(name for name in target.tensors if name not in alignment.pairs)
-    renames = {pair.sources[0]: pair.target for pair in reversed(list(alignment.pairs.values())) if len(pair.sources) == 1}
-    return Plan(
+    plan = Plan(
         steps=tuple(alignment.pairs.values()),
         dropped=tuple(name for name in source.tensors if name not in used),
         initial=initial,
-        complete=all(leaf(name) in DERIVED_BUFFERS for name in initial),
-        rules=rename_rules(renames),
+        complete=is_complete(initial),
+        rules=(),
+        source=Side(fingerprint(source)),
+        target=Side(fingerprint(target)),
     )
+    return replace(plan, rules=rename_rules(plan.renames, source.tensors))
+
+
+def is_complete(initial: tuple[str, ...]) -> bool:
+    """Whether a model lacks nothing when these tensors keep their initial values."""
+    return all(leaf(name) in DERIVED_BUFFERS for name in initial)
+
+
+def changed_steps(plan: Plan) -> Iterator[Step]:
+    """Steps that do more than rename."""
+    return (step for step in plan.steps if step.ops)

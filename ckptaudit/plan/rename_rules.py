@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
-from ckptaudit.graph.names import split_name
+from ckptaudit.plan.name_trie import smallest_rules
+
+#: What may stand in a rule: literal text, whole numbers, names to leave out, the end. No pattern of these takes long to match.
+_LITERAL = r"(?:\\[^\w\s]|\\ |[^\\()\[\]{}*+?|.^$])"
+_GRAMMAR = re.compile(rf"\^(?:{_LITERAL}|\(\\d\+\)(?!\())*(?:\(\?!(?:{_LITERAL}|\\d\+(?!\\d)|\||\$)*\))?\$?")
+_REPLACEMENT = re.compile(r"(?:[^\\]|\\\\|\\g<([1-9]\d?)>)*")
+_REFERENCE = re.compile(r"\\g<([1-9]\d?)>")
+_HEAD = re.compile(rf"\^({_LITERAL}*)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,84 +29,77 @@ class RenameRule:
         renamed, count = re.subn(self.pattern, self.replacement, name, count=1)
         return renamed if count else None
 
+    @property
+    def well_formed(self) -> bool:
+        """Whether it says no more than rules of a plan may: anchored, literal text, ``(\\d+)``, and ``(?!…)`` for exceptions."""
+        if not _GRAMMAR.fullmatch(self.pattern) or not _REPLACEMENT.fullmatch(self.replacement):
+            return False
+        return max(map(int, _REFERENCE.findall(self.replacement)), default=0) <= re.compile(self.pattern).groups
 
-def rename_rules(renames: Mapping[str, str]) -> tuple[RenameRule, ...]:
-    """Find few rules that turn every key of ``renames`` into its value; the first rule that matches a name counts.
 
-    Each rename is cut at the longest run of trailing segments that both names share; what remains on the left is a rule,
-    with numbers that both sides carry generalised. Rules that would change a name wrongly are split into more special ones,
-    down to one rule per name, so the result is exact for the names given. Names that stay as they are need no rule unless
-    a rule would touch them; then none of that rule's generality is used.
+@dataclass(frozen=True)
+class Renaming:
+    """Rules in their order; the first that matches a name counts, and a name that none matches stays."""
+
+    rules: tuple[RenameRule, ...]
+
+    def __call__(self, name: str) -> str:
+        """The name that a tensor gets."""
+        found = len(self.rules)
+        for length in self._lengths:
+            if length > len(name):
+                break
+            for i in self._by_head.get(name[:length], ()):
+                if i >= found:
+                    break
+                if self._compiled[i].match(name):
+                    found = i
+        return name if found == len(self.rules) else self._compiled[found].sub(self.rules[found].replacement, name, count=1)
+
+    @cached_property
+    def _compiled(self) -> Sequence[re.Pattern[str]]:
+        # Not re.sub itself, whose cache of patterns a thousand rules would overflow again for every name.
+        return [re.compile(rule.pattern) for rule in self.rules]
+
+    @cached_property
+    def _by_head(self) -> Mapping[str, list[int]]:
+        """The literal text with which a name must begin → rules: most names are then tried against few rules."""
+        heads: dict[str, list[int]] = {}
+        for i, rule in enumerate(self.rules):
+            match = _HEAD.match(rule.pattern)
+            heads.setdefault(re.sub(r"\\(.)", r"\1", match[1]) if match and rule.well_formed else "", []).append(i)
+        return heads
+
+    @cached_property
+    def _lengths(self) -> Sequence[int]:
+        return sorted({len(head) for head in self._by_head})
+
+
+def rename_rules(renames: Mapping[str, str], others: Iterable[str] = ()) -> tuple[RenameRule, ...]:
+    """Find few rules that turn every key of ``renames`` into its value and leave ``others`` as they are.
+
+    Rules cut names at whole segments only: a rule replaces leading segments, with numbers that both sides carry generalised.
+    Among all such rules, longer ones before shorter ones, the fewest are found (see :mod:`ckptaudit.plan.name_trie`). The result
+    is then tried on every name; if it were not exact, one rule per name would be.
+
+    Parameters
+    ----------
+    renames:
+        Old names to new ones; those that stay may be among them. Two old names never have one new name.
+    others:
+        Further names of the same file, which no rule may change (tensors that are dropped, or set by other steps).
     """
-    changed = {old: new for old, new in renames.items() if old != new}
-    if not changed:
+    wanted = {name: name for name in others} | dict(renames)
+    if all(old == new for old, new in wanted.items()):
         return ()
-    kept = [old for old, new in renames.items() if old == new]
-    for make in (_general_rule, _prefix_rule, _exact_rule):
-        rules = sorted({make(old, new) for old, new in changed.items()}, key=lambda rule: (-len(rule.pattern), rule.pattern))
-        rules = _without_redundant(rules, changed)
-        if all(_rename(name, rules) == new for name, new in changed.items()) and all(_rename(name, rules) == name for name in kept):
-            return tuple(rules)
-    raise AssertionError("one rule per name is always exact")
+    for rules in smallest_rules(wanted):
+        found = tuple(RenameRule(pattern, replacement) for pattern, replacement in rules)
+        if all(rule.well_formed for rule in found) and renames_exactly(found, wanted):
+            return found
+    return tuple(RenameRule(f"^{re.escape(old)}$", new.replace("\\", "\\\\")) for old, new in wanted.items() if old != new)
 
 
-def _rename(name: str, rules: list[RenameRule]) -> str:
-    return next((renamed for rule in rules if (renamed := rule.apply(name)) is not None), name)
-
-
-def _without_redundant(rules: list[RenameRule], changed: Mapping[str, str]) -> list[RenameRule]:
-    """Leave out a special rule whose names a more general one renames in the same way."""
-    if len(rules) > 64:  # quadratic, and a plan of so many rules is not read by a person anyway
-        return rules
-    kept = list(rules)
-    for rule in rules:
-        fewer = [other for other in kept if other is not rule]
-        if fewer and all(_rename(old, fewer) == new for old, new in changed.items()):
-            kept = fewer
-    return kept
-
-
-def _cut(old: str, new: str) -> tuple[str, str]:
-    """What is left of both names when their common trailing segments are removed, separators included."""
-    a, b = split_name(old), split_name(new)
-    shared = 0
-    while shared < min(len(a), len(b)) and a[-1 - shared] == b[-1 - shared]:
-        shared += 1
-    end = sum(len(segment) + 1 for segment in a[len(a) - shared :]) - 1 if shared else 0
-    if shared in (0, len(a), len(b)):
-        # Either nothing is shared, or one name is a tail of the other: only a separator or nothing stands before it.
-        return (old[: len(old) - end], new[: len(new) - end]) if shared else (old, new)
-    return old[: len(old) - end], new[: len(new) - end]
-
-
-def _general_rule(old: str, new: str) -> RenameRule:
-    left, right = _cut(old, new)
-    numbers: list[str] = []
-    pattern = []
-    for token in re.split(r"(?<![^./])(\d+)(?![^./])", left):
-        if token.isdecimal():
-            numbers.append(token)
-            pattern.append(r"(\d+)")
-        else:
-            pattern.append(re.escape(token))
-    replacement = []
-    remaining = list(enumerate(numbers, 1))
-    for token in re.split(r"(?<![^./])(\d+)(?![^./])", right):
-        found = next(((i, n) for i, n in remaining if token == n), None) if token.isdecimal() else None
-        if found:
-            remaining.remove(found)
-            replacement.append(rf"\g<{found[0]}>")
-        else:
-            replacement.append(token.replace("\\", r"\\"))
-    if remaining:  # a number of the old name that the new one lacks must stay a number, or the rule would merge names
-        return _prefix_rule(old, new)
-    return RenameRule("^" + "".join(pattern), "".join(replacement))
-
-
-def _prefix_rule(old: str, new: str) -> RenameRule:
-    left, right = _cut(old, new)
-    return RenameRule("^" + re.escape(left), right.replace("\\", r"\\"))
-
-
-def _exact_rule(old: str, new: str) -> RenameRule:
-    return RenameRule(f"^{re.escape(old)}$", new.replace("\\", r"\\"))
+def renames_exactly(rules: tuple[RenameRule, ...], wanted: Mapping[str, str]) -> bool:
+    """Whether the rules turn every name into the wanted one."""
+    renaming = Renaming(rules)
+    return all(renaming(old) == new for old, new in wanted.items())

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from ckptaudit.errors import BranchError
 from ckptaudit.graph import LayerGraph, TensorSpec
-from ckptaudit.graph.kinds import BUFFER_ROLES, DERIVED_BUFFERS
+from ckptaudit.graph.kinds import BUFFER_ROLES, DERIVED_BUFFERS, role_of
+from ckptaudit.graph.layers import Module
 from ckptaudit.graph.names import leaf
 
 if TYPE_CHECKING:
@@ -59,6 +60,10 @@ class Branch:
         Class names of modules by path, where the file tells (a pickled ``nn.Module``, TorchScript).
     nested:
         Nested dictionaries were joined into dotted names.
+    attributes:
+        Settings of modules by path, where the file tells (a Keras config): see :class:`ckptaudit.graph.layers.Module`.
+    feeds:
+        The dataflow between layers, where the file tells.
     """
 
     name: str
@@ -66,11 +71,13 @@ class Branch:
     tensors: Mapping[str, StoredTensor]
     modules: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     nested: bool = False
+    attributes: Mapping[str, Mapping[str, Any]] = field(default_factory=lambda: MappingProxyType({}))
+    feeds: tuple[tuple[str, str], ...] = ()
 
     @property
     def parameters(self) -> int:
         """Number of values, shared ones counted once, running statistics and counters left out."""
-        unique = {t.address: t for name, t in self.tensors.items() if leaf(name) not in BUFFER_ROLES}
+        unique = {t.address: t for name, t in self.tensors.items() if role_of(leaf(name)) not in BUFFER_ROLES}
         return sum(TensorSpec("", t.shape, t.dtype).numel for t in unique.values())
 
 
@@ -98,6 +105,8 @@ class Checkpoint:
         Facts about the file that a reader noticed and that an audit should report, one line each.
     nbytes:
         Size of the file, or of all shards.
+    config:
+        The model's description of itself, as the file spells it and never turned into objects: ``model`` and ``training`` of Keras.
     """
 
     path: Path
@@ -110,6 +119,7 @@ class Checkpoint:
     refused_globals: tuple[RefusedGlobal, ...]
     nbytes: int
     remarks: tuple[str, ...] = ()
+    config: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
 
     @cached_property
     def graph(self) -> LayerGraph:
@@ -117,13 +127,17 @@ class Checkpoint:
         specs: list[TensorSpec] = []
         shared: dict[Any, list[str]] = {}
         for name, tensor in self.branch.tensors.items():
-            word = leaf(name)
+            word = role_of(leaf(name), self.framework)
             specs.append(TensorSpec(name, tensor.shape, tensor.dtype, word in BUFFER_ROLES or word in DERIVED_BUFFERS))
             # An empty or a stride-0 tensor shares its storage without being tied to anything.
             if 0 not in tensor.shape and tensor.shape and not (len(tensor.strides) and all(s == 0 for s in tensor.strides)):
                 shared.setdefault(tensor.address, []).append(name)
         tied = tuple(tuple(names) for names in shared.values() if len(names) > 1)
-        return LayerGraph.from_tensors(specs, self.framework, tied=tied)
+        branch = self.branch
+        # Class names alone are no more than words; with settings they are what a live model would tell of itself.
+        told = branch.modules if self.framework == "keras" else {}
+        modules = {path: Module(kind, None, branch.attributes.get(path, MappingProxyType({}))) for path, kind in told.items()}
+        return LayerGraph.from_tensors(specs, self.framework, modules=MappingProxyType(modules), feeds=branch.feeds, tied=tied)
 
     def with_branch(self, name: str, reason: str = "chosen by --branch") -> Checkpoint:
         """The same file with another branch under audit.

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import mmap
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -41,6 +41,9 @@ class Storage:
         Why they cannot be read, or ``""``.
     big_endian:
         Elements of several bytes have the most significant one first.
+    fetch:
+        Gives the bytes where they do not lie in the file as they are: compressed, in pieces, or within a packed archive. Then ``offset``
+        means nothing.
     """
 
     key: str
@@ -49,6 +52,7 @@ class Storage:
     nbytes: int
     unavailable: str = ""
     big_endian: bool = False
+    fetch: Callable[[], bytes] | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +131,13 @@ class StoredTensor:
             raise CorruptCheckpointError(
                 self.storage.path, f"a tensor reaches {first + count:,} bytes into a storage of {self.storage.nbytes:,}"
             )
+        if self.storage.fetch is not None:
+            content = self.storage.fetch()
+            if len(content) != self.storage.nbytes:
+                raise CorruptCheckpointError(self.storage.path, f"{len(content):,} bytes were unpacked where {self.storage.nbytes:,} should be")
+            whole: numpy.ndarray[Any, Any] = numpy.ndarray(shape, dtype, content, first, [s * dtype.itemsize for s in strides])
+            values = numpy.array(whole, copy=True, order="C")
+            return _swapped(values) if self.storage.big_endian else values
         page = start - start % mmap.ALLOCATIONGRANULARITY
         with self.storage.path.open("rb") as file:
             try:

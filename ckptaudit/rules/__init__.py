@@ -23,7 +23,7 @@ __all__ = ["Finding", "Rule", "Severity", "Status", "all_rules", "run_rules"]
 
 Check = Callable[["Comparison"], Iterator[Finding]]
 
-_PHASES: tuple[Phase, ...] = ("file", "cause", "symptom")
+_PHASES: tuple[Phase, ...] = ("file", "architecture", "cause", "symptom")
 
 
 @cache

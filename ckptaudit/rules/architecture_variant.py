@@ -11,7 +11,7 @@ from ckptaudit.rules.comparison import Comparison
 from ckptaudit.rules.finding import Finding, Rule
 from ckptaudit.rules.wording import plural
 
-RULE = Rule("architecture-variant", "Another backbone, depth or width", "error", "cause")
+RULE = Rule("architecture-variant", "Another backbone, depth or width", "error", "architecture")
 
 #: Below this share of tensors that do not fit, something smaller than the architecture differs.
 _SUSPICIOUS_SHARE = 0.03
@@ -25,7 +25,7 @@ _MAX_RELATIVES = 8
 
 def check(comparison: Comparison) -> Iterator[Finding]:
     """Yield a finding when the backbones' names differ, or a relative of the model fits the file, or most shapes differ."""
-    if comparison.explained_by_file or (comparison.unrelated and not comparison.other_backbone):
+    if comparison.explained or (comparison.unrelated and not comparison.other_backbone):
         return
     mismatched = tuple(name for name in comparison.mismatched if not _in_head(name, comparison) or _other_inputs(name, comparison))
     missing, unexpected = (

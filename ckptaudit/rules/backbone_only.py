@@ -19,7 +19,7 @@ _MAX_HOLES = 0.05
 
 def check(comparison: Comparison) -> Iterator[Finding]:
     """Yield one finding per part of the model that the file is; the last of them tells what is left without values."""
-    if comparison.explained_by_file or comparison.other_backbone:
+    if comparison.explained:
         return
     scopes = [scope for scope in comparison.alignment.scopes if scope.target]
     absent = whole_modules_missing(comparison)
@@ -34,7 +34,7 @@ def check(comparison: Comparison) -> Iterator[Finding]:
             severity="note" if comparison.intent == "finetune" else "error",
             fix="train the missing part, or take the checkpoint of the whole model",
             status="partial",
-            phrase=f"{', '.join(absent)} absent",
+            phrase=f"{quoted(absent)} absent",
         )
 
 
@@ -54,7 +54,7 @@ def _moved(scope: Scope, comparison: Comparison, absent: tuple[str, ...]) -> Fin
         confidence=0.5 if scope.rivals else 0.97,
         fix=f"load it into model.{scope.target}, or put `{scope.target}.` before its names" + ("; train the rest" if absent else ""),
         status="partial" if scope.rivals or absent else "remappable",
-        phrase=f"the file is `{scope.target}` of the model" + (f", {', '.join(absent)} absent" if absent else ""),
+        phrase=f"the file is `{scope.target}` of the model" + (f", {quoted(absent)} absent" if absent else ""),
     )
 
 
@@ -68,8 +68,8 @@ def whole_modules_missing(comparison: Comparison) -> tuple[str, ...]:
     """Outermost modules of the model that the file lacks altogether, while it sets all of at least one other.
 
     Auxiliary heads have a rule of their own and are left out. Empty when what is present is not complete: then the file is
-    another network rather than a part of this one. Empty too when what is absent is not what the network ends with: without a
-    stage from its middle, what is left is no backbone.
+    another network rather than a part of this one. Empty too when what is absent is not what the network ends with, its head among
+    it: without a stage from its middle, what is left is no backbone.
     """
     names = [name for name in comparison.model.graph.tensors if not comparison.is_auxiliary(name)]
     shared = common_prefix(names)
@@ -89,5 +89,6 @@ def whole_modules_missing(comparison: Comparison) -> tuple[str, ...]:
     holes = sum(count for module, count in lack.items() if module in have)
     if not absent or all(module in lack for module in have) or holes > _MAX_HOLES * have.total():
         return ()
-    is_head = len(absent) == 1 and bool(comparison.head_scope) and is_under(comparison.head_scope, absent[0])
-    return absent if is_head or tuple(order)[-len(absent) :] == absent else ()
+    head = comparison.head_scope
+    without_head = not head or any(is_under(head, module) for module in absent)
+    return absent if without_head and (len(absent) == 1 or tuple(order)[-len(absent) :] == absent) else ()

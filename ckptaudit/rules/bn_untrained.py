@@ -36,5 +36,5 @@ def check(comparison: Comparison) -> Iterator[Finding]:
         fix="recompute the statistics: run training data through the model in train mode, then save it again",
         # To resume is to take up the state of training as it was, layers that were not trained included.
         status="compatible" if comparison.intent == "resume" else "partial",
-        phrase="BatchNorm statistics untrained" + (f" in {place}" if place and not everywhere else ""),
+        phrase="BatchNorm statistics untrained" + (f" in `{place}`" if place and not everywhere else ""),
     )

@@ -102,8 +102,8 @@ class Comparison:
         return frozenset(source for pair in self.alignment.pairs.values() for source in pair.sources)
 
     @property
-    def explained_by_file(self) -> bool:
-        """Whether a finding about the file itself (a shard, an optimizer's state) says why nothing fits."""
+    def explained(self) -> bool:
+        """Whether an earlier finding says why the whole does not fit: a shard, an optimizer's state, another network."""
         return any(finding.status == "incompatible" and finding.model for finding in self.findings)
 
     @property

@@ -8,7 +8,7 @@ from ckptaudit.graph.kinds import DERIVED_BUFFERS
 from ckptaudit.graph.names import leaf, parent
 from ckptaudit.rules.comparison import Comparison
 from ckptaudit.rules.finding import Finding, Rule
-from ckptaudit.rules.wording import plural
+from ckptaudit.rules.wording import are
 
 RULE = Rule("derived-buffers", "Derived buffers are on one side only", "note", "cause")
 
@@ -25,7 +25,7 @@ def check(comparison: Comparison) -> Iterator[Finding]:
     extra = tuple(filter(alone, comparison.alignment.unmatched_source))
     if absent or extra:
         yield RULE.finding(
-            f"{plural(len(absent) + len(extra), 'buffer')} only on one side, which the model derives from its configuration: harmless.",
+            f"{are(len(absent) + len(extra), 'buffer')} only on one side; the model derives such buffers from its configuration: harmless.",
             checkpoint=extra,
             model=absent,
             status="remappable" if extra else "compatible",

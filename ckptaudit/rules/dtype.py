@@ -38,7 +38,7 @@ def check(comparison: Comparison) -> Iterator[Finding]:
             checkpoint=tuple(comparison.alignment.pairs[name].sources[0] for name in names),
             model=names,
             severity="note" if harmless else "error",
-            fix="" if harmless else "dequantise the checkpoint, or build the model as it was when it was saved",
+            fix="" if harmless else "build the model with the dtypes it was saved with, or convert the checkpoint first",
             status="compatible" if harmless else "incompatible",
             phrase="" if harmless else f"{old} values for {new} weights",
         )

@@ -10,7 +10,7 @@ from ckptaudit.graph import Origin
 
 Severity = Literal["error", "warning", "note"]
 Status = Literal["compatible", "remappable", "partial", "incompatible"]
-Phase = Literal["file", "cause", "symptom"]
+Phase = Literal["file", "architecture", "cause", "symptom"]
 
 #: From harmless to worst.
 SEVERITIES: tuple[Severity, ...] = ("note", "warning", "error")
@@ -84,8 +84,8 @@ class Rule:
     severity:
         Its findings' severity unless one says otherwise.
     phase:
-        ``file`` rules look at the file, ``cause`` rules name a cause for a set of tensors, ``symptom`` rules report what no
-        cause explained. Phases run in this order.
+        ``file`` rules look at the file, ``architecture`` rules say that it holds another network, ``cause`` rules name a
+        cause for a set of tensors, ``symptom`` rules report what no cause explained. Phases run in this order.
     """
 
     id: str
@@ -112,8 +112,8 @@ class Rule:
             severity or self.severity,
             confidence,
             message,
-            tuple(checkpoint),
-            tuple(model),
+            tuple(dict.fromkeys(checkpoint)),
+            tuple(dict.fromkeys(model)),
             fix,
             status=status,
             phrase=phrase,

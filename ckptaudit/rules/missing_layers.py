@@ -24,5 +24,5 @@ def check(comparison: Comparison) -> Iterator[Finding]:
             severity="note" if in_head and comparison.intent == "finetune" else "error",
             fix="check that the model is built with the arguments it was trained with",
             status="partial" if in_head else "incompatible",
-            phrase=f"{place or f'{len(names)} tensors'} absent",
+            phrase=f"{f'`{place}`' if place else plural(len(names), 'tensor')} absent",
         )

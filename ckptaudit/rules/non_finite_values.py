@@ -22,7 +22,7 @@ def check(comparison: Comparison) -> Iterator[Finding]:
         worst = max(bad, key=lambda name: bad[name])
         yield RULE.finding(
             f"{len(bad)} of {plural(len(used), 'tensor')} {'holds' if len(bad) == 1 else 'hold'} NaN or infinite values"
-            f"{'' if comparison.deep else ' (in a sample of each)'}; `{worst}` has {bad[worst]:.0%} of them.",
+            f", most of all `{worst}`: {bad[worst]:.0%} of {'its values' if comparison.deep else 'the values that were sampled'}.",
             checkpoint=tuple(bad),
             fix="the training diverged, or the file is damaged: take an earlier checkpoint",
             status="incompatible",

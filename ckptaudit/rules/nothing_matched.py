@@ -13,8 +13,7 @@ RULE = Rule("nothing-matched", "Nothing would be restored", "error", "cause")
 
 def check(comparison: Comparison) -> Iterator[Finding]:
     """Yield a finding when (nearly) no name of the file is one of the model's."""
-    # Another backbone is the better diagnosis, and has a rule of its own.
-    if not comparison.unrelated or comparison.other_backbone or comparison.explained_by_file:
+    if not comparison.unrelated or comparison.explained:
         return
     if not comparison.model.graph:
         return

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from ckptaudit.graph.names import leaf, parent
 from ckptaudit.rules.comparison import Comparison
 from ckptaudit.rules.finding import Finding, Rule
-from ckptaudit.rules.wording import plural
+from ckptaudit.rules.wording import are
 
 RULE = Rule("num-batches-tracked", "Batch counters are on one side only", "note", "cause")
 
@@ -19,7 +19,7 @@ def check(comparison: Comparison) -> Iterator[Finding]:
         counters = tuple(name for name in names if leaf(name) == "num_batches_tracked" and parent(name) not in gone)
         if counters:
             yield RULE.finding(
-                f"{plural(len(counters), 'num_batches_tracked counter')} only in the {side} (torch has them since 0.4.1): harmless.",
+                f"{are(len(counters), 'num_batches_tracked counter')} only in the {side} (torch has them since 0.4.1): harmless.",
                 checkpoint=counters if side == "file" else (),
                 model=counters if side == "model" else (),
             )

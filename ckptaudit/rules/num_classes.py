@@ -30,11 +30,11 @@ def check(comparison: Comparison) -> Iterator[Finding]:
     background = " They differ by one: perhaps one side counts a background class; then every label is shifted by one." if one_apart else ""
     rebuild = comparison.model.source == "torchvision" and comparison.intent != "finetune"
     yield RULE.finding(
-        f"The file has {old} classes and the model {new} (`{path}`).{background}",
+        f"The file has {old} class{'es' if old != 1 else ''} and the model {new} (`{path}`).{background}",
         checkpoint=tuple(comparison.mismatched[name] for name in names),
         model=names,
         severity="note" if comparison.intent == "finetune" else "error",
-        fix=f"build the model for {old} classes, or train the head anew",
+        fix=f"build the model for {old} class{'es' if old != 1 else ''}, or train the head anew",
         retry=[("--arch-arg", f"num_classes={old}")] if rebuild else (),
         status="partial",
         phrase=f"head {old} → {new} classes" + (" (a background class?)" if one_apart else ""),
@@ -51,7 +51,7 @@ def _layers_with_other_outputs(comparison: Comparison) -> dict[str, tuple[tuple[
     stem = stem_layer(graph)
     found: dict[str, tuple[tuple[int, int], list[str]]] = {}
     inner: set[Fraction] = set()
-    for name in comparison.mismatched:
+    for name in comparison.unexplained(comparison.mismatched, "model"):
         file_shape, model_shape = comparison.shapes(name)
         layer = graph.by_path[parent(name)]
         changed = [i for i, (a, b) in enumerate(zip(file_shape, model_shape, strict=False)) if a != b]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from fractions import Fraction
 
+from ckptaudit.graph.names import common_prefix
 from ckptaudit.rules.comparison import Comparison
 from ckptaudit.rules.finding import Finding, Rule
 from ckptaudit.rules.grouping import by_cause
@@ -16,13 +18,28 @@ _WHOLE = 0.4
 
 
 def check(comparison: Comparison) -> Iterator[Finding]:
-    """Yield one finding per place, with the first pair of shapes as the example; a single one when most of the network differs."""
+    """Yield one finding per place, with the first pair of shapes as the example; a single one when they have one reason."""
     names = comparison.unexplained(comparison.mismatched, "model")
     if len(names) > 1 and len(names) >= _WHOLE * (len(comparison.mismatched) + len(comparison.alignment.pairs)):
         yield _finding(comparison, "", names, "the network is wider, or narrower, as a whole.")
         return
+    if len(names) > 1 and len(_factors(comparison, names)) == 1:
+        yield _finding(
+            comparison, common_prefix(names), names, "all of them differ by the same factor: some layers are wider, or narrower."
+        )
+        return
     for place, group in by_cause(names, comparison.model.graph.tensors):
         yield _finding(comparison, place, group)
+
+
+def _factors(comparison: Comparison, names: tuple[str, ...]) -> set[Fraction]:
+    """By what the sizes differ, over all axes that do; several where shapes cannot be compared."""
+    factors: set[Fraction] = set()
+    for old, new in map(comparison.shapes, names):
+        if len(old) != len(new) or 0 in new:
+            return {Fraction(0), Fraction(1)}
+        factors.update(Fraction(a, b) for a, b in zip(old, new, strict=True) if a != b)
+    return factors
 
 
 def _finding(comparison: Comparison, place: str, names: tuple[str, ...], meaning: str = "") -> Finding:

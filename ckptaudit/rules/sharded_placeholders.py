@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from ckptaudit.graph.names import leaf
 from ckptaudit.rules.comparison import Comparison
 from ckptaudit.rules.finding import Finding, Rule
-from ckptaudit.rules.wording import are, have
+from ckptaudit.rules.wording import have, plural
 
 RULE = Rule("sharded-placeholders", "A shard instead of the model", "error", "file")
 
@@ -22,7 +22,7 @@ def check(comparison: Comparison) -> Iterator[Finding]:
     flat = tuple(name for name in graph.tensors if any(word == leaf(name) or word in name.split(".") for word in _FLAT))
     if flat:
         yield RULE.finding(
-            f"{are(len(flat), 'tensor')} flattened parameters of FullyShardedDataParallel (`{flat[0]}`): "
+            f"The file holds {plural(len(flat), 'flattened parameter')} of FullyShardedDataParallel (`{flat[0]}`): "
             "names and shapes of the layers are gone.",
             checkpoint=graph.tensors,
             model=(*comparison.missing, *comparison.mismatched),

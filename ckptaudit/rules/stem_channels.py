@@ -16,7 +16,7 @@ def check(comparison: Comparison) -> Iterator[Finding]:
     """Yield a finding when the stem differs in its input channels and in nothing else."""
     stem = stem_layer(comparison.model.graph)
     axis = -2 if comparison.model.graph.framework in ("keras", "tensorflow") else 1
-    for name in comparison.mismatched:
+    for name in comparison.unexplained(comparison.mismatched, "model"):
         if parent(name) != stem:
             continue
         old, new = comparison.shapes(name)

@@ -50,5 +50,5 @@ def check(comparison: Comparison) -> Iterator[Finding]:
             if statistics
             else "a network that was trained with these layers gives other outputs without them",
             status="remappable" if harmless else "partial",
-            phrase="" if harmless else f"{place or f'{len(names)} tensors'} of the file unused",
+            phrase="" if harmless else f"{f'`{place}`' if place else plural(len(names), 'tensor')} of the file unused",
         )

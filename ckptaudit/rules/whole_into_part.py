@@ -23,14 +23,14 @@ def check(comparison: Comparison) -> Iterator[Finding]:
             f" {', '.join(f'`{r}`' for r in scope.rivals)} would fit equally well: which one is meant is undecided." if scope.rivals else ""
         )
         yield RULE.finding(
-            f"The model is `{scope.source}` of the file ({plural(scope.tensors, 'tensor')} fit); "
+            f"The model {'could be' if scope.rivals else 'is'} `{scope.source}` of the file ({plural(scope.tensors, 'tensor')} fit); "
             f"the other {plural(len(beside), 'tensor')} of the file {'is' if len(beside) == 1 else 'are'} not of this model.{rivals}"
             if beside
             else f"The file keeps the model under `{scope.source}.` ({plural(scope.tensors, 'tensor')} fit).{rivals}",
             checkpoint=beside,
             severity="error" if scope.rivals else "warning",
             confidence=0.5 if scope.rivals else 0.97,
-            fix=f"keep the names below `{scope.source}.` and remove that prefix",
+            fix=("choose one, then " if scope.rivals else "") + f"keep the names below `{scope.source}.` and remove that prefix",
             status="partial" if scope.rivals else "remappable",
-            phrase=f"stored under `{scope.source}.`",
+            phrase=f"stored under `{scope.source}.`" + "".join(f" or `{rival}.`" for rival in scope.rivals),
         )

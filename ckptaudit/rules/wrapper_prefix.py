@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator
 
-from ckptaudit.align.wrappers import WRAPPERS, unwrap
+from ckptaudit.align.by_name.wrappers import WRAPPERS, unwrap
 from ckptaudit.rules.comparison import Comparison
 from ckptaudit.rules.finding import Finding, Rule
 from ckptaudit.rules.wording import plural
@@ -30,7 +30,7 @@ def check(comparison: Comparison) -> Iterator[Finding]:
     if in_file:
         names = tuple(dict.fromkeys(name for group in in_file.values() for name in group))
         yield RULE.finding(
-            f"{len(names)} of {plural(len(comparison.checkpoint.graph), 'name')} in the file hold {_dotted(in_file)} ({_tools(in_file)}). "
+            f"{len(names)} of {plural(len(comparison.checkpoint.graph), 'name')} carry {_dotted(in_file)} ({_tools(in_file)}). "
             "Loaded as they are, with strict=False, they set nothing." + _undecided(rivals),
             checkpoint=names,
             severity="error" if rivals else "warning",
@@ -42,7 +42,7 @@ def check(comparison: Comparison) -> Iterator[Finding]:
     if in_model:
         names = tuple(dict.fromkeys(name for group in in_model.values() for name in group))
         yield RULE.finding(
-            f"The model is wrapped ({_tools(in_model)}), the file is not: {len(names)} of the model's names hold {_dotted(in_model)}. "
+            f"The model is wrapped ({_tools(in_model)}), the file is not: {len(names)} of the model's names carry {_dotted(in_model)}. "
             "Loaded as it is, with strict=False, the file sets nothing.",
             model=names,
             fix="load the file into the model before it is wrapped",

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ckptaudit.align import align_by_name
-from ckptaudit.align.wrappers import WRAPPERS, unwrap
+from ckptaudit.align.by_name.wrappers import WRAPPERS, unwrap
 from ckptaudit.arch import build_model
 from ckptaudit.graph import LayerGraph, TensorSpec
 

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from ckptaudit.align.pairs import Alignment, Grade, Pair, Scope
-from ckptaudit.align.scopes import exchange, find_scope
-from ckptaudit.align.wrappers import unwrap
+from ckptaudit.align.by_name.prefixes import exchange, find_scope
+from ckptaudit.align.by_name.wrappers import unwrap
 from ckptaudit.graph import LayerGraph
 
 #: A file may combine several parts; more exchanges of prefixes than this are noise.
@@ -20,7 +20,7 @@ def align_by_name(source: LayerGraph, target: LayerGraph) -> Alignment:
     """Pair tensors whose names correspond by whole segments.
 
     In turn: equal names; names equal once wrapper segments are gone from both sides; prefixes exchanged
-    (:func:`~ckptaudit.align.scopes.find_scope`) as long as that sets more tensors; aliases of tied tensors. A name that two
+    (:func:`~ckptaudit.align.by_name.prefixes.find_scope`) as long as that sets more tensors; aliases of tied tensors. A name that two
     tensors of the file would take is left alone.
     """
     return _ByName(source, target).run()
@@ -47,9 +47,9 @@ class _ByName:
         order = {name: i for i, name in enumerate(self.target.tensors)}
         return Alignment(
             MappingProxyType(dict(sorted(self.pairs.items(), key=lambda item: order[item[0]]))),
-            MappingProxyType(dict(sorted(self.mismatched.items(), key=lambda item: order[item[0]]))),
             tuple(self.open_source),
             tuple(self.open_target),
+            MappingProxyType(dict(sorted(self.mismatched.items(), key=lambda item: order[item[0]]))),
             MappingProxyType({word: tuple(names) for word, names in self.wrappers.items()}),
             tuple(self.scopes),
         )

@@ -1,0 +1,173 @@
+"""The pipeline, readable in one screen: read, split, match in passes that learn, audit, join."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterator
+from dataclasses import replace
+from types import MappingProxyType
+
+from ckptaudit.align.by_structure.copies import find_twin
+from ckptaudit.align.by_structure.derived import derived_pairs
+from ckptaudit.align.by_structure.grading import Found, audited, order_agreement
+from ckptaudit.align.by_structure.granularity import split_fused
+from ckptaudit.align.by_structure.joining import Proposal, inside_atom, joined
+from ckptaudit.align.by_structure.reading import read
+from ckptaudit.align.by_structure.level import Level
+from ckptaudit.align.pairs import Alignment, Pair
+from ckptaudit.align.by_structure.rules import Context, Rules
+from ckptaudit.align.by_structure.samename import same_names
+from ckptaudit.align.by_structure.scopes import AGREEING, Inner, Solution, Solver
+from ckptaudit.align.by_structure.singles import singles
+from ckptaudit.align.by_structure.tree import Forest, Ids, Node
+from ckptaudit.graph import LayerGraph
+
+__all__ = ["align_by_structure"]
+
+#: Passes over the whole; each starts with what the one before has learned.
+_PASSES = 3
+
+#: Containers of at least so many atoms do not have equal contents by coincidence.
+_LARGE = 5
+
+
+def align_by_structure(source: LayerGraph, target: LayerGraph) -> Alignment:
+    """Find which tensor of ``target`` is which of ``source``, through which operations, and how sure that is.
+
+    Parameters
+    ----------
+    source:
+        What a checkpoint holds.
+    target:
+        What a freshly built model wants.
+
+    Returns
+    -------
+    Alignment
+        A pair for each target tensor that has a counterpart. No source tensor is used twice, but parts of a fused one.
+    """
+    pairs = {pair.target: pair for pair in same_names(source, target)}
+    if len(pairs) < len(target):
+        pairs.update((pair.target, pair) for pair in _beyond_names(source, target, pairs))
+    used = frozenset(name for pair in pairs.values() for name in pair.sources)
+    return Alignment(
+        MappingProxyType({name: pairs[name] for name in target.tensors if name in pairs}),
+        tuple(name for name in source.tensors if name not in used),
+        tuple(name for name in target.tensors if name not in pairs),
+    )
+
+
+def _beyond_names(source: LayerGraph, target: LayerGraph, known: dict[str, Pair]) -> Iterator[Pair]:
+    """Pairs of what equal names left open; where one side holds a copy of itself, none of them is sure."""
+    used = frozenset(name for pair in known.values() for name in pair.sources)
+    here, there = (None, None) if known else (find_twin(source), find_twin(target))
+    if (here is None) == (there is None):
+        yield from _general(source, target, used, frozenset(known), known)
+        return
+    apart = (here.names if here else frozenset(), there.names if there else frozenset())
+    for pair in _general(source, target, used | apart[0], frozenset(known) | apart[1], known):
+        twins = here.twin_of if here else {}
+        runner = tuple(twins.get(name, name) for name in pair.sources) if here else pair.runner_up
+        evidence = (*pair.evidence, "one of two equal copies")
+        yield replace(pair, grade="ambiguous", confidence=min(pair.confidence, 0.5), evidence=evidence, runner_up=runner)
+
+
+def _general(
+    source: LayerGraph, target: LayerGraph, done_source: frozenset[str], done_target: frozenset[str], known: dict[str, Pair]
+) -> Iterator[Pair]:
+    sides = read(source, done_source), read(target, done_target)
+    split_fused(*sides)
+    ids, builds = Ids(), Ids()
+    here, there = Forest(sides[0], ids, builds), Forest(sides[1], ids, builds)
+    found = audited(here, there, _passes(here, there))
+    proposals = [proposal for pair in found for proposal in _items(here, there, pair)]
+    proposals += singles(here, there, proposals)
+    pairs = list(joined(proposals))
+    yield from pairs
+    yield from derived_pairs(sides[0], sides[1], {**known, **{pair.target: pair for pair in pairs}})
+
+
+def _passes(here: Forest, there: Forest) -> list[Found]:
+    rules, ordered = Rules(), False  # the first pass trusts no order: it finds out whether order may be trusted
+    found: list[Found] = []
+    for number in range(_PASSES):
+        solution = Solver(here, there, rules, ordered=ordered).solve(here.top, there.top)
+        found = list(_flattened(here, there, solution, (0, 0), Level.DECIDED, ()))
+        sure = sum(pair.level > Level.AMBIGUOUS for pair in found)
+        if number and sure == len(found):
+            break
+        ordered = here.side.ordered and there.side.ordered and order_agreement(here, there, found) >= AGREEING
+        rules = Rules()
+        for firm in (True, False):
+            _learn(rules, here, there, solution, firm=firm)
+    return found
+
+
+def _flattened(
+    here: Forest, there: Forest, solution: Solution, low: tuple[int, int], cap: Level, why: tuple[str, ...], *, whole: bool = False
+) -> Iterator[Found]:
+    """Pairs of atoms by absolute number; a pair is no surer than the containers around it."""
+    for pair in solution.pairs:
+        runner = None if pair.runner_up is None else low[0] + pair.runner_up
+        evidence = tuple(dict.fromkeys((*why, *pair.evidence)))
+        yield Found(low[0] + pair.source, low[1] + pair.target, min(cap, pair.level), evidence, runner, whole)
+    for inner in solution.inner:
+        chain = tuple(dict.fromkeys((*why, *inner.evidence)))
+        start = low[0] + inner.source, low[1] + inner.target
+        inside = whole or _is_whole(here, there, inner, start)
+        yield from _flattened(here, there, inner.solution, start, min(cap, inner.level), chain, whole=inside)
+
+
+def _is_whole(here: Forest, there: Forest, inner: Inner, low: tuple[int, int]) -> bool:
+    """Whether two containers are large and lack nothing that the other has."""
+    solution = inner.solution
+    if inner.size < _LARGE or inner.level == Level.AMBIGUOUS:
+        return False
+    shared = here.known & there.known
+    left = (*(here.keys[0][low[0] + i] for i in solution.left_source), *(there.keys[0][low[1] + i] for i in solution.left_target))
+    return shared.isdisjoint(left)
+
+
+def _learn(rules: Rules, here: Forest, there: Forest, solution: Solution, *, firm: bool) -> None:
+    """Record the renames of all sure pairs, in the scopes around them, up to three levels."""
+    seen: set[tuple[int, Hashable]] = set()
+    Frame = tuple[Node, Node, Context]
+
+    def visit(solution: Solution, low: tuple[int, int], frames: tuple[Frame, ...]) -> None:
+        for pair in solution.pairs:
+            if pair.level == Level.AMBIGUOUS or (pair.level == Level.DECIDED) != firm:
+                continue
+            s, t = here.atoms[low[0] + pair.source], there.atoms[low[1] + pair.target]
+            for a, b, context in frames:
+                rules.learn(context, s.below(a), t.below(b), (a.low, b.low), firm=firm)
+        for inner in solution.inner:
+            if inner.level == Level.AMBIGUOUS:
+                continue
+            start = low[0] + inner.source, low[1] + inner.target
+            s, t = _container(here, start[0], inner, 0), _container(there, start[1], inner, 1)
+            if (inner.level == Level.DECIDED) == firm:
+                for a, b, context in frames:
+                    rules.learn(context, s.below(a), t.below(b), (a.low, b.low), firm=firm)
+            key = (id(inner.solution), frames[-1][2], inner.context)
+            if key not in seen:
+                seen.add(key)
+                visit(inner.solution, start, (*frames[-2:], (s, t, inner.context)))
+
+    visit(solution, (0, 0), ((here.top, there.top, Solver(here, there, rules, ordered=False).context(here.top, there.top)),))
+
+
+def _container(forest: Forest, low: int, inner: Inner, side: int) -> Node:
+    """The container that begins at an atom: up from the atom, as long as its path says."""
+    wanted = inner.names[side]
+    node: Node = forest.atoms[low]
+    while node.parent is not None:
+        node = node.parent
+        if node.low != low:
+            break
+        if not wanted or node.path[-len(wanted) :] == wanted:
+            return node
+    raise AssertionError("a container begins where its first atom does")
+
+
+def _items(here: Forest, there: Forest, pair: Found) -> Iterator[Proposal]:
+    rivals = [] if pair.runner_up is None else here.items[pair.runner_up]
+    return inside_atom(here.items[pair.source], there.items[pair.target], pair.level, pair.evidence, rivals)

@@ -1,0 +1,121 @@
+"""Step 9: an audit of the whole, after which a pair is called sure only if the containers around it agree.
+
+Shapes that occur equally often on both sides are not touched by what is missing. For all others a pair must lie where
+its neighbours lie: coincidental one-to-one leftovers of damaged blocks do not.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from ckptaudit.align.by_structure.level import Level
+from ckptaudit.align.by_structure.tree import Forest, Node
+
+__all__ = ["Found", "audited", "order_agreement"]
+
+#: Share of a container's pairs that must lead to one place to say where the container is.
+_MAJORITY = 0.75
+
+#: Evidence that is enough where nothing around a pair tells anything.
+_NAMED = frozenset({"learned rule", "role words", "same index", "same index as its siblings", "same words and numbers", "same name"})
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """Two atoms by their numbers, after the chain of containers around them was taken into account.
+
+    ``whole``: they lie in large containers that lack nothing.
+    """
+
+    source: int
+    target: int
+    level: Level
+    evidence: tuple[str, ...]
+    runner_up: int | None
+    whole: bool = False
+
+
+def audited(here: Forest, there: Forest, found: list[Found]) -> list[Found]:
+    """The pairs, those ambiguous whose shapes are not in balance and whose surroundings do not support them."""
+    counts = [(Counter(mine), Counter(theirs)) for mine, theirs in zip(here.keys, there.keys, strict=True)]
+
+    def out_of_balance(pair: Found) -> bool:
+        for mine, theirs, (count_here, count_there) in zip(here.keys, there.keys, counts, strict=True):
+            if mine[pair.source] == theirs[pair.target]:
+                return count_here[mine[pair.source]] != count_there[mine[pair.source]]
+        return True
+
+    doubtful = [pair for pair in found if pair.level and not pair.whole and out_of_balance(pair)]
+    if not doubtful:
+        return found
+    forth = {pair.source: pair.target for pair in found if pair.level}
+    back = {pair.target: pair.source for pair in found if pair.level}
+    places = _Places(here, there, forth), _Places(there, here, back)
+    refuted = {pair.source for pair in doubtful if not _supported(pair, places)}
+    return [replace(pair, level=Level.AMBIGUOUS, evidence=(*pair.evidence, "against its surroundings")) if pair.source in refuted else pair for pair in found]
+
+
+def _supported(pair: Found, places: tuple[_Places, _Places]) -> bool:
+    forth, back = places[0].agrees(pair.source, pair.target), places[1].agrees(pair.target, pair.source)
+    if forth is False or back is False:
+        return False
+    return bool(_NAMED & set(pair.evidence))
+
+
+class _Places:
+    """Where each container of one side lies on the other side, judged by the sure pairs in it."""
+
+    def __init__(self, here: Forest, there: Forest, pairs: dict[int, int]) -> None:
+        self.here, self.there, self.pairs = here, there, pairs
+        self._sorted: dict[int, list[int]] = {}
+
+    def agrees(self, atom: int, other: int) -> bool | None:
+        """Whether ``other`` lies where the containers around ``atom`` lie; None where they do not say."""
+        verdict = None
+        for node in _ancestors(self.here.atoms[atom]):
+            place = self._place(node, other)
+            if place is None:
+                continue
+            if place.parent is None or place.parent.parent is None:
+                break
+            if not place.low <= other < place.high:
+                return False
+            verdict = True
+        return verdict
+
+    def _place(self, node: Node, without: int) -> Node | None:
+        points = self._sorted.get(id(node))
+        if points is None:
+            points = self._sorted[id(node)] = sorted(self.pairs[i] for i in range(node.low, node.high) if i in self.pairs)
+        count = len(points) - 1
+        if count < 1:
+            return None
+        middle = points[len(points) // 2]
+        if middle == without:
+            middle = points[len(points) // 2 - 1]
+        place: Node = self.there.atoms[middle]
+        while place.parent is not None:
+            inside = bisect_left(points, place.high) - bisect_left(points, place.low)
+            inside -= place.low <= without < place.high
+            if inside >= _MAJORITY * count and place.high - place.low > count:
+                break
+            place = place.parent
+        return place
+
+
+def _ancestors(node: Node) -> Iterator[Node]:
+    above = node.parent
+    while above is not None and above.parent is not None:
+        yield above
+        above = above.parent
+
+
+def order_agreement(here: Forest, there: Forest, found: list[Found]) -> float:
+    """Share of neighbouring sure pairs that stand in the same order on both sides; 1 where there are too few to tell."""
+    places = sorted((here.items[p.source][0].order, there.items[p.target][0].order) for p in found if p.level)
+    if len(places) < 5:
+        return 1.0
+    return sum(a[1] < b[1] for a, b in zip(places, places[1:], strict=False)) / (len(places) - 1)

@@ -1,0 +1,101 @@
+"""Step 2: one granularity. Where one side fuses what the other keeps apart (``qkv``), the fused tensor falls into parts.
+
+Parts are *virtual* layers; :mod:`align.joining` puts them together again at the end.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+
+from ckptaudit.align.by_structure.reading import Item, Side
+from ckptaudit.align.by_structure.words import FUSED, masked
+
+__all__ = ["split_fused"]
+
+#: How far the number of single tensors may be from what the fused ones need: some may be missing.
+_FEWEST, _MOST = 0.5, 1.3
+
+
+def split_fused(source: Side, target: Side) -> None:
+    """Split fused projections, on either side, in place."""
+    for of in (3, 2):
+        _split_one_side(source, target, of)
+        _split_one_side(target, source, of)
+
+
+def _split_one_side(side: Side, other: Side, of: int) -> None:
+    here, there = _matrices(side), _matrices(other)
+    have = Counter({shape: len(found) for shape, found in here.items()})
+    want = Counter({shape: len(found) for shape, found in there.items()})
+    cuts: list[tuple[tuple[str, ...], tuple[str, ...]]] = []
+    for shape, found in here.items():
+        fused = have[shape] - want[shape]
+        part = tuple(n for n in (shape[0] // of, *shape[1:]) if n != 1)
+        if fused <= 0 or shape[0] % of or not part:
+            continue
+        named = [item for item in found if len(_labels(item.owner)) == of]
+        missing = want[part] - have[part]
+        if named and _FEWEST * of * len(named) <= missing <= _MOST * of * len(named):
+            cuts += [(item.owner, _labels(item.owner)) for item in named]
+        elif missing == of * fused:
+            same = _one_family(found, fused)
+            cuts += [(item.owner, tuple(map(str, range(of)))) for item in same]
+    for owner, labels in cuts:
+        _cut_layer(side, owner, labels)
+
+
+def _matrices(side: Side) -> dict[tuple[int, ...], list[Item]]:
+    found: dict[tuple[int, ...], list[Item]] = defaultdict(list)
+    for items in side.layers.values():
+        for item in items:
+            if item.module_weight and len(item.shape) > 1:
+                found[item.shape].append(item)
+    return found
+
+
+def _labels(owner: tuple[str, ...]) -> tuple[str, ...]:
+    return FUSED.get(owner[-1].lower(), ()) if owner else ()
+
+
+def _one_family(found: list[Item], count: int) -> list[Item]:
+    """The fused tensors among ``found``: all of them, or those of the one name template that has ``count``."""
+    if len(found) == count:
+        return found
+    families: dict[str, list[Item]] = defaultdict(list)
+    for item in found:
+        families[masked(".".join(item.owner))].append(item)
+    fitting = [family for family in families.values() if len(family) == count]
+    return fitting[0] if len(fitting) == 1 else []
+
+
+def _cut_layer(side: Side, owner: tuple[str, ...], labels: tuple[str, ...]) -> None:
+    items = side.layers[owner]
+    named = not labels[0].isdecimal()
+    parts = {}
+    for part, label in enumerate(labels):
+        # attn.qkv → attn.q: what the part is called elsewhere, and where a lone q_bias already stands.
+        path = (*owner[:-1], label) if named else (*owner, label)
+        parts[path] = [*(item.take(part, len(labels), path) for item in items if _divisible(item, len(labels)))]
+    rebuilt: dict[tuple[str, ...], list[Item]] = {}
+    for path, old in _without(side.layers, owner, parts):
+        if path == owner:
+            for part_path, part_items in parts.items():
+                lone = side.layers.get(part_path, []) if part_path != owner else []
+                rebuilt[part_path] = part_items + [item for item in lone if item.role == "bias"]
+        else:
+            rebuilt[path] = old
+    side.layers = rebuilt
+
+
+def _divisible(item: Item, of: int) -> bool:
+    return bool(item.shape) and item.shape[0] % of == 0
+
+
+def _without(
+    layers: dict[tuple[str, ...], list[Item]], owner: tuple[str, ...], parts: dict[tuple[str, ...], list[Item]]
+) -> Iterator[tuple[tuple[str, ...], list[Item]]]:
+    """Layers in order, without those whose lone biases the parts take over."""
+    for path, items in layers.items():
+        if path == owner or path not in parts or any(item.role != "bias" for item in items):
+            yield path, items

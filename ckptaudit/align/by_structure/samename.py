@@ -1,0 +1,105 @@
+"""Equal names first: a file of the same library, or of the same model under another prefix.
+
+An equal name is strong evidence, no proof. It is set aside where the name's numbered siblings contradict it, and where
+a neighbour of the same shape is left over on both sides: then the name may have moved.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator
+from itertools import islice
+
+from ckptaudit.align.pairs import Pair
+from ckptaudit.align.by_structure.words import masked
+from ckptaudit.graph import LayerGraph, TensorSpec
+from ckptaudit.graph.names import parent
+
+__all__ = ["outer_modules", "same_names"]
+
+_SEPARATOR = re.compile(r"[./]")
+
+#: Share of the smaller side's names that must be equal.
+_MOST = 0.85
+
+#: A prefix is tried when so large a share of the names lies below it.
+_LARGE = 0.4
+
+_Named = dict[str, TensorSpec]
+
+
+def same_names(source: LayerGraph, target: LayerGraph) -> Iterator[Pair]:
+    """Pairs of equal name and shape, when most names are equal; under other prefixes when these are unique."""
+    if not source.tensors or not target.tensors:
+        return
+    here, there = dict(source.tensors), dict(target.tensors)
+    evidence = "same name"
+    if _share(here, there) < _MOST:
+        if not _may_agree(here, there):
+            return
+        evidence = "same name under another prefix"
+        candidates = [(a, b) for a in _prefixes(here) for b in _prefixes(there) if a or b]
+        fitting = [(a, b) for a, b in candidates if _share(_below(here, a), _below(there, b)) >= _MOST]
+        fitting = _outermost(fitting)
+        if len(fitting) != 1:
+            return
+        [(a, b)] = fitting
+        here, there = _below(here, a), _below(there, b)
+    for name in _trusted(here, there):
+        yield Pair(there[name].name, (here[name].name,), (), "decided", 1.0, (evidence,))
+
+
+def _share(here: _Named, there: _Named) -> float:
+    """Share of the smaller side that has an equal name and shape on the other."""
+    if not here or not there:
+        return 0.0
+    small, large = (here, there) if len(here) <= len(there) else (there, here)
+    equal = sum(name in large and large[name].shape == spec.shape for name, spec in small.items())
+    return equal / len(small)
+
+
+def _prefixes(named: _Named) -> list[str]:
+    """The empty prefix and all modules, at most three levels deep, that hold much of the model."""
+    count = Counter(path for name in named for path in outer_modules(name, 3))
+    return ["", *(path for path, number in count.items() if number >= _LARGE * len(named))]
+
+
+def outer_modules(name: str, levels: int) -> list[str]:
+    """Paths of the outermost modules that a tensor lies in."""
+    found = [match.start() for match in islice(_SEPARATOR.finditer(name), levels)]
+    return [name[:end] for end in found]
+
+
+def _may_agree(here: _Named, there: _Named) -> bool:
+    """Whether the last two segments of most names occur on the other side: without that no prefix helps."""
+    tails = [{name[len(parent(parent(name))) :].lstrip("./") for name in side} for side in (here, there)]
+    common = tails[0] & tails[1]
+    return len(common) >= _MOST * min(map(len, tails)) / 2
+
+
+def _below(named: _Named, prefix: str) -> _Named:
+    if not prefix:
+        return named
+    return {name[len(prefix) + 1 :]: spec for name, spec in named.items() if name.startswith(prefix) and name[len(prefix) : len(prefix) + 1] in (".", "/")}
+
+
+def _outermost(fitting: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Without pairs of prefixes that only go on where another pair began: (a.x, b.x) where (a, b) fits."""
+    return [(a, b) for a, b in fitting if not any(_continues(a, c) and _continues(b, d) and a[len(c) :].lstrip("./") == b[len(d) :].lstrip("./") for c, d in fitting if (c, d) != (a, b))]
+
+
+def _continues(path: str, start: str) -> bool:
+    return not start or path == start or path.startswith((start + ".", start + "/"))
+
+
+def _trusted(here: _Named, there: _Named) -> list[str]:
+    equal = {name for name, spec in here.items() if name in there and there[name].shape == spec.shape}
+    against = here.keys() & there.keys() - equal
+    series, layers = {masked(name) for name in against if masked(name) != name}, {parent(name) for name in against}
+    equal -= {name for name in equal if masked(name) in series or parent(name) in layers}
+    # A name may have moved where a free tensor of its shape stands beside it on both sides.
+    beside = [{(parent(parent(name)), spec.shape) for name, spec in side.items() if name not in equal} for side in (here, there)]
+    moved = beside[0] & beside[1]
+    unsure = {parent(name) for name in equal if (parent(parent(name)), here[name].shape) in moved}
+    return [name for name in there if name in equal and parent(name) not in unsure]

@@ -1,0 +1,186 @@
+"""Step 3: the module tree of each side, its atoms, and the keys by which atoms can be told apart.
+
+An *atom* is a layer's own tensors, or one parameter that stands for itself. Atoms are numbered in the order of the
+tree, so that every node is a range of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterator
+from math import prod
+
+from ckptaudit.align.by_structure.reading import Item, Side
+from ckptaudit.align.by_structure.words import masked
+
+__all__ = ["Forest", "Ids", "Node"]
+
+Shape = tuple[int, ...]
+
+
+class Ids:
+    """Small numbers for values, the same number for the same value on both sides; 0 is kept for "none"."""
+
+    def __init__(self) -> None:
+        self._known: dict[Hashable, int] = {}
+
+    def __getitem__(self, value: Hashable) -> int:
+        return self._known.setdefault(value, len(self._known) + 1)
+
+    def __len__(self) -> int:
+        return len(self._known) + 1
+
+
+class Node:
+    """A module, or an atom.
+
+    Attributes
+    ----------
+    segment:
+        Its name under its parent; ``""`` for the atom of a module that has submodules too.
+    path:
+        Segments from the root down to it.
+    parent, children:
+        The tree; an atom has no children.
+    atom:
+        Number of the atom, or -1.
+    low, high:
+        The atoms below it: ``range(low, high)``.
+    build:
+        Equal for nodes with the same names, roles and shapes in the same order below them.
+    naming:
+        Equal for nodes with the same set of names and roles below them.
+    """
+
+    __slots__ = ("atom", "build", "children", "high", "low", "naming", "parent", "path", "segment")
+
+    def __init__(self, segment: str, parent: Node | None) -> None:
+        self.segment = segment
+        self.parent = parent
+        above: tuple[str, ...] = parent.path if parent is not None else ()
+        self.path = (*above, segment) if segment else above
+        self.children: list[Node] = []
+        self.atom = -1
+        self.low = self.high = 0
+        self.build = self.naming = 0
+
+    def below(self, ancestor: Node) -> tuple[str, ...]:
+        """Segments from below ``ancestor`` down to this node."""
+        return self.path[len(ancestor.path) :]
+
+    def walk(self) -> Iterator[Node]:
+        """This node and all below it, parents first."""
+        stack = [self]
+        while stack:
+            node = stack.pop()
+            yield node
+            stack.extend(reversed(node.children))
+
+
+class Forest:
+    """The tree of one side with its atoms.
+
+    Attributes
+    ----------
+    top, root:
+        The tree's root, and the scope around it: an encoder's root corresponds to a part of a larger model.
+    atoms:
+        The atoms' nodes, in the order of the tree.
+    items:
+        The tensors of each atom.
+    known:
+        The strict keys that occur.
+    keys:
+        For each atom three numbers, from strict to loose: all its shapes; those of two dimensions and more; rows and
+        size of these (a convolution that is a linear layer elsewhere). 0 where there is nothing to compare.
+    """
+
+    def __init__(self, side: Side, ids: Ids, builds: Ids) -> None:
+        self.side = side
+        self.top = Node("", None)
+        self.root = Node("", self.top)
+        self.top.children.append(self.root)
+        self.atoms: list[Node] = []
+        self.items: list[list[Item]] = []
+        self.keys: tuple[list[int], list[int], list[int]] = ([], [], [])
+        self._pending: dict[int, list[Item]] = {}
+        self._names: dict[int, frozenset[tuple[str, ...]]] = {}
+        self._plant()
+        self._number(ids)
+        self._name(builds)
+        self.known = frozenset(self.keys[0])
+
+    def _plant(self) -> None:
+        nodes: dict[tuple[str, ...], Node] = {(): self.root}
+        owners: list[tuple[Node, list[Item]]] = []
+        for path, items in self.side.layers.items():
+            owners.append((self._node(path, nodes), items))
+        for node, items in owners:
+            if node.children or node is self.root:
+                own = Node("", node)
+                node.children.insert(0, own)
+                self._pending[id(own)] = items
+            else:
+                self._pending[id(node)] = items
+
+    def _node(self, path: tuple[str, ...], nodes: dict[tuple[str, ...], Node]) -> Node:
+        node = nodes.get(path)
+        if node is None:
+            above = self._node(path[:-1], nodes)
+            node = nodes[path] = Node(path[-1], above)
+            above.children.append(node)
+        return node
+
+    def _number(self, ids: Ids) -> None:
+        strict, skeleton, flat = self.keys
+        pending = self._pending
+        for node, leaving in _postorder(self.top):
+            if not leaving:
+                node.low = len(self.atoms)
+                if not node.children and id(node) in pending:
+                    items = pending.pop(id(node))
+                    node.atom = len(self.atoms)
+                    self.atoms.append(node)
+                    self.items.append(items)
+                    shapes = sorted(item.shape for item in items)
+                    matrices = [shape for shape in shapes if len(shape) > 1]
+                    strict.append(ids[0, *shapes])
+                    skeleton.append(ids[1, *matrices] if matrices else 0)
+                    flat.append(ids[2, *sorted((shape[0], prod(shape)) for shape in matrices)] if matrices else 0)
+            else:
+                node.high = len(self.atoms)
+
+
+    def names(self, node: Node) -> frozenset[tuple[str, ...]]:
+        """Relative paths of the atoms below a node."""
+        known = self._names.get(node.naming)
+        if known is None:
+            known = self._names[node.naming] = frozenset(self.atoms[i].below(node) for i in range(node.low, node.high))
+        return known
+
+    def _name(self, builds: Ids) -> None:
+        for node, leaving in _postorder(self.top):
+            if not leaving:
+                continue
+            if node.atom >= 0:
+                items = self.items[node.atom]
+                node.build = builds["atom", *((item.role, item.shape) for item in items)]
+                node.naming = builds["roles", *sorted(item.role for item in items)]
+            else:
+                node.build = builds["module", *((child.segment, child.build) for child in node.children)]
+                node.naming = builds["names", *sorted((child.segment, child.naming) for child in node.children)]
+
+
+def _postorder(root: Node) -> Iterator[tuple[Node, bool]]:
+    """Every node twice: on the way down (False) and, after its children, on the way up (True)."""
+    stack: list[tuple[Node, bool]] = [(root, False)]
+    while stack:
+        node, leaving = stack.pop()
+        yield node, leaving
+        if not leaving:
+            stack.append((node, True))
+            stack.extend((child, False) for child in reversed(node.children))
+
+
+def masked_path(path: tuple[str, ...]) -> tuple[str, ...]:
+    """A path with its numbers masked."""
+    return tuple(map(masked, path))

@@ -1,0 +1,68 @@
+"""Names first, since they are what the author meant; structure for what names leave open."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from types import MappingProxyType
+
+from ckptaudit.align.by_name import align_by_name
+from ckptaudit.align.by_structure import align_by_structure
+from ckptaudit.align.pairs import Alignment
+from ckptaudit.graph import LayerGraph
+from ckptaudit.graph.kinds import DERIVED_BUFFERS
+from ckptaudit.graph.names import leaf
+
+#: Structure is believed only when it is sure of this share of the smaller side: two networks that merely contain equal
+#: shapes also have a few sure-looking pairs.
+_MIN_SHARE = 0.5
+
+
+def align(source: LayerGraph, target: LayerGraph) -> Alignment:
+    """Find which tensor of ``target`` is which of ``source``.
+
+    Parameters
+    ----------
+    source:
+        What a checkpoint holds.
+    target:
+        What a freshly built model wants.
+
+    Returns
+    -------
+    Alignment
+        Pairs by name when names leave nothing open on one of the sides; otherwise by structure, and by name where structure
+        has no opinion. Tensors whose names correspond and whose shapes differ stay ``mismatched`` unless structure is sure
+        of another counterpart.
+    """
+    named = align_by_name(source, target)
+    if not _open(named.unmatched_source, named.mismatched.values()) or not _open(named.unmatched_target, named.mismatched):
+        return named
+    found = align_by_structure(source, target)
+    if sum(pair.sure for pair in found.pairs.values()) < _MIN_SHARE * min(len(source), len(target)):
+        return named
+    # Structure has seen the equal names too, and goes against one only where the shapes around it do.
+    pairs = dict(found.pairs)
+    used = {name for pair in pairs.values() for name in pair.sources}
+    for name, pair in named.pairs.items():
+        if name not in pairs and not used.intersection(pair.sources):
+            pairs[name] = pair
+            used.update(pair.sources)
+    mismatched = {t: s for t, s in named.mismatched.items() if not (t in pairs and pairs[t].sure) and s not in used}
+    for name in mismatched:  # a name that corresponds with another shape says more than a guess
+        pairs.pop(name, None)
+    used = {name for pair in pairs.values() for name in pair.sources} | set(mismatched.values())
+    by_name = {name: pair.sources for name, pair in named.pairs.items()}
+    return Alignment(
+        MappingProxyType({name: pairs[name] for name in target.tensors if name in pairs}),
+        tuple(name for name in source.tensors if name not in used),
+        tuple(name for name in target.tensors if name not in pairs and name not in mismatched),
+        MappingProxyType(mismatched),
+        named.wrappers,
+        named.scopes,
+        tuple(name for name in target.tensors if name in pairs and pairs[name].sources != by_name.get(name)),
+    )
+
+
+def _open(*groups: Iterable[str]) -> bool:
+    """Whether anything but derived buffers is left."""
+    return any(leaf(name) not in DERIVED_BUFFERS for names in groups for name in names)

@@ -1,0 +1,505 @@
+"""HDF5 files, looked at without following anything that leaves them.
+
+libhdf5 is trusting: a plain walk follows links into other files, waits for ever on a link to a FIFO, visits a group as often as it is
+linked, and allocates what a header declares. So every name is looked up as a link first, every object is visited once, nothing is read
+before its size is known, and libhdf5 is given a window on bytes that are mapped already, never the name of a file.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from math import prod
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+from ckptaudit.errors import CkptAuditError, CorruptCheckpointError
+from ckptaudit.graph import DTYPE_BITS
+from ckptaudit.read.source import opened
+from ckptaudit.read.stored import Storage, StoredTensor, contiguous_strides
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from ckptaudit.read.source import Source
+
+MAGIC = b"\x89HDF\r\n\x1a\n"
+
+_MAX_LINKS = 1 << 19
+_MAX_RANK = 32  # HDF5's own limit
+_MAX_REMARKS = 20
+#: Most that one read of libhdf5's metadata may ask for, and most bytes of values that are unpacked for one tensor.
+_MAX_METADATA_READ = 128 << 20
+_MAX_UNPACKED = 4 << 30
+_MAX_ATTRIBUTE = 64 << 20
+_MAX_STRINGS = 1 << 30
+#: Deflate cannot pack better than 1 to 1032; chunks that were never written take no bytes at all.
+_MAX_RATIO = 1100
+#: Filters within libhdf5 and h5py; any other would be looked for as a plug-in, a library to load.
+_FILTERS = MappingProxyType({1: "deflate", 2: "shuffle", 3: "fletcher32", 4: "szip", 5: "nbit", 6: "scaleoffset", 32000: "lzf"})
+_FAILURES = (OSError, RuntimeError, ValueError, KeyError, TypeError, OverflowError, MemoryError, AttributeError, LookupError)
+
+
+def is_hdf5(data: Any, size: int, start: int = 0) -> bool:
+    """Whether the signature stands where libhdf5 looks for it: at the start, or behind a user block of 512, 1024, 2048 … bytes."""
+    block = 0
+    while block + len(MAGIC) <= size and block <= 1 << 24:
+        if data[start + block : start + block + len(MAGIC)] == MAGIC:
+            return True
+        block = block * 2 or 512
+    return False
+
+
+class Window:
+    """A range of bytes as the file object that libhdf5 reads from. It is read-only, and no read is larger than ``limit``."""
+
+    def __init__(self, data: Any, start: int = 0, size: int | None = None) -> None:
+        self._data = data
+        self._start = start
+        self.size = len(data) - start if size is None else size
+        self._position = 0
+        self.limit = _MAX_METADATA_READ
+        #: The largest read so far: no object that libhdf5 holds in memory came from more.
+        self.largest = 0
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        """Move, as files do."""
+        self._position = offset + (0, self._position, self.size)[whence]
+        return self._position
+
+    def tell(self) -> int:
+        """The position."""
+        return self._position
+
+    def readinto(self, buffer: Any) -> int:
+        """Fill ``buffer``; fewer bytes at the end."""
+        wanted = len(buffer)
+        self.largest = max(self.largest, wanted)
+        if wanted > self.limit:
+            raise MemoryError(f"a read of {wanted:,} bytes")
+        first = self._start + min(self._position, self.size)
+        content = self._data[first : min(first + wanted, self._start + self.size)]
+        buffer[: len(content)] = content
+        self._position += len(content)
+        return len(content)
+
+    def read(self, count: int = -1) -> bytes:
+        """The next bytes; h5py asks whether a file object can."""
+        buffer = bytearray(self.size - self._position if count < 0 else count)
+        return bytes(buffer[: self.readinto(buffer)])
+
+    def flush(self) -> None:
+        """Nothing was written."""
+
+
+@dataclass(eq=False)
+class Dataset:
+    """One dataset, by what its header says.
+
+    Attributes
+    ----------
+    path:
+        From the root of the file, ``/`` between names.
+    tensor:
+        How its values are stored.
+    """
+
+    path: str
+    tensor: StoredTensor
+
+
+@dataclass(eq=False)
+class Link:
+    """A name that leads out of its group by other means than a hard link; it is never followed."""
+
+    path: str
+    words: str
+
+
+@dataclass(eq=False)
+class Group:
+    """One group: its children by name, in libhdf5's order of names. The same object may be a child of several groups."""
+
+    path: str
+    address: int
+    handle: Any
+    children: dict[str, Group | Dataset | Link] = field(default_factory=dict)
+
+    def groups(self) -> dict[str, Group]:
+        """Its subgroups by name."""
+        return {name: child for name, child in self.children.items() if isinstance(child, Group)}
+
+
+class Hdf5:
+    """An open file whose every object was visited once.
+
+    Attributes
+    ----------
+    path:
+        The file, for messages.
+    root:
+        The tree.
+    remarks:
+        Links and objects that were not followed or not understood.
+    """
+
+    def __init__(self, path: Path, file: Any, window: Window, locate: Locate, max_header: int) -> None:
+        self.path = path
+        self.remarks: list[str] = []
+        self._window = window
+        self._locate = locate
+        self._limit = min(max_header, _MAX_ATTRIBUTE)
+        self._unnamed = 0
+        self.root = self._walk(file)
+
+    def corrupt(self, reason: str) -> CorruptCheckpointError:
+        """The error that refuses the file."""
+        return CorruptCheckpointError(self.path, f"an HDF5 file {reason}")
+
+    def remark(self, words: str) -> None:
+        """Note something odd; a file that is odd all over is told of only so often."""
+        if len(self.remarks) < _MAX_REMARKS:
+            self.remarks.append(words)
+        else:
+            self._unnamed += 1
+            self.remarks[_MAX_REMARKS:] = [f"and {self._unnamed:,} more remarks of this kind"]
+
+    def find(self, group: Group, name: str) -> Group | Dataset | None:
+        """What a relative path leads to, or None.
+
+        Raises
+        ------
+        CorruptCheckpointError
+            The path leads through a link that is not followed.
+        """
+        at: Group | Dataset | Link = group
+        for part in (part for part in name.split("/") if part not in ("", ".")):
+            if not isinstance(at, Group):
+                return None
+            child = at.children.get(part)
+            if child is None:
+                return None
+            if isinstance(child, Link):
+                raise self.corrupt(f"whose weights lie behind {child.words} at {child.path!r}, which is not followed")
+            at = child
+        return at if isinstance(at, (Group, Dataset)) else None
+
+    def strings(self, group: Group, name: str) -> list[str] | None:
+        """A list of names, also one that Keras split over ``name0``, ``name1`` … for want of room in a header."""
+        whole = self.attribute(group, name)
+        if whole is None:
+            pieces: list[Any] = []
+            while (piece := self.attribute(group, f"{name}{len(pieces)}")) is not None:
+                pieces.append(piece)
+            if not pieces:
+                return None
+            whole = [text for piece in pieces for text in (piece if isinstance(piece, list) else [piece])]
+        listed = whole if isinstance(whole, list) else [whole]
+        if not all(isinstance(text, str) for text in listed):
+            raise self.corrupt(f"whose attribute {name!r} of {group.path or '/'!r} is no list of names")
+        return listed
+
+    def attribute(self, group: Group | Any, name: str) -> Any:
+        """An attribute as text, number or list of these; None when there is none or it is too large.
+
+        Bytes that are no UTF-8 keep their values as surrogates.
+        """
+        import h5py
+
+        handle = group.handle if isinstance(group, Group) else group
+        try:
+            if not h5py.h5a.exists(handle, name.encode()):
+                return None
+            found = h5py.h5a.open(handle, name.encode())
+            shape, kind = found.shape, found.get_type()
+            count = prod(shape or ())
+            variable = kind.get_class() == h5py.h5t.STRING and kind.is_variable_str()
+            if kind.get_class() not in (h5py.h5t.STRING, h5py.h5t.INTEGER, h5py.h5t.FLOAT) or len(shape) > 1:
+                return None
+            if count * kind.get_size() > self._limit or (variable and count * self._window.largest > _MAX_STRINGS):
+                self.remark(f"attribute {name!r} of {count:,} values is too large to be read")
+                return None
+            # Strings of variable length lie in a heap; many may be the same large one.
+            before, self._window.limit = self._window.limit, min(self._limit, _MAX_STRINGS // max(1, count)) if variable else self._limit
+            try:
+                value = h5py.AttributeManager(_Identified(handle))[name]
+            finally:
+                self._window.limit = before
+        except _FAILURES as error:
+            self.remark(f"attribute {name!r} cannot be read ({_reason(error)})")
+            return None
+        return _plain(value)
+
+    def _walk(self, file: Any) -> Group:
+        import h5py
+
+        root = Group("", h5py.h5o.get_info(file.id).addr, h5py.h5g.open(file.id, b"/"))
+        seen: dict[int, Group | Dataset | None] = {root.address: root}
+        todo, links = [root], 0
+        kinds = {h5py.h5l.TYPE_SOFT: "a soft link", h5py.h5l.TYPE_EXTERNAL: "an external link"}
+        while todo:
+            group = todo.pop()
+            listed: list[tuple[bytes, int, int]] = []
+            # h5py fills the same object for each link, so that it must be taken apart at once.
+            group.handle.links.iterate(lambda name, info, into=listed: into.append((name, info.type, info.u)), info=True)
+            links += len(listed)
+            if links > _MAX_LINKS:
+                raise self.corrupt(f"of more than {_MAX_LINKS:,} links")
+            for raw, kind, address in listed:
+                name = raw.decode("utf-8", "surrogateescape")
+                path = f"{group.path}/{name}" if group.path else name
+                if kind != h5py.h5l.TYPE_HARD:
+                    words = kinds.get(kind, "a link of a user-defined kind")
+                    group.children[name] = Link(path, words)
+                    self.remark(f"{words} at {path!r} was not followed")
+                    continue
+                if address not in seen:
+                    seen[address] = found = self._visit(group, raw, path, address)
+                    if isinstance(found, Group):
+                        todo.append(found)
+                known = seen[address]
+                if known is not None:
+                    group.children[name] = known
+        return root
+
+    def _visit(self, group: Group, name: bytes, path: str, address: int) -> Group | Dataset | None:
+        import h5py
+
+        try:
+            handle = h5py.h5o.open(group.handle, name)
+            if isinstance(handle, h5py.h5g.GroupID):
+                return Group(path, address, handle)
+            if isinstance(handle, h5py.h5d.DatasetID):
+                return Dataset(path, self._tensor(handle, path, address))
+        except _FAILURES as error:
+            raise self.corrupt(f"whose object {path!r} cannot be read ({_reason(error)})") from None
+        return None  # a named datatype
+
+    def _tensor(self, handle: Any, path: str, address: int) -> StoredTensor:
+        import h5py
+
+        space = handle.get_space()
+        shape: tuple[int, ...] = tuple(space.get_simple_extent_dims()) if space.get_simple_extent_type() != h5py.h5s.NULL else (0,)
+        if len(shape) > _MAX_RANK:
+            raise self.corrupt(f"whose dataset {path!r} has {len(shape)} dimensions")
+        dtype, size, big_endian = _dtype(handle.get_type())
+        nbytes = prod(shape) * size
+        offset, held = handle.get_offset(), handle.get_storage_size()  # there is an offset only for values in one piece in this very file
+        key = str(address)
+        if offset is not None and 0 < held == nbytes and dtype in DTYPE_BITS and dtype != "string":
+            if offset + nbytes > self._window.size:
+                raise self.corrupt(f"that is truncated: dataset {path!r} reaches to byte {offset + nbytes:,} of {self._window.size:,}")
+            whole = self._locate.contiguous(key, offset, nbytes, big_endian)
+            return StoredTensor(shape, contiguous_strides(shape), dtype, 0, whole)
+        plan = handle.get_create_plist()
+        layout = plan.get_layout()
+
+        def without_values(why: str) -> Storage:
+            return Storage(key, self.path, 0, nbytes, why, big_endian)
+
+        if dtype not in DTYPE_BITS:
+            self.remark(f"dataset {path!r} is of type {dtype}, whose values are not decoded")
+            storage = without_values(f"values of type {dtype} are not decoded")
+        elif dtype == "string":
+            storage = without_values("texts are not read as values")
+        elif layout == h5py.h5d.VIRTUAL:
+            self.remark(f"dataset {path!r} is virtual: its values lie in other datasets or files, which are not opened")
+            storage = without_values("a virtual dataset, whose values lie elsewhere")
+        elif plan.get_external_count():
+            self.remark(f"dataset {path!r} keeps its values in an external file, which is not opened")
+            storage = without_values("its values lie in an external file")
+        elif not nbytes:
+            storage = Storage(key, self.path, 0, 0, "", big_endian)
+        elif nbytes >= 2**63:
+            self.remark(f"dataset {path!r} claims the impossible shape {shape}")
+            storage = without_values("no file can hold a tensor of this shape")
+        elif layout == h5py.h5d.CONTIGUOUS:
+            if held and held != nbytes:
+                raise self.corrupt(f"whose dataset {path!r} of shape {shape} holds {held:,} bytes where {nbytes:,} should be")
+            self.remark(f"dataset {path!r} was never written: the file holds none of its {nbytes:,} bytes")
+            storage = without_values("its values were never written")
+        else:
+            storage = self._packed(plan, key, path, nbytes, held, big_endian, without_values)
+        return StoredTensor(shape, contiguous_strides(shape), dtype, 0, storage)
+
+    def _packed(self, plan: Any, key: str, path: str, nbytes: int, held: int, big_endian: bool, without_values: Any) -> Storage:
+        """Values in chunks, perhaps compressed, or within the header: libhdf5 must unpack them."""
+        filters = [plan.get_filter(position)[0] for position in range(plan.get_nfilters())]
+        strange = [number for number in filters if number not in _FILTERS]
+        why = ""
+        if strange:
+            why = f"its values are packed by filter {strange[0]}, which is not read"
+        elif not held:
+            why = "its values were never written"
+        elif nbytes > _MAX_UNPACKED or nbytes > held * _MAX_RATIO + (1 << 16):
+            why = f"its {nbytes:,} bytes would be unpacked from {held:,}; such are not read"
+        if why:
+            self.remark(f"dataset {path!r}: {why}")
+            storage: Storage = without_values(why)
+            return storage
+        return Storage(key, self.path, 0, nbytes, "", big_endian, partial(unpack, self.path, self._locate, path, nbytes))
+
+
+class _Identified:
+    """The little that h5py's AttributeManager asks of the object whose attributes it reads."""
+
+    def __init__(self, handle: Any) -> None:
+        self.id = handle
+
+
+@dataclass(frozen=True, slots=True)
+class Locate:
+    """Where the HDF5 content lies within the named file: all of it, or a member of a zip, stored or deflated.
+
+    Attributes
+    ----------
+    path:
+        The named file.
+    start, size:
+        The range of it; of a deflated member the packed bytes.
+    inflated:
+        Bytes after inflating; -1 where the content lies in the file as it is.
+    """
+
+    path: Path
+    start: int
+    size: int
+    inflated: int = -1
+
+    def content(self, data: Any) -> Window:
+        """The content as libhdf5 reads it."""
+        if self.inflated < 0:
+            return Window(data, self.start, self.size)
+        return Window(self._inflate(data))
+
+    def contiguous(self, key: str, offset: int, nbytes: int, big_endian: bool) -> Storage:
+        """The storage of values that lie in one piece."""
+        if self.inflated < 0:
+            return Storage(key, self.path, self.start + offset, nbytes, "", big_endian)
+        return Storage(key, self.path, 0, nbytes, "", big_endian, partial(self._slice, offset, nbytes))
+
+    def _slice(self, offset: int, nbytes: int) -> bytes:
+        with opened(self.path, 0) as source:
+            return self._inflate(source.data)[offset : offset + nbytes]
+
+    def _inflate(self, data: Any) -> bytes:
+        import zlib
+
+        try:
+            content = zlib.decompressobj(-zlib.MAX_WBITS).decompress(data[self.start : self.start + self.size], self.inflated + 1)
+        except zlib.error as error:
+            raise CorruptCheckpointError(self.path, f"an archive whose weights cannot be inflated ({error})") from None
+        if len(content) != self.inflated:
+            raise CorruptCheckpointError(self.path, f"an archive whose weights do not have the {self.inflated:,} bytes that it declares")
+        return content
+
+
+@contextmanager
+def open_hdf5(source: Source, locate: Locate | None = None) -> Iterator[Hdf5]:
+    """Open and walk the HDF5 content of a file.
+
+    Raises
+    ------
+    CorruptCheckpointError
+        libhdf5 cannot make sense of it, or a dataset reaches past its end.
+    """
+    where = locate or Locate(source.path, 0, source.size)
+    window = where.content(source.data)
+    with _file(source.path, window) as file:
+        try:
+            found = Hdf5(source.path, file, window, where, source.max_header)
+        except CkptAuditError:
+            raise
+        except _FAILURES as error:
+            raise CorruptCheckpointError(source.path, f"an HDF5 file that is damaged ({_reason(error)})") from None
+        yield found
+
+
+@contextmanager
+def _file(path: Path, window: Window) -> Iterator[Any]:
+    import h5py
+
+    try:
+        file = h5py.File(window, "r")
+    except _FAILURES as error:
+        reason = _reason(error)
+        words = "that is truncated" if "truncated" in reason else "that libhdf5 cannot open"
+        raise CorruptCheckpointError(path, f"an HDF5 file {words} ({reason})") from None
+    try:
+        yield file
+    finally:
+        file.close()
+
+
+def unpack(path: Path, locate: Locate, name: str, nbytes: int) -> bytes:
+    """The values of one dataset that only libhdf5 can unpack."""
+    import h5py
+
+    with opened(path, 0) as source:
+        window = locate.content(source.data)
+        window.limit = nbytes + _MAX_METADATA_READ
+        with _file(path, window) as file:
+            try:
+                at = file.id
+                *groups, last = name.encode("utf-8", "surrogateescape").split(b"/")
+                for part in (*groups, last):
+                    if at.links.get_info(part).type != h5py.h5l.TYPE_HARD:
+                        raise ValueError("its links have changed")
+                    at = h5py.h5o.open(at, part)
+                if prod(at.shape) * at.get_type().get_size() != nbytes:
+                    raise ValueError("its shape has changed")
+                values: bytes = h5py.Dataset(at)[()].tobytes()
+            except _FAILURES as error:
+                raise CorruptCheckpointError(path, f"dataset {name!r} cannot be unpacked ({_reason(error)})") from None
+    return values
+
+
+def _dtype(kind: Any) -> tuple[str, int, bool]:
+    """Name, bytes of one element, and whether the most significant one comes first. A name of our own for what no framework has."""
+    import h5py
+
+    group, size = kind.get_class(), kind.get_size()
+    if group == h5py.h5t.FLOAT:
+        word, standard = f"float{8 * size}", {2: h5py.h5t.IEEE_F16LE, 4: h5py.h5t.IEEE_F32LE, 8: h5py.h5t.IEEE_F64LE}.get(size)
+        fields = None if standard is None else standard.get_fields()
+        if kind.get_precision() == 8 * size and kind.get_fields() == fields and kind.get_ebias() == standard.get_ebias():
+            return word, size, kind.get_order() == h5py.h5t.ORDER_BE
+        if size == 2 and kind.get_fields()[1:3] == (7, 8):  # sign, exponent position and width of bfloat16
+            return "bfloat16", size, kind.get_order() == h5py.h5t.ORDER_BE
+        return f"float of {kind.get_precision()} bits", size, False
+    if group == h5py.h5t.INTEGER:
+        word = f"{'int' if kind.get_sign() == h5py.h5t.SGN_2 else 'uint'}{8 * size}"
+        whole = kind.get_precision() == 8 * size and word in DTYPE_BITS
+        return (word if whole else f"integer of {kind.get_precision()} bits"), size, kind.get_order() == h5py.h5t.ORDER_BE
+    if group == h5py.h5t.ENUM and size == 1 and kind.get_nmembers() == 2 and {kind.get_member_name(i) for i in (0, 1)} == {b"FALSE", b"TRUE"}:
+        return "bool", 1, False
+    if group == h5py.h5t.STRING or (group == h5py.h5t.VLEN):
+        return "string", size, False
+    if group == h5py.h5t.COMPOUND and kind.get_nmembers() == 2 and size in (8, 16):
+        part = kind.get_member_type(0)
+        if part.get_class() == h5py.h5t.FLOAT and part == kind.get_member_type(1) and part.get_size() * 2 == size:
+            return f"complex{8 * size}", size, part.get_order() == h5py.h5t.ORDER_BE
+    if group == h5py.h5t.OPAQUE and size == 2:  # what h5py makes of ml_dtypes' bfloat16, and Keras with it
+        return "bfloat16", 2, False
+    names = {h5py.h5t.OPAQUE: "opaque", h5py.h5t.ENUM: "enum", h5py.h5t.COMPOUND: "compound", h5py.h5t.BITFIELD: "bitfield"}
+    return f"{names.get(group, 'unknown')} of {size} bytes", size, False
+
+
+def _plain(value: Any) -> Any:
+    """An attribute's value without numpy's types."""
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "surrogateescape")
+    if hasattr(value, "tolist"):
+        value = value.tolist()
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "surrogateescape")
+    return [_plain(item) for item in value] if isinstance(value, list) else value
+
+
+def _reason(error: BaseException) -> str:
+    """The last clause of h5py's message, which says what is wrong; the others say what was tried."""
+    text = str(error.args[0] if error.args else type(error).__name__).strip("'\"")
+    inner = text[text.find("(") + 1 : -1] if text.endswith(")") and "(" in text else text
+    return inner[:120]

@@ -1,0 +1,82 @@
+"""The wire format of protocol buffers: fields by number, without a schema and without trust."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
+
+
+def varint(data: bytes, position: int, error: Callable[[str], Exception]) -> tuple[int, int]:
+    """An unsigned number of at most 64 bits, and the position behind it."""
+    value = shift = 0
+    while shift < 64:
+        if position >= len(data):
+            raise error("ends within a number")
+        byte = data[position]
+        position += 1
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            if value >= 1 << 64:
+                break
+            return value, position
+        shift += 7
+    raise error("has a number of more than 64 bits")
+
+
+def fields(data: bytes, error: Callable[[str], Exception]) -> Iterator[tuple[int, int, int | bytes]]:
+    """Number, wire type and value of each field of one message: an int, or the bytes of a string or message.
+
+    Parameters
+    ----------
+    data:
+        The message.
+    error:
+        Makes the exception to raise from words that follow the name of the thing ("ends within a field").
+    """
+    position, size = 0, len(data)
+    while position < size:
+        tag, position = varint(data, position, error)
+        number, wire = tag >> 3, tag & 7
+        if not number:
+            raise error("has a field of number 0")
+        if wire == VARINT:
+            value, position = varint(data, position, error)
+            yield number, wire, value
+            continue
+        if wire == BYTES:
+            length, position = varint(data, position, error)
+        elif wire in (FIXED32, FIXED64):
+            length = 4 if wire == FIXED32 else 8
+        else:
+            raise error(f"has a field of the unknown wire type {wire}")
+        if length > size - position:
+            raise error("ends within a field")
+        content = data[position : position + length]
+        position += length
+        yield number, wire, content if wire == BYTES else int.from_bytes(content, "little")
+
+
+def signed(value: int) -> int:
+    """The number that an ``int64`` or ``int32`` field means."""
+    return value - (1 << 64) if value >= 1 << 63 else value
+
+
+def numbers(message: bytes, wanted: frozenset[int], error: Callable[[str], Exception]) -> dict[int, int]:
+    """The last value of each wanted numeric field.
+
+    Raises
+    ------
+    Exception
+        From ``error``: a wanted field is no number.
+    """
+    found: dict[int, int] = {}
+    for number, _, value in fields(message, error):
+        if number in wanted:
+            if not isinstance(value, int):
+                raise error(f"has text in field {number}, where a number belongs")
+            found[number] = value
+    return found
