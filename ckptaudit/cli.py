@@ -26,6 +26,8 @@ FIT, NOT_FIT, COULD_NOT_AUDIT, INTERRUPTED = 0, 1, 3, 130
 
 #: ``--fail-on``: the verdict from which on the exit code is 1; without it, whatever does not serve the intent.
 _BARS = ("remappable", "partial", "incompatible", "never")
+#: ``--emit``: the modules of :mod:`ckptaudit.plan.emit`, named here so that the command line need not import them.
+_FORMS = ("mmengine", "pre-hook", "python", "timm", "transformers")
 
 
 class _Commands(click.Group):
@@ -129,6 +131,86 @@ def diff(
     outcome = audit(opened, arch or load_other(str(against)), arguments=arguments, intent=intent, branch=branch, deep=deep)
     _emit(render_audit(outcome, output_format, _options(output, quiet, verbose)), output, force)
     sys.exit(_exit_code(outcome, fail_on))
+
+
+@main.command(short_help="Propose the renames and changes that make a checkpoint fit.")
+@click.argument("checkpoint", type=click.Path())
+@click.option("--arch", help="torchvision name, package.module:factory, or file.py:factory.")
+@click.option("--against", type=click.Path(), help="Another checkpoint, or a saved spec, to remap to.")
+@click.option("--arch-arg", "arch_args", multiple=True, metavar="KEY=VALUE", help="Argument for the model's builder; repeatable.")
+@click.option("--branch", help="Which part of the file to remap (`ckptaudit show` lists them).")
+@click.option(
+    "--for",
+    "intent",
+    type=click.Choice(["eval", "finetune", "resume"]),
+    default="eval",
+    show_default=True,
+    help="What the checkpoint is wanted for.",
+)
+@click.option("--plan", "plan_path", type=click.Path(dir_okay=False), help="Write the plan to this file, for review and `ckptaudit apply`.")
+@click.option("--emit", "form", type=click.Choice(_FORMS), help="Print code that does the same without ckptaudit.")
+@click.option("--force", is_flag=True, help="Overwrite an existing plan.")
+@click.option("-q", "--quiet", is_flag=True, help="What the plan reaches, alone.")
+@click.option("-v", "--verbose", is_flag=True, help="Every rule, step and name, nothing folded.")
+def remap(
+    checkpoint: str,
+    arch: str | None,
+    against: str | None,
+    arch_args: tuple[str, ...],
+    branch: str | None,
+    intent: Any,
+    plan_path: str | None,
+    form: str | None,
+    force: bool,
+    quiet: bool,
+    verbose: bool,
+) -> None:
+    """Show what would be renamed and changed so that a checkpoint fits, what stays, and what is dropped; nothing is changed."""
+    from ckptaudit.arch import parse_argument
+    from ckptaudit.pipeline import audit, load_other
+    from ckptaudit.read import open_checkpoint
+    from ckptaudit.report._plan import render_plan
+
+    if (arch is None) == (against is None):
+        raise UsageError("give either --arch or --against")
+    if against is not None and arch_args:
+        raise UsageError("--arch-arg goes with --arch")
+    arguments = dict(parse_argument(text) for text in arch_args)
+    _check_output(plan_path, force)
+    opened = open_checkpoint(checkpoint, branch=branch)  # before the model is built: a bad file is told at once
+    outcome = audit(opened, arch or load_other(str(against)), arguments=arguments, intent=intent, branch=branch)
+    plan = outcome.plan.named(outcome.checkpoint.path.name, outcome.model.arch, outcome.checkpoint.branch.name)
+    if form is not None:
+        from ckptaudit.plan.emit import emit
+
+        text = emit(plan, form)
+    else:
+        text = render_plan(plan, _options(None, quiet, verbose))
+    if plan_path is not None:
+        plan.save(plan_path, force=force)
+    _emit(text, None, force)
+    sys.exit(_exit_code(outcome, None))
+
+
+@main.command(short_help="Carry out a plan: write the restored checkpoint.")
+@click.argument("plan", type=click.Path())
+@click.argument("checkpoint", type=click.Path())
+@click.option("-o", "--output", type=click.Path(dir_okay=False), required=True, help="The file to write; a .safetensors.")
+@click.option("--allow-ambiguous", is_flag=True, help="Carry out steps that are not sure, too.")
+@click.option("--force", is_flag=True, help="Overwrite an existing file.")
+def apply(plan: str, checkpoint: str, output: str, allow_ambiguous: bool, force: bool) -> None:
+    """Write what a plan makes of a checkpoint into a new file, one tensor at a time; the checkpoint is only read."""
+    from ckptaudit.plan import Plan
+    from ckptaudit.plan.writing import check_suffix, write_restored
+    from ckptaudit.report._progress import progress_bar
+    from ckptaudit.report._words import nbytes, plural
+
+    check_suffix(output)
+    _check_output(output, force)
+    loaded = Plan.load(plan)
+    with progress_bar() as progress:
+        written = write_restored(loaded, checkpoint, output, force=force, allow_ambiguous=allow_ambiguous, progress=progress)
+    _emit(f"{printable(str(written.path))}: {plural(written.tensors, 'tensor')}, {nbytes(written.nbytes)}\n", None, force)
 
 
 @main.command(short_help="What does a file hold?")

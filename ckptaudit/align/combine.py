@@ -40,8 +40,10 @@ def align(source: LayerGraph, target: LayerGraph) -> Alignment:
     found = align_by_structure(source, target)
     if sum(pair.sure for pair in found.pairs.values()) < _MIN_SHARE * min(len(source), len(target)):
         return named
-    # Structure has seen the equal names too, and goes against one only where the shapes around it do.
-    pairs = dict(found.pairs)
+    # Structure has seen the equal names too, and goes against one only where the shapes around it do; where it merely
+    # doubts, the name decides.
+    pairs = {name: pair for name, pair in found.pairs.items() if pair.sure or name not in named.pairs}
+    pairs |= {name: named.pairs[name] for name in pairs if name in named.pairs and named.pairs[name].sources == pairs[name].sources}
     used = {name for pair in pairs.values() for name in pair.sources}
     for name, pair in named.pairs.items():
         if name not in pairs and not used.intersection(pair.sources):

@@ -93,6 +93,8 @@ def infer_kind(roles: Mapping[str, TensorSpec], path: str = "", framework: str =
         return "parameter"
     rank = len(weight.shape)
     if framework in _KERAS:
+        if leaf(weight.name).startswith("alpha"):  # PReLU's, one for each element of its input
+            return "scale"
         words = f"{leaf(weight.name)} {type_name} {path.rpartition('/')[2]}".lower()
         if rank >= 3:
             return "depthwise_conv" if "depthwise" in words and "pointwise_kernel" not in roles else "conv"

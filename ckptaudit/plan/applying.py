@@ -19,8 +19,10 @@ from ckptaudit.read import Checkpoint, open_checkpoint
 if TYPE_CHECKING:
     import numpy
 
+#: Bytes from which on a transposed copy is tiled, and the side of a tile.
+_LARGE, _TILE = 1 << 20, 256
 #: Dtypes whose stored elements are not their values: what reads them gives integers, or pairs.
-_UNDECODED = ("q", "complex32", "float4", "float6", "string")
+_UNDECODED = ("q", "complex32", "float4_", "float6_", "string")
 
 
 def apply_plan(
@@ -34,11 +36,7 @@ def apply_plan(
 ) -> dict[str, Any]:
     """Carry out a plan: see :meth:`Plan.apply`."""
     refuse_ambiguous(plan, allow_ambiguous)
-    values: _Values
-    if isinstance(source, Mapping):
-        values = _MappingValues(source, as_torch)
-    else:
-        values = _FileValues(open_for(plan, source), as_torch)
+    values: _Values = _MappingValues(source, as_torch) if isinstance(source, Mapping) else _FileValues(open_for(plan, source), as_torch)
     refuse_other_source(plan, values.specs(), values.label, check=check)
     result: dict[str, Any] = {}
     for step in plan.steps:
@@ -157,7 +155,23 @@ def _shares(value: Any, result: numpy.ndarray[Any, Any]) -> bool:
 
 
 def _dense(array: numpy.ndarray[Any, Any]) -> numpy.ndarray[Any, Any]:
-    return array if array.flags.c_contiguous else array.copy(order="C")
+    """The array in C order. A large transposed one is copied tile by tile, which is several times faster than row by row."""
+    import numpy
+
+    if array.flags.c_contiguous:
+        return array
+    last = array.ndim - 1
+    fastest = min(range(array.ndim), key=lambda axis: array.strides[axis] if array.shape[axis] > 1 else array.nbytes)
+    if array.nbytes < _LARGE or fastest == last:
+        return array.copy(order="C")
+    result = numpy.empty(array.shape, array.dtype)
+    tile = [slice(None)] * array.ndim
+    for i in range(0, array.shape[fastest], _TILE):
+        tile[fastest] = slice(i, i + _TILE)
+        for j in range(0, array.shape[last], _TILE):
+            tile[last] = slice(j, j + _TILE)
+            result[tuple(tile)] = array[tuple(tile)]
+    return result
 
 
 def _initial(step: Step, initial: Mapping[str, Any] | None) -> numpy.ndarray[Any, Any] | None:

@@ -73,18 +73,18 @@ def _document(plan: Plan) -> Iterator[str]:
     yield ""
     yield "steps:" if plan.steps else "steps: []"
     ruled = {step.target for step in plan.ruled if step.runner_up is None}
-    for key, group in groupby(plan.steps, lambda step: _common(step, ruled)):
-        if key[0]:
+    for (by_rule, belief), group in groupby(plan.steps, lambda step: (step.target in ruled, _belief(step))):
+        if by_rule:
             yield "  - names:"
             yield from (f"      - {_scalar(pattern)}" for pattern in fold_in_order(step.sources[0] for step in group))
-            yield from _belief(key[1], key[2], key[3], None)
+            yield from belief
         else:
             for step in group:
                 yield f"  - to: {_scalar(step.target)}"
                 yield f"    from: {_scalar(step.sources[0]) if len(step.sources) == 1 else _flow(step.sources)}"
                 if step.ops:
                     yield f"    ops: [{', '.join(map(_op, step.ops))}]"
-                yield from _belief(step.grade, step.confidence, step.evidence, step.runner_up)
+                yield from belief
     for title, comment, names in (
         ("dropped", "tensors of the file that are not used", plan.dropped),
         ("initial", "tensors of the model that keep their initial value", plan.initial),
@@ -95,17 +95,11 @@ def _document(plan: Plan) -> Iterator[str]:
             yield from (f"  - {_scalar(pattern)}" for pattern in fold_in_order(names))
 
 
-def _common(step: Step, ruled: set[str]) -> tuple[bool, Grade, float, tuple[str, ...]]:
-    """Equal for neighbours that share an entry."""
-    return (step.target in ruled, step.grade, step.confidence, step.evidence)
-
-
-def _belief(grade: str, confidence: float, evidence: tuple[str, ...], runner_up: tuple[str, ...] | None) -> Iterator[str]:
-    yield f"    grade: {grade}"
-    yield f"    confidence: {_number(confidence)}"
-    yield f"    evidence: {_flow(evidence)}"
-    if runner_up is not None:
-        yield f"    runner_up: {_flow(runner_up)}"
+def _belief(step: Step) -> tuple[str, ...]:
+    """How sure the step is, and why: equal for neighbours that share an entry."""
+    runner_up = () if step.runner_up is None else (f"    runner_up: {_flow(step.runner_up)}",)
+    evidence = f"    evidence: {_flow(step.evidence)}"
+    return (f"    grade: {step.grade}", f"    confidence: {_number(step.confidence)}", evidence, *runner_up)
 
 
 def _op(op: Op) -> str:
@@ -182,7 +176,7 @@ def _parse(data: bytes) -> object:
         try:
             node = loader.get_single_node()
             _check_keys(node)
-            return loader.construct_document(node)
+            return None if node is None else loader.construct_document(node)
         finally:
             loader.dispose()
     except yaml.YAMLError as error:
@@ -200,10 +194,14 @@ def _check_events(events: Iterator[yaml.Event]) -> None:
     depth = 0
     for event in events:
         if isinstance(event, yaml.AliasEvent):
-            raise PlanError(f"line {event.start_mark.line + 1}: a plan has no aliases")
+            raise PlanError(f"{_line(event)}a plan has no aliases")
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
         if depth > _MAX_DEPTH:
-            raise PlanError(f"line {event.start_mark.line + 1}: nested too deep to be a plan")
+            raise PlanError(f"{_line(event)}nested too deep to be a plan")
+
+
+def _line(marked: yaml.Event | yaml.Node) -> str:
+    return f"line {marked.start_mark.line + 1}: " if marked.start_mark is not None else ""
 
 
 def _check_keys(root: yaml.Node | None) -> None:
@@ -217,7 +215,7 @@ def _check_keys(root: yaml.Node | None) -> None:
             seen: set[str] = set()
             for key, _ in node.value:
                 if key.value in seen if isinstance(key, yaml.ScalarNode) else True:
-                    raise PlanError(f"line {key.start_mark.line + 1}: a key that stands twice, or is no text")
+                    raise PlanError(f"{_line(key)}a key that stands twice, or is no text")
                 seen.add(key.value)
             stack += [value for _, value in node.value]
         elif isinstance(node, yaml.SequenceNode):
@@ -326,7 +324,7 @@ class _Reader:
         return found
 
     def _string(self, where: str, value: object) -> str:
-        return self._typed(where, value, str)
+        return str(self._typed(where, value, str))
 
     def _each(self, where: str, value: object, read: Callable[[str, object], _T]) -> Iterator[_T]:
         if value is None:

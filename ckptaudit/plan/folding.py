@@ -16,7 +16,7 @@ _BOUNDARY = re.compile(r"(?<=[./])")
 _SPECIAL = re.compile(r"[\\{},]")
 _RANGE = re.compile(r"(0|[1-9]\d{0,8})\.\.(0|[1-9]\d{0,8})")
 #: A line longer than this is broken into several patterns, where the names allow it.
-_WIDTH = 100
+_WIDTH = 120
 _MAX_DEPTH = 100
 
 
@@ -52,12 +52,24 @@ def _lines(node: _Node, prefix: str, depth: int) -> Iterator[str]:
         if len(whole) <= _WIDTH:
             yield whole
             return
+    packed: list[str] = []
     for group in _alike(node.children):
-        if len(group) > 1 and len(line := head + _braced(group)) <= _WIDTH:
-            yield line
+        small = all(_size(child, _WIDTH) <= _WIDTH for child in group) and depth < _MAX_DEPTH // 2
+        part = _braced(group) if small else ""
+        if packed and (not part or len(head) + len(",".join([*packed, part])) + 2 > _WIDTH):
+            yield head + _joined(packed)
+            packed = []
+        if part and len(head + part) <= _WIDTH:
+            packed.append(part)
             continue
         for child in group:
             yield from _lines(child, head, depth + 1)
+    if packed:
+        yield head + _joined(packed)
+
+
+def _joined(parts: list[str]) -> str:
+    return parts[0] if len(parts) == 1 else "{" + ",".join(parts) + "}"
 
 
 def _size(node: _Node, limit: int) -> int:
@@ -74,7 +86,7 @@ def _folded(node: _Node) -> str:
     if not node.children:
         return piece
     parts = [_braced(group) for group in _alike(node.children)]
-    return piece + (parts[0] if len(parts) == 1 else "{" + ",".join(parts) + "}")
+    return piece + _joined(parts)
 
 
 def _alike(children: Sequence[_Node]) -> list[list[_Node]]:

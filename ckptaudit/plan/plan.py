@@ -112,8 +112,8 @@ class Plan:
         Parameters
         ----------
         source:
-            A file, an open checkpoint, or a mapping of names to arrays or tensors. It is not changed; where a tensor only gets another name,
-            the result holds the very tensor of a mapping, as a torch state dict would.
+            A file, an open checkpoint, or a mapping of names to arrays or tensors. It is not changed; where a tensor of a mapping
+            only gets another name, the result holds that very tensor.
         as_torch:
             Give torch tensors; a mapping that holds torch tensors gives them anyway.
         allow_ambiguous:

@@ -31,10 +31,10 @@ class RenameRule:
 
     @property
     def well_formed(self) -> bool:
-        """Whether it says no more than rules of a plan may: anchored, literal text, ``(\\d+)``, and ``(?!…)`` for exceptions."""
+        """Whether it says no more than rules of a plan may: anchored, literal text, whole numbers, and exceptions at the end."""
         if not _GRAMMAR.fullmatch(self.pattern) or not _REPLACEMENT.fullmatch(self.replacement):
             return False
-        return max(map(int, _REFERENCE.findall(self.replacement)), default=0) <= re.compile(self.pattern).groups
+        return max(map(int, _REFERENCE.findall(self.replacement)), default=0) <= self.pattern.count(r"(\d+)")
 
 
 @dataclass(frozen=True)
@@ -45,29 +45,58 @@ class Renaming:
 
     def __call__(self, name: str) -> str:
         """The name that a tensor gets."""
-        found = len(self.rules)
+        found, renamed = len(self.rules), name
         for length in self._lengths:
             if length > len(name):
                 break
             for i in self._by_head.get(name[:length], ()):
                 if i >= found:
                     break
-                if self._compiled[i].match(name):
-                    found = i
-        return name if found == len(self.rules) else self._compiled[found].sub(self.rules[found].replacement, name, count=1)
+                new = self._applied(i, name, length)
+                if new is not None:
+                    found, renamed = i, new
+        return renamed
+
+    def _applied(self, i: int, name: str, length: int) -> str | None:
+        rule = self.rules[i]
+        plain = self._plain.get(i)
+        if plain is not None:  # literal text alone: no regular expression need be compiled for each of ten thousand names
+            whole, replacement = plain
+            return None if whole and len(name) > length else replacement + name[length:]
+        compiled = self._compiled.get(i)
+        if compiled is None:  # not re.subn itself, whose cache of patterns a thousand rules would overflow for every name
+            compiled = self._compiled[i] = re.compile(rule.pattern)
+        renamed, count = compiled.subn(rule.replacement, name, count=1)
+        return renamed if count else None
 
     @cached_property
-    def _compiled(self) -> Sequence[re.Pattern[str]]:
-        # Not re.sub itself, whose cache of patterns a thousand rules would overflow again for every name.
-        return [re.compile(rule.pattern) for rule in self.rules]
+    def _compiled(self) -> dict[int, re.Pattern[str]]:
+        return {}
+
+    @cached_property
+    def _heads(self) -> Sequence[tuple[str, str]]:
+        """For every rule the literal text with which a name must begin, and what of the pattern follows it."""
+        heads = []
+        for rule in self.rules:
+            match = _HEAD.match(rule.pattern) if rule.well_formed else None
+            heads.append((re.sub(r"\\(.)", r"\1", match[1]), rule.pattern[match.end() :]) if match else ("", rule.pattern))
+        return heads
+
+    @cached_property
+    def _plain(self) -> Mapping[int, tuple[bool, str]]:
+        """Rules of literal text: whether that is the whole name, and what replaces it."""
+        return {
+            i: (rest == "$", self.rules[i].replacement.replace("\\\\", "\\"))
+            for i, (_, rest) in enumerate(self._heads)
+            if rest in ("", "$") and "\n" not in self.rules[i].pattern
+        }
 
     @cached_property
     def _by_head(self) -> Mapping[str, list[int]]:
-        """The literal text with which a name must begin → rules: most names are then tried against few rules."""
+        """Rules by their literal text: most names are then tried against few rules."""
         heads: dict[str, list[int]] = {}
-        for i, rule in enumerate(self.rules):
-            match = _HEAD.match(rule.pattern)
-            heads.setdefault(re.sub(r"\\(.)", r"\1", match[1]) if match and rule.well_formed else "", []).append(i)
+        for i, (head, _) in enumerate(self._heads):
+            heads.setdefault(head, []).append(i)
         return heads
 
     @cached_property

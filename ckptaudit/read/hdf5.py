@@ -35,6 +35,8 @@ _MAX_METADATA_READ = 128 << 20
 _MAX_UNPACKED = 4 << 30
 _MAX_ATTRIBUTE = 64 << 20
 _MAX_STRINGS = 1 << 30
+#: What a heap of strings (a "global heap collection") begins with: signature, version, three bytes of nothing.
+_HEAP = b"GCOL\x01\0\0\0"
 #: Deflate cannot pack better than 1 to 1032; chunks that were never written take no bytes at all.
 _MAX_RATIO = 1100
 #: Filters within libhdf5 and h5py; any other would be looked for as a plug-in, a library to load.
@@ -81,9 +83,25 @@ class Window:
             raise MemoryError(f"a read of {wanted:,} bytes")
         first = self._start + min(self._position, self.size)
         content = self._data[first : min(first + wanted, self._start + self.size)]
+        found = content.find(_HEAP) if wanted <= _MAX_METADATA_READ else -1
+        while found >= 0:
+            self._check_heap(first + found)
+            found = content.find(_HEAP, found + 1)
         buffer[: len(content)] = content
         self._position += len(content)
         return len(content)
+
+    def _check_heap(self, start: int) -> None:
+        """Refuse a heap of strings in whose list of objects libhdf5 would go round for ever."""
+        length = int.from_bytes(self._data[start + 8 : start + 16], "little")
+        position, end = start + 16, min(start + length, self._start + self.size)
+        while position + 16 <= end:
+            number = int.from_bytes(self._data[position : position + 2], "little")
+            size = int.from_bytes(self._data[position + 8 : position + 16], "little")
+            step = 16 + (size + 7) // 8 * 8 if number else size
+            if step < 16 or position + step > end:
+                raise ValueError("a heap of strings is damaged")
+            position += step
 
     def read(self, count: int = -1) -> bytes:
         """The next bytes; h5py asks whether a file object can."""
@@ -102,11 +120,14 @@ class Dataset:
     ----------
     path:
         From the root of the file, ``/`` between names.
+    address:
+        Of its header within the file.
     tensor:
         How its values are stored.
     """
 
     path: str
+    address: int
     tensor: StoredTensor
 
 
@@ -272,7 +293,7 @@ class Hdf5:
             if isinstance(handle, h5py.h5g.GroupID):
                 return Group(path, address, handle)
             if isinstance(handle, h5py.h5d.DatasetID):
-                return Dataset(path, self._tensor(handle, path, address))
+                return Dataset(path, address, self._tensor(handle, path, address))
         except _FAILURES as error:
             raise self.corrupt(f"whose object {path!r} cannot be read ({_reason(error)})") from None
         return None  # a named datatype
@@ -463,8 +484,8 @@ def _dtype(kind: Any) -> tuple[str, int, bool]:
     group, size = kind.get_class(), kind.get_size()
     if group == h5py.h5t.FLOAT:
         word, standard = f"float{8 * size}", {2: h5py.h5t.IEEE_F16LE, 4: h5py.h5t.IEEE_F32LE, 8: h5py.h5t.IEEE_F64LE}.get(size)
-        fields = None if standard is None else standard.get_fields()
-        if kind.get_precision() == 8 * size and kind.get_fields() == fields and kind.get_ebias() == standard.get_ebias():
+        same = standard is not None and kind.get_fields() == standard.get_fields() and kind.get_ebias() == standard.get_ebias()
+        if same and kind.get_precision() == 8 * size:
             return word, size, kind.get_order() == h5py.h5t.ORDER_BE
         if size == 2 and kind.get_fields()[1:3] == (7, 8):  # sign, exponent position and width of bfloat16
             return "bfloat16", size, kind.get_order() == h5py.h5t.ORDER_BE
@@ -473,9 +494,14 @@ def _dtype(kind: Any) -> tuple[str, int, bool]:
         word = f"{'int' if kind.get_sign() == h5py.h5t.SGN_2 else 'uint'}{8 * size}"
         whole = kind.get_precision() == 8 * size and word in DTYPE_BITS
         return (word if whole else f"integer of {kind.get_precision()} bits"), size, kind.get_order() == h5py.h5t.ORDER_BE
-    if group == h5py.h5t.ENUM and size == 1 and kind.get_nmembers() == 2 and {kind.get_member_name(i) for i in (0, 1)} == {b"FALSE", b"TRUE"}:
+    if (
+        group == h5py.h5t.ENUM
+        and size == 1
+        and kind.get_nmembers() == 2
+        and {kind.get_member_name(i) for i in (0, 1)} == {b"FALSE", b"TRUE"}
+    ):
         return "bool", 1, False
-    if group == h5py.h5t.STRING or (group == h5py.h5t.VLEN):
+    if group in (h5py.h5t.STRING, h5py.h5t.VLEN):
         return "string", size, False
     if group == h5py.h5t.COMPOUND and kind.get_nmembers() == 2 and size in (8, 16):
         part = kind.get_member_type(0)

@@ -349,7 +349,9 @@ class _Flow:
                 open_inputs[later] -= 1
                 if not open_inputs[later]:
                     ready.append(later)
-        outputs = [_pick(done[name, node], tensor) for name, node, tensor in _history(settings.get("output_layers")) if (name, node) in done]
+        outputs = [
+            _pick(done[name, node], tensor) for name, node, tensor in _history(settings.get("output_layers")) if (name, node) in done
+        ]
         return outputs or [frozenset()]
 
     def _sequence(self, layers: list[LayerConfig], inputs: list[Sources], depth: int) -> list[Sources]:

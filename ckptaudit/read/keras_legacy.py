@@ -1,4 +1,4 @@
-"""Keras' H5 layout of 2015 to 2023, which Keras 3 still writes on request: a group for each layer, with its weights' names in attributes."""
+"""Keras' H5 layout of 2015 to 2023, which Keras 3 still writes on request: a group for each layer, its weights named in attributes."""
 
 from __future__ import annotations
 

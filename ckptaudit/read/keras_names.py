@@ -84,7 +84,7 @@ def class_of(segment: str) -> str:
 
 def natural(text: str) -> tuple[Any, ...]:
     """A sort key under which ``conv_2`` stands before ``conv_10``, and ``conv`` before both."""
-    return tuple((1, int(part), "") if part.isdecimal() else (0, 0, part) for part in _DIGITS.split(text) if part)
+    return tuple((0, int(part), "") if part.isdecimal() else (1, 0, part) for part in _DIGITS.split(text) if part)
 
 
 def legacy_names(layer: str, weights: Sequence[str]) -> list[str]:

@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from ckptaudit.read.checkpoint import Branch, Checkpoint
-from ckptaudit.read.hdf5 import Dataset, Group, Hdf5
+from ckptaudit.read.hdf5 import Dataset, Group, Hdf5, Link
 from ckptaudit.read.keras_config import LayerConfig, ModelConfig
 from ckptaudit.read.keras_legacy import described
 from ckptaudit.read.keras_names import class_of, natural, snake_case, unique, variable_names
@@ -23,10 +23,11 @@ _VARS = "vars"
 #: Containers of a model's layers: today's name, and that of TensorFlow 2.12 and 2.13.
 _LAYERS = ("layers", "_layer_checkpoint_dependencies")
 _OPTIMIZERS = ("optimizer", "_optimizer")
-#: Attributes of wrappers whose one child keeps no name of its own worth showing when that was given automatically.
+#: Attributes of wrappers: what they wrap goes by its own name in Keras' own paths.
 _WRAPPED = frozenset({"cell", "layer", "forward_layer", "backward_layer"})
 #: Parts of Keras' own layers in the order in which they are made, which is not that of the alphabet.
 _IN_LAYER = ("", "forward_layer", "backward_layer", "query_dense", "key_dense", "value_dense", "output_dense")
+_MAX_LOOKED_AT = 1000
 _COUNTER = re.compile(r"_\d+\Z")
 
 
@@ -88,7 +89,9 @@ def read_weights(
     reason = f"the model's weights; {' and '.join(apart)} stand apart" if apart else "the only branch"
     remarks = (*file.remarks, *(model.remarks if model is not None else ()))
     config = MappingProxyType({"model": model.raw} if model is not None else {})
-    return Checkpoint(file.path, name, "keras", main, reason, tuple(branches), MappingProxyType(metadata or {}), (), nbytes, remarks, config)
+    return Checkpoint(
+        file.path, name, "keras", main, reason, tuple(branches), MappingProxyType(metadata or {}), (), nbytes, remarks, config
+    )
 
 
 def _objects(file: Hdf5, model: ModelConfig | None) -> Iterator[_Found]:
@@ -152,15 +155,29 @@ def _elements(container: Group, config: LayerConfig | None) -> list[tuple[str, G
         if groups.keys() <= known.keys():
             return [(name, groups[name], layer) for name, layer in known.items() if name in groups]
     names = sorted(groups, key=natural)
-    written = sorted(groups, key=lambda name: groups[name].address)
-    # Objects lie in the file in the order in which they were made, unless freed room was used again. Keras numbers the layers of each
-    # class in definition order, so that the numbers tell whether addresses can be trusted.
+    # Objects lie in the file in the order in which they were made, but for a few that fill room that was freed; these lie further ahead,
+    # so that the last object of a layer tells its place. Keras numbers the layers of each class in definition order: the numbers tell
+    # whether addresses can be trusted. (Measured: the order of all layers of six models of keras.applications, without one exception.)
+    written = sorted(groups, key=lambda name: _last_address(groups[name]))
     by_class: dict[str, list[int]] = {}
     for name in written:
         number = _COUNTER.search(name)
         by_class.setdefault(_COUNTER.sub("", name), []).append(int(number[0][1:]) if number else 0)
     trusted = all(numbers == sorted(numbers) for numbers in by_class.values())
     return [(name, groups[name], None) for name in (written if trusted else names)]
+
+
+def _last_address(group: Group) -> int:
+    last, todo, left = group.address, [group], _MAX_LOOKED_AT
+    while todo and left:
+        for child in todo.pop().children.values():
+            if isinstance(child, Link) or not left:
+                continue
+            left -= 1
+            last = max(last, child.address)
+            if isinstance(child, Group):
+                todo.append(child)
+    return last
 
 
 def _child_config(config: LayerConfig | None, segment: str) -> LayerConfig | None:
@@ -179,10 +196,9 @@ def _told(file: Hdf5, group: Group) -> str:
 
 def _shown(segment: str, told: str) -> str:
     """The name of an attribute's object: its own, unless that was given automatically and would change with the next build."""
-    bare = _COUNTER.sub("", told)
-    if segment in _WRAPPED and told:
-        return bare if class_of(told) else told
-    return segment if not told or bare != told or class_of(told) else told
+    if not told or segment in _WRAPPED:
+        return told or segment
+    return segment if _COUNTER.search(told) or class_of(told) else told
 
 
 def _parts(name: str) -> tuple[str, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import importlib
 import pkgutil
+import re
 import stat
 from contextlib import contextmanager
 from functools import cache
@@ -31,7 +32,16 @@ _IN_FOLDER = (
     "*.bin",
     "*.th",
     "*.pkl",
+    "*.keras",
+    "*.h5",
+    "*.hdf5",
+    "*.index",
+    "variables/variables.index",
 )
+
+_SHARD_OF_BUNDLE = re.compile(r"\.data-\d{5}-of-\d{5}\Z")
+_LATEST = re.compile(rb'^model_checkpoint_path: "([^"\n]*)"', re.MULTILINE)
+_MAX_STATE = 64 << 10
 
 
 class Format(Protocol):
@@ -106,15 +116,24 @@ def _collector_paused() -> Iterator[None]:
 
 
 def _file_of(path: Path) -> Path:
-    """The file itself, or the one in the folder that is the checkpoint."""
+    """The file itself, the index that a prefix or a shard of TensorFlow means, or the one in the folder that is the checkpoint."""
     try:
         if not stat.S_ISDIR(path.stat().st_mode):
-            return path
+            index = path.with_name(_SHARD_OF_BUNDLE.sub(".index", path.name))
+            return index if index != path and index.is_file() else path
         names = sorted(path.iterdir())
+    except FileNotFoundError as error:
+        index = path.with_name(f"{path.name}.index")
+        if path.name and index.is_file():
+            return index
+        raise CheckpointError(path, unreadable(error)) from None
     except (OSError, ValueError) as error:
         raise CheckpointError(path, unreadable(error)) from None
+    latest = _latest_in(path)
+    if latest is not None:
+        return latest
     for pattern in _IN_FOLDER:
-        found = [name for name in names if name.match(pattern)]
+        found = [path / pattern] if "/" in pattern and (path / pattern).is_file() else [name for name in names if name.match(pattern)]
         if len(found) == 1:
             return found[0]
         if found:
@@ -123,3 +142,21 @@ def _file_of(path: Path) -> Path:
                 path, f"a directory with {len(found)} checkpoints ({shown}{' …' if len(found) > 5 else ''}); name one of them"
             )
     raise NotACheckpointError(path, "a directory that holds neither a checkpoint nor an index of shards")
+
+
+def _latest_in(folder: Path) -> Path | None:
+    """The index of the checkpoint that TensorFlow's file ``checkpoint`` calls the latest: by its last name, within this folder only."""
+    state = folder / "checkpoint"
+    if not state.is_file() or state.stat().st_size > _MAX_STATE:
+        return None
+    try:
+        with opened(state, 0) as source:
+            found = _LATEST.search(source.data)
+            name = found[1].decode("utf-8", "replace") if found else None
+    except CheckpointError:
+        return None
+    if name is None:
+        return None
+    last = name.replace("\\", "/").rpartition("/")[2]
+    index = folder / f"{last}.index"
+    return index if "\0" not in index.name and index.is_file() else None

@@ -10,7 +10,6 @@ if TYPE_CHECKING:
 
 _MAGIC: tuple[tuple[bytes, str], ...] = (
     (b"version https://git-lfs", "a git-lfs pointer, not the file itself: run `git lfs pull`"),
-    (b"\x89HDF\r\n\x1a\n", "an HDF5 file (Keras?), a format that this version does not read"),
     (b"\x89PNG", "a PNG image"),
     (b"\xff\xd8\xff", "a JPEG image"),
     (b"GIF8", "a GIF image"),
@@ -36,7 +35,6 @@ _MAGIC: tuple[tuple[bytes, str], ...] = (
 
 _HTML = re.compile(rb"<(!doctype\s+html|html|head|body)\b", re.IGNORECASE)
 _TFLITE = b"TFL3"
-_TABLE_END = bytes.fromhex("57fb808b247547db")  # LevelDB's table magic: the .index of a TensorFlow bundle
 
 
 def describe(source: Source) -> str | None:
@@ -54,11 +52,6 @@ def describe(source: Source) -> str | None:
         return "an HTML page, perhaps an error or a login page that was saved instead of the file"
     if head[4:8] == _TFLITE:
         return "a TensorFlow Lite model, a format that is not read"
-    if source.size >= 48 and source.data[-8:] == _TABLE_END:
-        return "the index of a TensorFlow checkpoint, a format that this version does not read"
-    for block in (512, 1024, 2048):
-        if source.data[block : block + 8] == b"\x89HDF\r\n\x1a\n":
-            return "an HDF5 file (Keras?), a format that this version does not read"
     if _is_tar(head):
         names = (b"sys_info", b"pickle", b"storages", b"tensors")
         layout = "torch's tar layout (before 0.2), which is not read" if head[:100].rstrip(b"\x00") in names else "unpack it first"
@@ -86,8 +79,6 @@ def _describe_zip(source: Source) -> str:
         return "an empty zip"
     if "[Content_Types].xml" in names:
         return "an office document (a zip of XML), not a checkpoint"
-    if "config.json" in names and any(name.endswith(".h5") for name in names):
-        return "a .keras archive, a format that this version does not read"
     if any(name.endswith((".data/version", ".data/extern_modules")) for name in names):
         return "a torch.package archive: code and data, not a checkpoint"
     if any(name.endswith(".npy") for name in names):

@@ -18,11 +18,9 @@ MAGIC = bytes.fromhex("57fb808b247547db")
 _TRAILER = 5
 _NONE, _SNAPPY = 0, 1
 _MAX_KEY = 1 << 16
-_MAX_ENTRIES = 1 << 20
+_MAX_ENTRIES = 1 << 18
 _MAX_KEYS = 256 << 20
 _CRC_MASK = 0xA282EAD8
-
-Error = "Callable[[str], Exception]"
 
 
 def is_table(data: Any) -> bool:

@@ -134,7 +134,9 @@ class StoredTensor:
         if self.storage.fetch is not None:
             content = self.storage.fetch()
             if len(content) != self.storage.nbytes:
-                raise CorruptCheckpointError(self.storage.path, f"{len(content):,} bytes were unpacked where {self.storage.nbytes:,} should be")
+                raise CorruptCheckpointError(
+                    self.storage.path, f"{len(content):,} bytes were unpacked where {self.storage.nbytes:,} should be"
+                )
             whole: numpy.ndarray[Any, Any] = numpy.ndarray(shape, dtype, content, first, [s * dtype.itemsize for s in strides])
             values = numpy.array(whole, copy=True, order="C")
             return _swapped(values) if self.storage.big_endian else values

@@ -14,6 +14,8 @@ KEY = "_CHECKPOINTABLE_OBJECT_GRAPH"
 VALUE = "/.ATTRIBUTES/VARIABLE_VALUE"
 
 _MAX_NODES = 1 << 19
+_ITERATIONS = frozenset({"iter", "_iterations", "iterations"})
+_TRAINED = "_trainable_variables"
 
 
 @dataclass(slots=True)
@@ -23,6 +25,11 @@ class Node:
     children: list[tuple[int, str]] = field(default_factory=list)
     attributes: list[tuple[str, str, str]] = field(default_factory=list)
     slots: list[tuple[int, str, int]] = field(default_factory=list)
+
+    @property
+    def is_optimizer(self) -> bool:
+        """Whether it counts iterations, or keeps slots for the variables of others."""
+        return bool(self.slots) or any(name in _ITERATIONS for _, name in self.children)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,11 +44,14 @@ class Variable:
         TensorFlow's own name (``conv1/kernel``), or ``""``.
     slot_of:
         For an optimizer's slot: the key of the variable that it belongs to, and the slot's name.
+    of_optimizer:
+        Only an optimizer holds it; a model's variables, too, are held by the optimizer that trains them.
     """
 
     position: int
     full_name: str
     slot_of: tuple[str, str] | None = None
+    of_optimizer: bool = False
 
 
 def variables(message: bytes, error: Callable[[str], Exception]) -> dict[str, Variable]:
@@ -59,11 +69,26 @@ def variables(message: bytes, error: Callable[[str], Exception]) -> dict[str, Va
         for original, name, slot in node.slots:
             if original < len(nodes) and slot < len(nodes):
                 slots[slot] = (keys[original], name)
+    of_model = _reached(nodes)
     found: dict[str, Variable] = {}
     for position, node in enumerate(nodes):
         for _, full_name, key in node.attributes:
-            found.setdefault(key, Variable(position, full_name, slots.get(position)))
+            found.setdefault(key, Variable(position, full_name, slots.get(position), position not in of_model))
     return found
+
+
+def _reached(nodes: list[Node]) -> set[int]:
+    """Objects that the root holds other than through an optimizer alone."""
+    reached, todo = {0}, [0]
+    while todo:
+        node = nodes[todo.pop()] if nodes else Node()
+        optimizer = node.is_optimizer
+        for child, name in node.children:
+            # What an optimizer trains belongs to the model, even where nothing else in the file names it.
+            if child < len(nodes) and child not in reached and (not optimizer or name == _TRAINED):
+                reached.add(child)
+                todo.append(child)
+    return reached
 
 
 def _nodes(message: bytes, error: Callable[[str], Exception]) -> Iterator[Node]:

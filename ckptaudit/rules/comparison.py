@@ -104,7 +104,7 @@ class Comparison:
     @property
     def explained(self) -> bool:
         """Whether an earlier finding says why the whole does not fit: a shard, an optimizer's state, another network."""
-        return any(finding.status == "incompatible" and finding.model for finding in self.findings)
+        return any(finding.status == "incompatible" and (finding.model or finding.checkpoint) for finding in self.findings)
 
     @property
     def corresponding(self) -> int:

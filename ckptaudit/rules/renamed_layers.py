@@ -9,12 +9,15 @@ from ckptaudit.graph.kinds import DERIVED_BUFFERS
 from ckptaudit.graph.names import leaf
 from ckptaudit.rules.comparison import Comparison
 from ckptaudit.rules.finding import Finding, Rule
+from ckptaudit.rules.wording import are, plural
 
 RULE = Rule("renamed-layers", "The same layers under other names", "warning", "cause")
 
 
 def check(comparison: Comparison) -> Iterator[Finding]:
     """Yield one finding for the pairs that are sure, and one for those that are not."""
+    if comparison.explained:  # of another network, equal shapes in equal order say nothing
+        return
     pairs = comparison.alignment.pairs
     found = [pairs[name] for name in comparison.alignment.structural if leaf(name) not in DERIVED_BUFFERS]
     if sure := [pair for pair in found if pair.sure]:
@@ -22,8 +25,8 @@ def check(comparison: Comparison) -> Iterator[Finding]:
         changed = f" Some change their layout on the way ({', '.join(f'{n} × {op}' for op, n in ops.items())})." if ops else ""
         first = next((pair for pair in sure if pair.sources[0] != pair.target), sure[0])
         yield RULE.finding(
-            f"{len(sure)} tensors are in the file under other names, such as `{first.sources[0]}` for `{first.target}`: "
-            f"found by shapes, order and the module tree.{changed} Loaded by name they would be missed.",
+            f"{are(len(sure), 'tensor')} in the file under other names, such as `{first.sources[0]}` for `{first.target}`: "
+            f"found by shapes, order and the module tree.{changed} Loaded by name {'it' if len(sure) == 1 else 'they'} would be missed.",
             checkpoint=(name for pair in sure for name in pair.sources),
             model=(pair.target for pair in sure),
             confidence=round(min(pair.confidence for pair in sure), 2),
@@ -35,7 +38,7 @@ def check(comparison: Comparison) -> Iterator[Finding]:
         rival = next((pair for pair in undecided if pair.runner_up), undecided[0])
         other = f", or `{rival.runner_up[0]}`" if rival.runner_up else ""
         yield RULE.finding(
-            f"For {len(undecided)} tensors names and shapes do not decide which one is meant: "
+            f"For {plural(len(undecided), 'tensor')} names and shapes do not decide which one is meant: "
             f"`{rival.target}` is probably `{rival.sources[0]}`{other}.",
             checkpoint=(name for pair in undecided for name in pair.sources),
             model=(pair.target for pair in undecided),
@@ -43,5 +46,5 @@ def check(comparison: Comparison) -> Iterator[Finding]:
             confidence=0.5,
             fix="look at the plan's ambiguous steps and decide, or audit with the code that wrote the file",
             status="partial",
-            phrase=f"{len(undecided)} tensors undecided",
+            phrase=f"{plural(len(undecided), 'tensor')} undecided",
         )

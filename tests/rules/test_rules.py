@@ -162,6 +162,11 @@ def changed(state, **values):
     return {**state, **{name.replace("__", "."): value for name, value in values.items()}}
 
 
+def other_names(name):
+    """What another library would call the layers of a LeNet."""
+    return name.replace("conv", "features.c").replace("fc", "head.dense_")
+
+
 def without(state, *parts):
     return OrderedDict((name, value) for name, value in state.items() if not any(part in name for part in parts))
 
@@ -650,6 +655,19 @@ CASES = [
         (NO, "whole", Net, fine),
         (NEAR, "one empty buffer", lambda: Buffered(queue=torch.empty(0)), lambda: trained(Buffered(queue=torch.empty(0)))),
         (NEAR, "a layer named flat_params", lambda: With(flat_params=nn.Linear(2, 2)), lambda: trained(With(flat_params=nn.Linear(2, 2)))),
+    ),
+    *cases(
+        "renamed-layers",
+        (
+            YES,
+            "another library's names",
+            lambda: LeNet(16),
+            lambda: renamed(trained(LeNet(16)), other_names),
+            {"status": "remappable", "severity": "warning"},
+        ),
+        (NO, "the same names", Net, fine),
+        (NEAR, "another prefix", Net, lambda: under("model.", fine()), {"status": "remappable", "fires": ("wrapper-prefix",)}),
+        (NEAR, "another network", Net, lambda: trained(LeNet(6)), wrong(fires=("nothing-matched",))),
     ),
     *cases(
         "shape-mismatch",

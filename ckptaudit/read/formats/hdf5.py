@@ -17,7 +17,13 @@ if TYPE_CHECKING:
 ORDER = 5
 NAME = "hdf5"
 
-_SUSPECT = ((b"PK\x03\x04", "a zip archive"), (b"\x80\x02", "a pickle"), (b"\x80\x04", "a pickle"), (b"MZ", "a program"), (b"\x7fELF", "a program"))
+_SUSPECT = (
+    (b"PK\x03\x04", "a zip archive"),
+    (b"\x80\x02", "a pickle"),
+    (b"\x80\x04", "a pickle"),
+    (b"MZ", "a program"),
+    (b"\x7fELF", "a program"),
+)
 
 
 def recognise(source: Source) -> bool:

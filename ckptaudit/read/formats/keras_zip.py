@@ -52,7 +52,8 @@ def read(source: Source) -> Checkpoint:
     else:
         if member.size > source.max_header:
             raise CorruptCheckpointError(
-                path, f"a .keras archive whose weights are deflated, {member.size:,} bytes of them; more than {source.max_header:,} are not inflated"
+                path,
+                f"a .keras archive whose weights are deflated: {member.size:,} bytes; more than {source.max_header:,} are not inflated",
             )
         where = Locate(path, start, member.packed, member.size)
     remarks += _odd_members(source)

@@ -1,0 +1,135 @@
+"""A plan at the terminal: what would be renamed and changed, what is dropped, what stays, and how sure all that is."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from ckptaudit.graph.kinds import DERIVED_BUFFERS
+from ckptaudit.graph.names import fold_names, leaf, numbers_masked
+from ckptaudit.plan import Plan, RenameRule
+from ckptaudit.report._words import plural
+from ckptaudit.report.terminal import _broken, _console, _page
+from ckptaudit.text import printable
+
+if TYPE_CHECKING:
+    from ckptaudit.plan import Step
+    from ckptaudit.report import Options
+
+_MAX_ROWS = 12
+_GRADES = {
+    "decided": "nothing else is possible",
+    "ordered": "names and order agree among equals",
+    "ambiguous": "not applied without asking",
+}
+
+
+def render_plan(plan: Plan, options: Options) -> str:
+    """One page: what the plan reaches, its rules, its other steps folded, what stays and what is dropped, its grades."""
+    console, out = _console(options)
+    sides = [printable(side.name) for side in (plan.source, plan.target) if side is not None and side.name]
+    unsure = sum(not step.sure for step in plan.steps)
+    mark = "✓" if plan.complete and plan.safe else "✗"
+    words = ["complete" if plan.complete else "not complete", "safe" if plan.safe else f"{plural(unsure, 'step')} not sure"]
+    head = Text(f"{mark} {', '.join(words)}", style="bold green" if mark == "✓" else "bold yellow")
+    console.print(head.append(f"  {' → '.join(sides)}" if sides else "", style="default not bold"), soft_wrap=True)
+    renamed = sum(old != new for old, new in plan.renames.items())
+    changed = [step for step in plan.steps if step.ops]
+    console.print(
+        Text(
+            f"  {plural(len(plan.steps), 'tensor')} set: {renamed} renamed, {len(changed)} changed, "
+            f"{len(plan.steps) - renamed - len(changed)} as they are · {len(plan.initial)} keep their initial value · "
+            f"{len(plan.dropped)} of the file dropped"
+        )
+    )
+    if options.quiet:
+        return _page(out)
+    _print_rules(console, plan.rules, options)
+    _print_changes(console, plan, options)
+    needed = [name for name in plan.initial if leaf(name) not in DERIVED_BUFFERS]
+    derived = [name for name in plan.initial if leaf(name) in DERIVED_BUFFERS]
+    _print_names(console, "initial", "tensors of the model that nothing sets", needed, options)
+    _print_names(console, "derived", "buffers that the model sets itself", derived, options)
+    _print_names(console, "dropped", "tensors of the file that are not used", plan.dropped, options)
+    if plan.steps:
+        console.print()
+        console.print(Text("grades", style="bold"))
+        table = Table.grid(padding=(0, 2))
+        counts: Counter[str] = Counter(step.grade for step in plan.steps)
+        for grade, meaning in _GRADES.items():
+            if counts[grade]:
+                table.add_row(f"  {grade}", str(counts[grade]), Text(meaning, style="dim"))
+        console.print(table)
+    return _page(out)
+
+
+def _print_rules(console: Console, rules: Sequence[RenameRule], options: Options) -> None:
+    if not rules:
+        return
+    console.print()
+    console.print(Text("renames  ", style="bold").append(plural(len(rules), "rule"), style="default not bold"))
+    shown = rules if options.verbose else rules[:_MAX_ROWS]
+    for rule in shown:
+        new = printable(rule.replacement) or "(nothing)"
+        console.print(Text(f"  {printable(rule.pattern)}  →  {new}"), soft_wrap=True)
+    _print_rest(console, len(rules) - len(shown), "rule")
+
+
+def _print_changes(console: Console, plan: Plan, options: Options) -> None:
+    """Steps that no rule expresses; those with the same operations and the same names but for numbers are one line."""
+    special = plan.special
+    if not special:
+        return
+    console.print()
+    console.print(Text("changes  ", style="bold").append(plural(len(special), "step"), style="default not bold"))
+    groups: dict[tuple[object, ...], list[Step]] = {}
+    for step in special:
+        names: tuple[str, ...] = (step.target, *step.sources)
+        masked = names if options.verbose else tuple(map(numbers_masked, names))
+        groups.setdefault((step.ops if options.verbose else _spelled(step, numbers=False), masked, step.grade), []).append(step)
+    shown = list(groups.values()) if options.verbose else list(groups.values())[:_MAX_ROWS]
+    for group in shown:
+        sources = [_folded([step.sources[i] for step in group]) for i in range(len(group[0].sources))]
+        times = f"  ×{len(group)}" if len(group) > 1 else ""
+        does = _spelled(group[0], numbers=len({step.ops for step in group}) == 1) or "once more"
+        unsure = "" if group[0].sure else "  (ambiguous)"
+        console.print(Text(f"  {_folded([step.target for step in group])}"), soft_wrap=True)
+        console.print(Text("    ← ", style="dim").append(" + ".join(sources), style="not dim"), soft_wrap=True)
+        console.print(Text(f"    {does}{times}{unsure}", style="cyan"), soft_wrap=True)
+    _print_rest(console, len(groups) - len(shown), "more such line")
+
+
+def _spelled(step: Step, *, numbers: bool) -> str:
+    """The operations in words, with their parameters or (for several steps at once) without."""
+    if not numbers:
+        return ", ".join(op.name for op in step.ops)
+    return ", ".join(
+        " ".join([op.name, *(f"{name}={printable(str(value)).replace(' ', '')}" for name, value in op.params.items())]) for op in step.ops
+    )
+
+
+def _folded(names: Iterable[str]) -> str:
+    return printable(" ".join(fold_names(names)))
+
+
+def _print_names(console: Console, title: str, meaning: str, names: Sequence[str], options: Options) -> None:
+    if not names:
+        return
+    console.print()
+    console.print(Text(f"{title}  ", style="bold").append(f"{plural(len(names), 'tensor')}: {meaning}", style="default not bold"))
+    patterns = list(names) if options.verbose else fold_names(names)
+    shown = patterns if options.verbose else patterns[:_MAX_ROWS]
+    for pattern in shown:
+        for line in [printable(pattern)] if options.verbose else _broken(printable(pattern), options.width - 2):
+            console.print(Text(f"  {line}"), soft_wrap=True)
+    _print_rest(console, len(patterns) - len(shown), "pattern")
+
+
+def _print_rest(console: Console, count: int, word: str) -> None:
+    if count > 0:
+        console.print(Text(f"  … {plural(count, word)} not shown; -v shows all", style="dim"))

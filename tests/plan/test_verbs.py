@@ -1,0 +1,131 @@
+"""``ckptaudit remap`` and ``ckptaudit apply`` as people meet them."""
+
+from __future__ import annotations
+
+import os
+import pty
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import torchvision
+from safetensors.torch import load_file, save_file
+
+ROOT = Path(__file__).parent.parent.parent
+
+# sample, arch, options → exit code, lines that the page holds
+REMAPS = [
+    ("resnet50_imagenet.pth", "resnet50", [], 0, ["✓ complete, safe", "320 tensors set: 0 renamed, 0 changed, 320 as they are"]),
+    (
+        "dataparallel_10classes.pth",
+        "deeplabv3_resnet50",
+        [],
+        1,
+        [
+            "✗ not complete, safe",
+            "360 renamed",
+            r"^module\.(?!classifier\.4\.)  →  (nothing)",
+            "classifier.4.{weight,bias}",
+            "initial  2 tensors",
+        ],
+    ),
+    ("dataparallel_10classes.pth", "deeplabv3_resnet50", ["--for", "finetune"], 0, ["✗ not complete, safe"]),
+    ("dataparallel_10classes.pth", "deeplabv3_resnet50", ["--arch-arg", "num_classes=10"], 0, ["✓ complete, safe", "renames  1 rule"]),
+    ("lightning_ema.ckpt", "deeplabv3_mobilenet_v3_large", ["--branch", "ema_state_dict"], 0, ["352 as they are"]),
+    ("tiny_unet_sharded", "sample_ckpts/tiny_unet.py:build", [], 0, ["✓ complete, safe"]),
+]
+
+
+@pytest.mark.parametrize(("sample", "arch", "options", "code", "lines"), REMAPS)
+def test_remap_shows_and_writes_nothing(run, samples, tmp_path, sample, arch, options, code, lines):
+    before = sorted(tmp_path.iterdir())
+    result = run("remap", samples / sample, "--arch", arch, *options)
+    assert result.returncode == code, result.stderr
+    page = " ".join(result.stdout.split())
+    assert all(" ".join(line.split()) in page for line in lines), result.stdout
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_remap_then_apply_then_restore(run, samples, tmp_path):
+    checkpoint, plan, fixed = samples / "dataparallel_10classes.pth", tmp_path / "plan.yaml", tmp_path / "fixed.safetensors"
+    content = checkpoint.read_bytes()
+    arguments = ("remap", checkpoint, "--arch", "deeplabv3_resnet50", "--arch-arg", "num_classes=10", "--plan", plan)
+    assert run(*arguments).returncode == 0
+    refused = run(*arguments)
+    assert (refused.returncode, refused.stdout) == (3, "")
+    assert "exists already" in refused.stderr
+    assert run(*arguments, "--force").returncode == 0
+    applied = run("apply", plan, checkpoint, "-o", fixed)
+    assert (applied.returncode, applied.stderr) == (0, "")
+    assert "362 tensors" in applied.stdout
+    model = torchvision.models.segmentation.deeplabv3_resnet50(weights=None, weights_backbone=None, num_classes=10)
+    model.load_state_dict(load_file(fixed))
+    stored = torch.load(checkpoint, weights_only=False)["model_state"]
+    assert all(torch.equal(tensor, stored[f"module.{name}"]) for name, tensor in model.state_dict().items())
+    assert checkpoint.read_bytes() == content
+    assert run("diff", fixed, "--arch", "deeplabv3_resnet50", "--arch-arg", "num_classes=10").returncode == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["fixed.safetensors", "plan.yaml"]
+
+
+def test_the_plan_takes_its_branch(run, samples, tmp_path):
+    arguments = ("--arch", "deeplabv3_mobilenet_v3_large", "--branch", "ema_state_dict", "--plan", tmp_path / "plan.yaml")
+    assert run("remap", samples / "lightning_ema.ckpt", *arguments).returncode == 0
+    assert run("apply", tmp_path / "plan.yaml", samples / "lightning_ema.ckpt", "-o", tmp_path / "a.safetensors").returncode == 0
+    averaged = torch.load(samples / "lightning_ema.ckpt", weights_only=False)["ema_state_dict"]
+    restored = load_file(tmp_path / "a.safetensors")
+    assert all(torch.equal(restored[name], tensor) for name, tensor in averaged.items() if name in restored)
+
+
+def test_emitted_code_runs(run, samples, tmp_path):
+    checkpoint = samples / "dataparallel_10classes.pth"
+    emitted = run("remap", checkpoint, "--arch", "deeplabv3_resnet50", "--arch-arg", "num_classes=10", "--emit", "python")
+    assert emitted.returncode == 0
+    scope: dict = {}
+    exec(emitted.stdout, scope)
+    state = torch.load(checkpoint, weights_only=False)["model_state"]
+    assert scope["remap"](state).keys() == {name.removeprefix("module.") for name in state}
+
+
+BAD = [
+    (("remap", "{s}/deeplabv3_voc.pth"), 2, "--arch or --against"),
+    (("remap", "{s}/deeplabv3_voc.pth", "--arch", "resnet50", "--emit", "perl"), 2, "perl"),
+    (("remap", "{s}/not_a_checkpoint.pth", "--arch", "resnet50"), 3, "git-lfs"),
+    (("apply", "{t}/none.yaml", "{s}/deeplabv3_voc.pth", "-o", "{t}/a.safetensors"), 3, "no such file"),
+    (("apply", "README.md", "{s}/deeplabv3_voc.pth", "-o", "{t}/a.safetensors"), 3, "README.md: "),
+    (("apply", "{t}/plan.yaml", "{s}/deeplabv3_voc.pth", "-o", "{t}/a.safetensors"), 3, "another checkpoint"),
+    (("apply", "{t}/plan.yaml", "{s}/not_a_checkpoint.pth", "-o", "{t}/a.safetensors"), 3, "git-lfs"),
+    (("apply", "{t}/plan.yaml", "{s}/deeplabv3_voc.pth", "-o", "{t}/a.pth"), 3, ".safetensors"),
+    (("apply", "{t}/plan.yaml", "{s}/deeplabv3_voc.pth", "-o", "{t}/plan.yaml"), 3, ".safetensors"),
+    (("apply", "{t}/plan.yaml", "{s}/deeplabv3_voc.pth"), 2, "--output"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "code", "words"), BAD)
+def test_bad_calls_are_told_in_one_line(run, samples, tmp_path, arguments, code, words):
+    (tmp_path / "plan.yaml").write_text("schema: ckptaudit.plan/1\ncomplete: true\nsteps: [{names: [a]}]\n")
+    result = run(*(part.format(s=samples, t=tmp_path) for part in arguments))
+    assert result.returncode == code
+    assert words in result.stderr
+    assert "Traceback" not in result.stderr
+    if code == 3:
+        assert (result.stdout, len(result.stderr.splitlines())) == ("", 1)
+    assert [path.name for path in tmp_path.iterdir()] == ["plan.yaml"]
+
+
+def test_the_progress_bar_is_for_large_files_at_a_terminal(tmp_path):
+    """600 MiB, stored sparsely: the bar is on standard error, and standard output holds the answer alone."""
+    save_file({"a": torch.zeros(150 << 20)}, tmp_path / "a.safetensors")
+    (tmp_path / "plan.yaml").write_text("schema: ckptaudit.plan/1\ncomplete: true\nsteps: [{to: b, from: a}]\n")
+    parent, child = pty.openpty()
+    command = [sys.executable, "-m", "ckptaudit", "apply", "plan.yaml", "a.safetensors", "-o", "b.safetensors"]
+    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=child, env={**os.environ, "TERM": "xterm"}) as process:
+        shown = os.read(parent, 1 << 16)
+        answer = process.stdout.read()
+        process.wait(timeout=120)
+    os.close(child)
+    os.close(parent)
+    assert process.returncode == 0
+    assert b"1 tensor, 600.0 MiB" in answer
+    assert b"\x1b" in shown
