@@ -35,7 +35,8 @@ def pairs():
 
 def mapper(source, target):
     for step in ckptaudit.propose(source, target).steps:
-        yield {"dst": step.target, "src": list(step.sources), "op": "|".join(op.spelled() for op in step.ops) or "copy", "grade": step.grade}
+        op = "|".join(op.spelled() for op in step.ops) or "copy"
+        yield {"dst": step.target, "src": list(step.sources), "op": op, "grade": step.grade}
 
 
 def test_what_is_claimed_is_right(score, pairs):

@@ -15,6 +15,7 @@ import signal
 import sys
 import time
 from contextlib import redirect_stderr, redirect_stdout
+from pathlib import Path
 
 
 class TooSlow(BaseException):
@@ -40,8 +41,7 @@ def main() -> None:
     for warm_up in (["show", "-q", "sample_ckpts/resnet50_imagenet.pth"], ["diff", "-q", *2 * ["sample_ckpts/resnet50_imagenet.pth"]]):
         arguments = warm_up if warm_up[0] == "show" else [*warm_up[:3], "--against", warm_up[3]]
         _call(command, arguments)
-    with open(sys.argv[1]) as file:
-        cases = json.load(file)
+    cases = json.loads(Path(sys.argv[1]).read_text())
     results = []
     for case in cases:
         calls = []
@@ -65,8 +65,7 @@ def main() -> None:
                 }
             )
         results.append(calls)
-    with open(sys.argv[2], "w") as file:
-        json.dump(results, file)
+    Path(sys.argv[2]).write_text(json.dumps(results))
 
 
 def _call(command: object, arguments: list[str]) -> tuple[int, str, str]:

@@ -51,7 +51,7 @@ def outcomes(tmp_path_factory):
 
 
 def _listing(folder: Path) -> set[str]:
-    return {os.path.relpath(os.path.join(top, name), folder) for top, _, names in os.walk(folder) for name in names}
+    return {os.path.relpath(Path(top) / name, folder) for top, _, names in os.walk(folder) for name in names}
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: ascii(case["file"]))

@@ -484,7 +484,7 @@ CASES = [
         ),
     ),
     *cases(
-        "file-remarks",
+        "remarks",
         (YES, "two keys, one name", Net, lambda: {**fine(), "classifier": {"bias": torch.ones(5)}}),
         (NO, "plain", Net, fine),
         (
@@ -815,7 +815,7 @@ def test_case(case, tmp_path):
     for finding in audit.findings:
         assert set(finding.checkpoint) <= audit.checkpoint.graph.tensors.keys()
         assert set(finding.model) <= audit.model.graph.tensors.keys()
-        assert finding.message.endswith((".", "harmless.")) or finding.rule == "file-remarks", finding.message
+        assert finding.message.endswith((".", "harmless.")) or finding.rule == "remarks", finding.message
         assert " 1 tensors" not in finding.message, finding.message
 
 
