@@ -10,7 +10,7 @@ from functools import cached_property
 from ckptaudit.plan.name_trie import smallest_rules
 
 #: What may stand in a rule: literal text, whole numbers, names to leave out, the end. No pattern of these takes long to match.
-_LITERAL = r"(?:\\[^\w\s]|\\ |[^\\()\[\]{}*+?|.^$])"
+_LITERAL = r"(?:\\\W|[^\\()\[\]{}*+?|.^$])"
 _GRAMMAR = re.compile(rf"\^(?:{_LITERAL}|\(\\d\+\)(?!\())*(?:\(\?!(?:{_LITERAL}|\\d\+(?!\\d)|\||\$)*\))?\$?")
 _REPLACEMENT = re.compile(r"(?:[^\\]|\\\\|\\g<([1-9]\d?)>)*")
 _REFERENCE = re.compile(r"\\g<([1-9]\d?)>")
@@ -59,7 +59,7 @@ class Renaming:
 
     def _applied(self, i: int, name: str, length: int) -> str | None:
         rule = self.rules[i]
-        plain = self._plain.get(i)
+        plain = self._plain.get(i) if not name.endswith("\n") else None  # before a last newline "$" matches, too
         if plain is not None:  # literal text alone: no regular expression need be compiled for each of ten thousand names
             whole, replacement = plain
             return None if whole and len(name) > length else replacement + name[length:]
@@ -79,7 +79,7 @@ class Renaming:
         heads = []
         for rule in self.rules:
             match = _HEAD.match(rule.pattern) if rule.well_formed else None
-            heads.append((re.sub(r"\\(.)", r"\1", match[1]), rule.pattern[match.end() :]) if match else ("", rule.pattern))
+            heads.append((re.sub(r"(?s)\\(.)", r"\1", match[1]), rule.pattern[match.end() :]) if match else ("", rule.pattern))
         return heads
 
     @cached_property
@@ -88,7 +88,7 @@ class Renaming:
         return {
             i: (rest == "$", self.rules[i].replacement.replace("\\\\", "\\"))
             for i, (_, rest) in enumerate(self._heads)
-            if rest in ("", "$") and "\n" not in self.rules[i].pattern
+            if rest in ("", "$")
         }
 
     @cached_property
@@ -125,7 +125,9 @@ def rename_rules(renames: Mapping[str, str], others: Iterable[str] = ()) -> tupl
         found = tuple(RenameRule(pattern, replacement) for pattern, replacement in rules)
         if all(rule.well_formed for rule in found) and renames_exactly(found, wanted):
             return found
-    return tuple(RenameRule(f"^{re.escape(old)}$", new.replace("\\", "\\\\")) for old, new in wanted.items() if old != new)
+    told = (old for old, new in wanted.items() if old != new or old.endswith("\n"))  # before a last newline "$" matches, too
+    single = sorted(told, key=len, reverse=True)
+    return tuple(RenameRule(f"^{re.escape(old)}$", wanted[old].replace("\\", "\\\\")) for old in single)
 
 
 def renames_exactly(rules: tuple[RenameRule, ...], wanted: Mapping[str, str]) -> bool:

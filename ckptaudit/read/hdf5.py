@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 
     from ckptaudit.read.source import Source
 
-MAGIC = b"\x89HDF\r\n\x1a\n"
-
 _MAX_LINKS = 1 << 19
 _MAX_RANK = 32  # HDF5's own limit
 _MAX_REMARKS = 20
@@ -35,6 +33,14 @@ _MAX_METADATA_READ = 128 << 20
 _MAX_UNPACKED = 4 << 30
 _MAX_ATTRIBUTE = 64 << 20
 _MAX_STRINGS = 1 << 30
+#: What a user block should not hold: whoever opens the file as something else would find it.
+_SUSPECT = (
+    (b"PK\x03\x04", "a zip archive"),
+    (b"\x80\x02", "a pickle"),
+    (b"\x80\x04", "a pickle"),
+    (b"MZ", "a program"),
+    (b"\x7fELF", "a program"),
+)
 #: What a heap of strings (a "global heap collection") begins with: signature, version, three bytes of nothing.
 _HEAP = b"GCOL\x01\0\0\0"
 #: Deflate cannot pack better than 1 to 1032; chunks that were never written take no bytes at all.
@@ -42,16 +48,6 @@ _MAX_RATIO = 1100
 #: Filters within libhdf5 and h5py; any other would be looked for as a plug-in, a library to load.
 _FILTERS = MappingProxyType({1: "deflate", 2: "shuffle", 3: "fletcher32", 4: "szip", 5: "nbit", 6: "scaleoffset", 32000: "lzf"})
 _FAILURES = (OSError, RuntimeError, ValueError, KeyError, TypeError, OverflowError, MemoryError, AttributeError, LookupError)
-
-
-def is_hdf5(data: Any, size: int, start: int = 0) -> bool:
-    """Whether the signature stands where libhdf5 looks for it: at the start, or behind a user block of 512, 1024, 2048 … bytes."""
-    block = 0
-    while block + len(MAGIC) <= size and block <= 1 << 24:
-        if data[start + block : start + block + len(MAGIC)] == MAGIC:
-            return True
-        block = block * 2 or 512
-    return False
 
 
 class Window:
@@ -431,6 +427,9 @@ def open_hdf5(source: Source, locate: Locate | None = None) -> Iterator[Hdf5]:
     with _file(source.path, window) as file:
         try:
             found = Hdf5(source.path, file, window, where, source.max_header)
+            before = next((words for magic, words in _SUSPECT if locate is None and source.head.startswith(magic)), "")
+            if before:
+                found.remark(f"its user block holds {before}, which was not looked into")
         except CkptAuditError:
             raise
         except _FAILURES as error:

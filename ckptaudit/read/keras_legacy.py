@@ -5,6 +5,7 @@ from __future__ import annotations
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from ckptaudit.errors import NotACheckpointError
 from ckptaudit.graph.names import parent
 from ckptaudit.read.checkpoint import Branch, Checkpoint
 from ckptaudit.read.hdf5 import Dataset, Group, Hdf5, Link
@@ -196,3 +197,13 @@ def _tell_unlisted(file: Hdf5, branches: Iterable[Branch]) -> None:
     extra = [name for name, weight in every_dataset(file).items() if id(weight.tensor) not in listed]
     if extra:
         file.remark(f"{len(extra):,} datasets belong to no layer that the file lists, the first {extra[0]!r}")
+
+
+def read_datasets(file: Hdf5, nbytes: int) -> Checkpoint:
+    """Read a file that Keras did not write: every dataset by its path, in natural order."""
+    tensors = {name: dataset.tensor for name, dataset in every_dataset(file).items()}
+    if not tensors:
+        raise NotACheckpointError(file.path, "an HDF5 file that holds no datasets")
+    branch = Branch("", "model", MappingProxyType(tensors))
+    reason = "every dataset of the file, which Keras did not write"
+    return Checkpoint(file.path, "hdf5", "unknown", branch, reason, (branch,), MappingProxyType({}), (), nbytes, tuple(file.remarks))

@@ -70,7 +70,7 @@ def test_a_step_is_added_and_removed_by_hand(tmp_path):
     text = (tmp_path / "plan.yaml").read_text()
     assert "m.{a,b}.w" in text
     text = text.replace("m.{a,b}.w", "m.b.w").replace(
-        "dropped:", "  - {to: t, from: m.a.w, ops: [{op: permute, perm: [1, 0]}]}\n\ndropped:"
+        "\n\ndropped:", "\n  - {to: t, from: m.a.w, ops: [{op: permute, perm: [1, 0]}]}\n\ndropped:"
     )
     (tmp_path / "plan.yaml").write_text(text)
     edited = Plan.load(tmp_path / "plan.yaml")
@@ -134,3 +134,21 @@ def test_no_file_and_no_text(tmp_path):
     for name, words in (("a", "no text"), ("b", "no such file"), (".", "is a directory")):
         with pytest.raises(PlanError, match=words):
             Plan.load(tmp_path / name)
+
+
+def test_the_plan_in_the_documents_is_one(tmp_path, samples):
+    import ckptaudit
+
+    page = (samples.parent / "docs" / "plan.md").read_text()
+    whole, single = (block.split("```")[0] for block in page.split("```yaml\n")[1:])
+    (tmp_path / "plan.yaml").write_text(whole)
+    plan = Plan.load(tmp_path / "plan.yaml")
+    real = ckptaudit.audit(samples / "dataparallel_10classes.pth", "deeplabv3_resnet50").plan
+    assert (plan.rules, plan.source.fingerprint, plan.dropped, plan.initial) == (
+        real.rules,
+        real.source.fingerprint,
+        real.dropped,
+        real.initial,
+    )
+    (tmp_path / "plan.yaml").write_text(HEAD + "steps:\n" + single)
+    assert [s.target for s in Plan.load(tmp_path / "plan.yaml").steps] == ["encoder.in_proj_weight"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -16,13 +17,13 @@ from hypothesis import strategies as st
 
 from ckptaudit.errors import CheckpointError, CorruptCheckpointError, ValuesUnavailableError
 from ckptaudit.read import open_checkpoint
-from ckptaudit.read.formats.tf_bundle import _ordered, _slice_key
 from ckptaudit.read.sstable import crc32c, entries, unsnap
+from ckptaudit.read.tf_bundle import _ordered, _slice_key
 
 DATA = Path(__file__).parent.parent / "data" / "keras"
 EXPECTED = json.loads((DATA / "expected.json").read_text())
 
-# --- a writer, for files that TensorFlow would not write -----------------------------------------------------------------------------------
+# --- a writer, for files that TensorFlow would not write --------------------------------------------------------------------------------
 
 
 def varint(value: int) -> bytes:
@@ -48,7 +49,7 @@ def tensor(dtype: int, shape: Iterable[int], offset: int, size: int, shard: int 
 def block(pairs: list[tuple[bytes, bytes]]) -> bytes:
     body, before = b"", b""
     for key, value in pairs:
-        shared = len(os.path.commonprefix([before, key]))
+        shared = next((n for n, (a, b) in enumerate(zip(before, key, strict=False)) if a != b), min(len(before), len(key)))
         body += varint(shared) + varint(len(key) - shared) + varint(len(value)) + key[shared:] + value
         before = key
     return body + (0).to_bytes(4, "little") + (1).to_bytes(4, "little")
@@ -77,7 +78,7 @@ def write(folder: Path, pairs: list[tuple[bytes, bytes]], data: bytes | None = b
     return folder / "x.index"
 
 
-# --- what TensorFlow wrote ----------------------------------------------------------------------------------------------------------------
+# --- what TensorFlow wrote --------------------------------------------------------------------------------------------------------------
 
 
 def test_tf1_names_and_values() -> None:
@@ -157,7 +158,7 @@ def test_object_graph_that_is_missing_or_damaged(tmp_path: Path) -> None:
     assert any("named by their keys" in remark for remark in open_checkpoint(tmp_path / "tf2").remarks)
 
 
-# --- what nobody should write -----------------------------------------------------------------------------------------------------------------
+# --- what nobody should write -----------------------------------------------------------------------------------------------------------
 
 REFUSED = {
     "no header": ([GOOD], "no header"),
@@ -238,11 +239,9 @@ def test_every_flipped_byte_of_the_index_is_noticed_or_harmless(tmp_path: Path) 
         flipped = bytearray(whole)
         flipped[position] ^= 0x41
         (tmp_path / "x.index").write_bytes(flipped)
-        try:
+        with contextlib.suppress(CheckpointError):  # anything else is a failure
             open_checkpoint(tmp_path / "x.index")
             harmless += 1
-        except CheckpointError as error:
-            assert str(error).isprintable()
     assert harmless < 60  # the empty meta index and the footer's padding, which nothing checks
 
 

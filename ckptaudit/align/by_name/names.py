@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from ckptaudit.align.pairs import Alignment, Grade, Pair, Scope
 from ckptaudit.align.by_name.prefixes import exchange, find_scope
 from ckptaudit.align.by_name.wrappers import unwrap
+from ckptaudit.align.pairs import Alignment, Grade, Pair, Scope
 from ckptaudit.graph import LayerGraph
 
 #: A file may combine several parts; more exchanges of prefixes than this are noise.

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 
-from ckptaudit.align.ops import ops_between
 from ckptaudit.align.by_structure.reading import Side
+from ckptaudit.align.ops import ops_between
 from ckptaudit.align.pairs import Pair
 from ckptaudit.graph import TensorSpec
 from ckptaudit.graph.names import leaf, parent
@@ -25,13 +25,19 @@ def derived_pairs(source: Side, target: Side, pairs: Mapping[str, Pair]) -> Iter
             left.append(spec)
             continue
         owner = beside.sources[0]
-        name = owner[: len(parent(owner))] + owner[len(parent(owner)) : len(parent(owner)) + 1] + leaf(spec.name) if parent(owner) else leaf(spec.name)
+        name = (
+            owner[: len(parent(owner))] + owner[len(parent(owner)) : len(parent(owner)) + 1] + leaf(spec.name)
+            if parent(owner)
+            else leaf(spec.name)
+        )
         other = free.get(name)
         if other is None or other.numel != spec.numel:
             left.append(spec)
             continue
         del free[name]
-        yield Pair(spec.name, (name,), ops_between(other.shape, (), spec.shape, ()), beside.grade, beside.confidence, ("same name in its layer",))
+        yield Pair(
+            spec.name, (name,), ops_between(other.shape, (), spec.shape, ()), beside.grade, beside.confidence, ("same name in its layer",)
+        )
     yield from _in_order(list(free.values()), left)
 
 
@@ -48,4 +54,11 @@ def _in_order(sources: list[TensorSpec], targets: list[TensorSpec]) -> Iterator[
         for s, t in zip(here[key], wanted, strict=True):
             alone = len(wanted) == 1
             evidence = ("only buffer of this name",) if alone else ("same name", "order")
-            yield Pair(t.name, (s.name,), ops_between(s.shape, (), t.shape, ()), "ordered" if alone else "ambiguous", 0.9 if alone else 0.4, evidence)
+            yield Pair(
+                t.name,
+                (s.name,),
+                ops_between(s.shape, (), t.shape, ()),
+                "ordered" if alone else "ambiguous",
+                0.9 if alone else 0.4,
+                evidence,
+            )

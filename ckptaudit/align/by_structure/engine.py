@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator
+import gc
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from types import MappingProxyType
 
 from ckptaudit.align.by_structure.copies import find_twin
 from ckptaudit.align.by_structure.derived import derived_pairs
+from ckptaudit.align.by_structure.flattening import undecided_where_flattened
 from ckptaudit.align.by_structure.grading import Found, audited, order_agreement
 from ckptaudit.align.by_structure.granularity import split_fused
 from ckptaudit.align.by_structure.joining import Proposal, inside_atom, joined
-from ckptaudit.align.by_structure.reading import read
 from ckptaudit.align.by_structure.level import Level
-from ckptaudit.align.pairs import Alignment, Pair
-from ckptaudit.align.by_structure.rules import Context, Rules
-from ckptaudit.align.by_structure.samename import same_names
+from ckptaudit.align.by_structure.reading import read
+from ckptaudit.align.by_structure.rules import Context, Path, Rules
+from ckptaudit.align.by_structure.samename import astray, same_names
 from ckptaudit.align.by_structure.scopes import AGREEING, Inner, Solution, Solver
 from ckptaudit.align.by_structure.singles import singles
 from ckptaudit.align.by_structure.tree import Forest, Ids, Node
+from ckptaudit.align.pairs import Alignment, Pair
 from ckptaudit.graph import LayerGraph
 
 __all__ = ["align_by_structure"]
@@ -26,8 +29,13 @@ __all__ = ["align_by_structure"]
 #: Passes over the whole; each starts with what the one before has learned.
 _PASSES = 3
 
+#: With more atoms than this the last pass is left out.
+_MANY = 4000
+
 #: Containers of at least so many atoms do not have equal contents by coincidence.
 _LARGE = 5
+
+_Frame = tuple[Node, Node, Context]
 
 
 def align_by_structure(source: LayerGraph, target: LayerGraph) -> Alignment:
@@ -47,7 +55,8 @@ def align_by_structure(source: LayerGraph, target: LayerGraph) -> Alignment:
     """
     pairs = {pair.target: pair for pair in same_names(source, target)}
     if len(pairs) < len(target):
-        pairs.update((pair.target, pair) for pair in _beyond_names(source, target, pairs))
+        with _collection_paused():
+            pairs.update((pair.target, pair) for pair in _beyond_names(source, target, pairs))
     used = frozenset(name for pair in pairs.values() for name in pair.sources)
     return Alignment(
         MappingProxyType({name: pairs[name] for name in target.tensors if name in pairs}),
@@ -56,12 +65,24 @@ def align_by_structure(source: LayerGraph, target: LayerGraph) -> Alignment:
     )
 
 
+@contextmanager
+def _collection_paused() -> Iterator[None]:
+    """Millions of small objects and no garbage: the collector alone would take a third of the time."""
+    running = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if running:
+            gc.enable()
+
+
 def _beyond_names(source: LayerGraph, target: LayerGraph, known: dict[str, Pair]) -> Iterator[Pair]:
     """Pairs of what equal names left open; where one side holds a copy of itself, none of them is sure."""
     used = frozenset(name for pair in known.values() for name in pair.sources)
     here, there = (None, None) if known else (find_twin(source), find_twin(target))
     if (here is None) == (there is None):
-        yield from _general(source, target, used, frozenset(known), known)
+        yield from astray(_general(source, target, used, frozenset(known), known), known)
         return
     apart = (here.names if here else frozenset(), there.names if there else frozenset())
     for pair in _general(source, target, used | apart[0], frozenset(known) | apart[1], known):
@@ -81,7 +102,7 @@ def _general(
     found = audited(here, there, _passes(here, there))
     proposals = [proposal for pair in found for proposal in _items(here, there, pair)]
     proposals += singles(here, there, proposals)
-    pairs = list(joined(proposals))
+    pairs = list(undecided_where_flattened(*sides, joined(proposals)))
     yield from pairs
     yield from derived_pairs(sides[0], sides[1], {**known, **{pair.target: pair for pair in pairs}})
 
@@ -89,7 +110,7 @@ def _general(
 def _passes(here: Forest, there: Forest) -> list[Found]:
     rules, ordered = Rules(), False  # the first pass trusts no order: it finds out whether order may be trusted
     found: list[Found] = []
-    for number in range(_PASSES):
+    for number in range(_PASSES if len(here.atoms) <= _MANY else _PASSES - 1):
         solution = Solver(here, there, rules, ordered=ordered).solve(here.top, there.top)
         found = list(_flattened(here, there, solution, (0, 0), Level.DECIDED, ()))
         sure = sum(pair.level > Level.AMBIGUOUS for pair in found)
@@ -103,7 +124,14 @@ def _passes(here: Forest, there: Forest) -> list[Found]:
 
 
 def _flattened(
-    here: Forest, there: Forest, solution: Solution, low: tuple[int, int], cap: Level, why: tuple[str, ...], *, whole: bool = False
+    here: Forest,
+    there: Forest,
+    solution: Solution,
+    low: tuple[int, int],
+    cap: Level,
+    why: tuple[str, ...],
+    *,
+    whole: tuple[bool, bool] = (False, False),
 ) -> Iterator[Found]:
     """Pairs of atoms by absolute number; a pair is no surer than the containers around it."""
     for pair in solution.pairs:
@@ -113,26 +141,28 @@ def _flattened(
     for inner in solution.inner:
         chain = tuple(dict.fromkeys((*why, *inner.evidence)))
         start = low[0] + inner.source, low[1] + inner.target
-        inside = whole or _is_whole(here, there, inner, start)
+        now = _whole(here, there, inner, start)
+        inside = whole[0] or now[0], whole[1] or now[1]
         yield from _flattened(here, there, inner.solution, start, min(cap, inner.level), chain, whole=inside)
 
 
-def _is_whole(here: Forest, there: Forest, inner: Inner, low: tuple[int, int]) -> bool:
-    """Whether two containers are large and lack nothing that the other has."""
+def _whole(here: Forest, there: Forest, inner: Inner, low: tuple[int, int]) -> tuple[bool, bool]:
+    """Whether two large containers lack nothing that the other has, and, for each side, whether nothing at all is left in it."""
     solution = inner.solution
     if inner.size < _LARGE or inner.level == Level.AMBIGUOUS:
-        return False
+        return False, False
     shared = here.known & there.known
     left = (*(here.keys[0][low[0] + i] for i in solution.left_source), *(there.keys[0][low[1] + i] for i in solution.left_target))
-    return shared.isdisjoint(left)
+    if not shared.isdisjoint(left):
+        return False, False
+    return not solution.left_source, not solution.left_target
 
 
 def _learn(rules: Rules, here: Forest, there: Forest, solution: Solution, *, firm: bool) -> None:
     """Record the renames of all sure pairs, in the scopes around them, up to three levels."""
-    seen: set[tuple[int, Hashable]] = set()
-    Frame = tuple[Node, Node, Context]
+    seen: set[tuple[int, Context, Context]] = set()
 
-    def visit(solution: Solution, low: tuple[int, int], frames: tuple[Frame, ...]) -> None:
+    def visit(solution: Solution, low: tuple[int, int], frames: tuple[_Frame, ...]) -> None:
         for pair in solution.pairs:
             if pair.level == Level.AMBIGUOUS or (pair.level == Level.DECIDED) != firm:
                 continue
@@ -143,7 +173,10 @@ def _learn(rules: Rules, here: Forest, there: Forest, solution: Solution, *, fir
             if inner.level == Level.AMBIGUOUS:
                 continue
             start = low[0] + inner.source, low[1] + inner.target
-            s, t = _container(here, start[0], inner, 0), _container(there, start[1], inner, 1)
+            s, t = (
+                _container(here, start[0], (*frames[-1][0].path, *inner.names[0])),
+                _container(there, start[1], (*frames[-1][1].path, *inner.names[1])),
+            )
             if (inner.level == Level.DECIDED) == firm:
                 for a, b, context in frames:
                     rules.learn(context, s.below(a), t.below(b), (a.low, b.low), firm=firm)
@@ -155,17 +188,15 @@ def _learn(rules: Rules, here: Forest, there: Forest, solution: Solution, *, fir
     visit(solution, (0, 0), ((here.top, there.top, Solver(here, there, rules, ordered=False).context(here.top, there.top)),))
 
 
-def _container(forest: Forest, low: int, inner: Inner, side: int) -> Node:
-    """The container that begins at an atom: up from the atom, as long as its path says."""
-    wanted = inner.names[side]
-    node: Node = forest.atoms[low]
-    while node.parent is not None:
+def _container(forest: Forest, low: int, path: Path) -> Node:
+    """The outermost container of a path that begins at an atom."""
+    node = forest.atoms[low]
+    found = node
+    while node.parent is not None and node.parent.low == low and len(node.parent.path) >= len(path):
         node = node.parent
-        if node.low != low:
-            break
-        if not wanted or node.path[-len(wanted) :] == wanted:
-            return node
-    raise AssertionError("a container begins where its first atom does")
+        if node.path == path:
+            found = node
+    return found
 
 
 def _items(here: Forest, there: Forest, pair: Found) -> Iterator[Proposal]:

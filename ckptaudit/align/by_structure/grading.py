@@ -10,6 +10,7 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 from ckptaudit.align.by_structure.level import Level
 from ckptaudit.align.by_structure.tree import Forest, Node
@@ -27,7 +28,7 @@ _NAMED = frozenset({"learned rule", "role words", "same index", "same index as i
 class Found:
     """Two atoms by their numbers, after the chain of containers around them was taken into account.
 
-    ``whole``: they lie in large containers that lack nothing.
+    ``whole``: they lie in large containers that correspond in everything, with nothing left over on the source's, the target's side.
     """
 
     source: int
@@ -35,7 +36,7 @@ class Found:
     level: Level
     evidence: tuple[str, ...]
     runner_up: int | None
-    whole: bool = False
+    whole: tuple[bool, bool] = (False, False)
 
 
 def audited(here: Forest, there: Forest, found: list[Found]) -> list[Found]:
@@ -45,24 +46,32 @@ def audited(here: Forest, there: Forest, found: list[Found]) -> list[Found]:
     def out_of_balance(pair: Found) -> bool:
         for mine, theirs, (count_here, count_there) in zip(here.keys, there.keys, counts, strict=True):
             if mine[pair.source] == theirs[pair.target]:
-                return count_here[mine[pair.source]] != count_there[mine[pair.source]]
-        return True
+                excess = count_here[mine[pair.source]] - count_there[mine[pair.source]]
+                # What one side has more of does not matter if its container has found counterparts for all it holds.
+                return excess != 0 and not pair.whole[0 if excess > 0 else 1]
+        return not all(pair.whole)
 
-    doubtful = [pair for pair in found if pair.level and not pair.whole and out_of_balance(pair)]
-    if not doubtful:
+    doubtful = [pair for pair in found if pair.level and out_of_balance(pair)]
+    # With something left over, equal numbers may be a coincidence, too.
+    sure = [pair for pair in found if pair.level]
+    left_over = len(sure) < max(len(here.atoms), len(there.atoms))
+    watched = [pair for pair in sure if left_over and not all(pair.whole)]
+    if not doubtful and not watched:
         return found
     forth = {pair.source: pair.target for pair in found if pair.level}
     back = {pair.target: pair.source for pair in found if pair.level}
     places = _Places(here, there, forth), _Places(there, here, back)
-    refuted = {pair.source for pair in doubtful if not _supported(pair, places)}
-    return [replace(pair, level=Level.AMBIGUOUS, evidence=(*pair.evidence, "against its surroundings")) if pair.source in refuted else pair for pair in found]
+    refuted = {pair.source for pair in watched if _contradicted(pair, places)}
+    refuted |= {pair.source for pair in doubtful if _contradicted(pair, places) or not _NAMED & set(pair.evidence)}
+    return [
+        replace(pair, level=Level.AMBIGUOUS, evidence=(*pair.evidence, "against its surroundings")) if pair.source in refuted else pair
+        for pair in found
+    ]
 
 
-def _supported(pair: Found, places: tuple[_Places, _Places]) -> bool:
-    forth, back = places[0].agrees(pair.source, pair.target), places[1].agrees(pair.target, pair.source)
-    if forth is False or back is False:
-        return False
-    return bool(_NAMED & set(pair.evidence))
+def _contradicted(pair: Found, places: tuple[_Places, _Places]) -> bool:
+    """Whether the containers around a pair lead elsewhere, from either side."""
+    return places[0].agrees(pair.source, pair.target) is False or places[1].agrees(pair.target, pair.source) is False
 
 
 class _Places:
@@ -118,4 +127,4 @@ def order_agreement(here: Forest, there: Forest, found: list[Found]) -> float:
     places = sorted((here.items[p.source][0].order, there.items[p.target][0].order) for p in found if p.level)
     if len(places) < 5:
         return 1.0
-    return sum(a[1] < b[1] for a, b in zip(places, places[1:], strict=False)) / (len(places) - 1)
+    return sum(a[1] < b[1] for a, b in pairwise(places)) / (len(places) - 1)

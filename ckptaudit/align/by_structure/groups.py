@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 
 from ckptaudit.align.by_structure.assignment import best_assignment
@@ -57,6 +57,8 @@ class Surroundings:
     ----------
     balanced:
         Both sides have equally many of these shapes in the whole scope, and none came back from an inner scope.
+    uncertain:
+        Some of these shapes went to places that are mere proposals: of what is left, only learned rules are sure.
     ordered:
         Definition order may be trusted on both sides.
     rule:
@@ -64,12 +66,20 @@ class Surroundings:
     """
 
     balanced: bool
+    uncertain: bool
     ordered: bool
     rule: Callable[[tuple[str, ...], tuple[str, ...]], int]
 
 
 def resolve(sources: Sequence[Member], targets: Sequence[Member], around: Surroundings) -> list[Match]:
     """Pair the members of a group."""
+    found = _resolved(sources, targets, around)
+    if not around.uncertain:
+        return found
+    return [m if "learned rule" in m.evidence and len(m.evidence) == 1 else replace(m, level=Level.AMBIGUOUS) for m in found]
+
+
+def _resolved(sources: Sequence[Member], targets: Sequence[Member], around: Surroundings) -> list[Match]:
     if len(sources) == 1 and len(targets) == 1:
         return [_lone(sources[0], targets[0], around)]
     if len(sources) == len(targets):
@@ -121,9 +131,9 @@ def _features(sources: Sequence[Member], targets: Sequence[Member]) -> tuple[lis
         both.append((named, features, list(series.values())))
     (names_here, here, series_here), (names_there, there, series_there) = both
     for number, (indices, others) in enumerate(_same_series(names_here, series_here, names_there, series_there)):
-        for names, features, members in ((names_here, here, indices), (names_there, there, others)):
-            ranks = {numbers: rank for rank, numbers in enumerate(sorted({names[i][1] for i in members}))}
-            for i in members:
+        for names, features, run in ((names_here, here, indices), (names_there, there, others)):
+            ranks = {numbers: rank for rank, numbers in enumerate(sorted({names[i][1] for i in run}))}
+            for i in run:
                 if len(ranks) > 1:
                     features[i].add(number * 10_000 + ranks[names[i][1]])
     return [frozenset(f) for f in here], [frozenset(f) for f in there]
@@ -141,7 +151,12 @@ def _same_series(
     if len(series_here) == 1:
         return [(series_here[0], series_there[0])]
     likely = sorted(
-        ((-_likeness(here[a[0]][0], there[b[0]][0]), x, y) for x, a in enumerate(series_here) for y, b in enumerate(series_there) if len(a) == len(b))
+        (
+            (-_likeness(here[a[0]][0], there[b[0]][0]), x, y)
+            for x, a in enumerate(series_here)
+            for y, b in enumerate(series_there)
+            if len(a) == len(b)
+        )
     )
     found: dict[int, int] = {}
     for unlikeness, x, y in likely:
@@ -301,7 +316,12 @@ def _by_rule(sources: Sequence[Member], targets: Sequence[Member], around: Surro
 def _by_index(sources: Sequence[Member], targets: Sequence[Member]) -> list[Match]:
     """Numbered series whose numbers fit at one shift only (0 or ±1 at each place)."""
     here, there = [_numbers(s) for s in sources], [_numbers(t) for t in targets]
-    if len({_words(s) for s in sources}) > 1 or len({_words(t) for t in targets}) > 1 or len(set(map(len, here + there))) > 1 or not here[0]:
+    if (
+        len({_words(s) for s in sources}) > 1
+        or len({_words(t) for t in targets}) > 1
+        or len(set(map(len, here + there))) > 1
+        or not here[0]
+    ):
         return []
     if len(set(here)) < len(here) or len(set(there)) < len(there):
         return []
@@ -312,7 +332,9 @@ def _by_index(sources: Sequence[Member], targets: Sequence[Member]) -> list[Matc
     fewer = min(len(here), len(there))
     fitting = []
     for shift in product(*((0, 1, -1) if v else (there[0][p] - here[0][p],) for p, v in enumerate(varying))):
-        pairs = [(i, by_number[moved]) for i, n in enumerate(here) if (moved := tuple(a + b for a, b in zip(n, shift, strict=True))) in by_number]
+        pairs = [
+            (i, by_number[moved]) for i, n in enumerate(here) if (moved := tuple(a + b for a, b in zip(n, shift, strict=True))) in by_number
+        ]
         if len(pairs) == fewer:
             fitting.append(pairs)
     if not fitting:

@@ -6,11 +6,11 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from ckptaudit.align.ops import Concat, Op, Split, moved_dim, ops_between
-from ckptaudit.align.by_structure.reading import Item
 from ckptaudit.align.by_structure.level import Level
-from ckptaudit.align.pairs import Pair
+from ckptaudit.align.by_structure.reading import Item
 from ckptaudit.align.by_structure.words import tokens
+from ckptaudit.align.ops import Concat, Op, Split, moved_dim, ops_between
+from ckptaudit.align.pairs import Pair
 
 __all__ = ["Proposal", "inside_atom", "joined"]
 
@@ -44,7 +44,7 @@ def inside_atom(
             rest.remove(same)
             yield _proposal(same, target, level, evidence, rivals)
     for target in late:
-        fitting = [s for s in rest if s.shape == target.shape]
+        fitting = [s for s in rest if s.shape == target.shape] or [s for s in rest if len(s.shape) > 1 and _same_size(s, target)]
         rivalling = [t for t in late if t.shape == target.shape]
         if fitting:
             rest.remove(fitting[0])
@@ -107,5 +107,3 @@ def _chain(parts: list[Proposal]) -> tuple[Op, ...]:
         turned = tuple(reversed(range(len(s.spec.shape))))
         return ops_between(s.spec.shape, turned, t.spec.shape, ())
     return ops_between(s.spec.shape, s.perm, t.spec.shape, t.perm)
-
-

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 from ckptaudit.align.by_structure.words import masked, tokens
 from ckptaudit.graph import LayerGraph, TensorSpec, is_float
@@ -23,9 +23,28 @@ STANDARD_ROLES = ("weight", "bias", "running_mean", "running_var")
 #: Below this share of tensors with a usual role the roles are unknown words, and each module's tensors stay together.
 _FEW_ROLES = 0.2
 
-_COMMON_ROLES = frozenset({*STANDARD_ROLES, "kernel", "gamma", "beta", "moving_mean", "moving_variance", "weights", "biases", "embeddings", "scale", "0", "1", "2", "3"})
+_COMMON_ROLES = frozenset(
+    {
+        *STANDARD_ROLES,
+        "kernel",
+        "gamma",
+        "beta",
+        "moving_mean",
+        "moving_variance",
+        "weights",
+        "biases",
+        "embeddings",
+        "scale",
+        "0",
+        "1",
+        "2",
+        "3",
+    }
+)
 _COMPOUND = re.compile(r"^(.+?)_((?:weight|bias|kernel)s?)$")
-_DERIVED = re.compile(r"(relative_position_index|relative_coords|attn_mask|position_ids|token_type_ids|inv_freq|num_batches_tracked|_idxs?$|_index$)")
+_DERIVED = re.compile(
+    r"(relative_position_index|relative_coords|attn_mask|position_ids|token_type_ids|inv_freq|num_batches_tracked|_idxs?$|_index$)"
+)
 _EMBEDDING = frozenset({"embed", "position", "token", "table"})
 _VARS = {4: STANDARD_ROLES, 2: STANDARD_ROLES[:2], 1: STANDARD_ROLES[:1]}
 
@@ -66,7 +85,9 @@ class Item:
 
     def take(self, part: int, of: int, owner: tuple[str, ...]) -> Item:
         """Part ``part`` of ``of``, as if it stood under ``owner``."""
-        return replace(self, part=part, of=of, owner=owner, shape=_canonical((self.shape[0] // of, *self.shape[1:]), weight=self.module_weight))
+        return replace(
+            self, part=part, of=of, owner=owner, shape=_canonical((self.shape[0] // of, *self.shape[1:]), weight=self.module_weight)
+        )
 
 
 @dataclass(slots=True)
@@ -89,7 +110,6 @@ class Side:
     derived: list[TensorSpec]
     channels_last: bool
     ordered: bool
-    flattened: dict[str, tuple[int, int, int]] = field(default_factory=dict)
 
 
 def read(graph: LayerGraph, exclude: frozenset[str] = frozenset()) -> Side:
@@ -106,13 +126,15 @@ def read(graph: LayerGraph, exclude: frozenset[str] = frozenset()) -> Side:
         named[word if word not in named else f"{word}:{len(named)}"] = spec
     plain = sum(leaf(name) in _COMMON_ROLES for name in graph.tensors) < _FEW_ROLES * len(graph)
     order = {spec.name: position for position, spec in enumerate(graph)}
+    containers = {owner[:end] for owner in owned for end in range(len(owner))} if plain else set()
     layers: dict[tuple[str, ...], list[Item]] = {}
     for owner, named in owned.items():
         if owner and owner[-1] == "vars" and all(word.isdecimal() for word in named):
             owner, named = owner[:-1], _numbered_roles(named)  # noqa: PLW2901 (Keras 3 writes vars/0, vars/1)
         roles = canonical_roles(named, "keras" if channels_last else "torch")
         for role, spec in roles.items():
-            path = owner if plain or role in STANDARD_ROLES else (*owner, role)
+            together = owner not in containers if plain else role in STANDARD_ROLES
+            path = owner if together else (*owner, role)
             perm = _to_torch(spec, "weight" if plain else role, path, roles) if channels_last else ()
             weight = plain or role == "weight"
             shape = _canonical(tuple(spec.shape[i] for i in perm) if perm else spec.shape, weight=weight)

@@ -79,7 +79,13 @@ class _Book:
         if found is None or len(found) != 1:
             return None
         [(where, seen)] = found.items()
-        return where if len(seen) - (_numbers(source) in seen) > 1 else None
+        numbers = _numbers(source)
+        others = seen - {numbers}
+        if len(others) < 2:
+            return None
+        # Only where a number was seen to vary does a new number carry the series on.
+        known = [{other[p] for other in others} for p in range(len(numbers))]
+        return where if all(n in values or len(values) > 1 for n, values in zip(numbers, known, strict=True)) else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from itertools import islice
 
-from ckptaudit.align.pairs import Pair
 from ckptaudit.align.by_structure.words import masked
+from ckptaudit.align.pairs import Pair
 from ckptaudit.graph import LayerGraph, TensorSpec
 from ckptaudit.graph.names import parent
 
-__all__ = ["outer_modules", "same_names"]
+__all__ = ["astray", "outer_modules", "same_names"]
 
 _SEPARATOR = re.compile(r"[./]")
 
@@ -81,12 +82,24 @@ def _may_agree(here: _Named, there: _Named) -> bool:
 def _below(named: _Named, prefix: str) -> _Named:
     if not prefix:
         return named
-    return {name[len(prefix) + 1 :]: spec for name, spec in named.items() if name.startswith(prefix) and name[len(prefix) : len(prefix) + 1] in (".", "/")}
+    return {
+        name[len(prefix) + 1 :]: spec
+        for name, spec in named.items()
+        if name.startswith(prefix) and name[len(prefix) : len(prefix) + 1] in (".", "/")
+    }
 
 
 def _outermost(fitting: list[tuple[str, str]]) -> list[tuple[str, str]]:
     """Without pairs of prefixes that only go on where another pair began: (a.x, b.x) where (a, b) fits."""
-    return [(a, b) for a, b in fitting if not any(_continues(a, c) and _continues(b, d) and a[len(c) :].lstrip("./") == b[len(d) :].lstrip("./") for c, d in fitting if (c, d) != (a, b))]
+    return [
+        (a, b)
+        for a, b in fitting
+        if not any(
+            _continues(a, c) and _continues(b, d) and a[len(c) :].lstrip("./") == b[len(d) :].lstrip("./")
+            for c, d in fitting
+            if (c, d) != (a, b)
+        )
+    ]
 
 
 def _continues(path: str, start: str) -> bool:
@@ -103,3 +116,19 @@ def _trusted(here: _Named, there: _Named) -> list[str]:
     moved = beside[0] & beside[1]
     unsure = {parent(name) for name in equal if (parent(parent(name)), here[name].shape) in moved}
     return [name for name in there if name in equal and parent(name) not in unsure]
+
+
+def astray(pairs: Iterable[Pair], known: Mapping[str, Pair]) -> Iterator[Pair]:
+    """The pairs, those ambiguous that join containers of which equal names say that they belong elsewhere."""
+    forth: dict[str, set[str]] = {}
+    back: dict[str, set[str]] = {}
+    for anchor in known.values():
+        s, t = parent(parent(anchor.sources[0])), parent(parent(anchor.target))
+        forth.setdefault(s, set()).add(t)
+        back.setdefault(t, set()).add(s)
+    for pair in pairs:
+        s, t = parent(parent(pair.sources[0])), parent(parent(pair.target))
+        if (s and t not in forth.get(s, {t})) or (t and s not in back.get(t, {s})):
+            yield replace(pair, grade="ambiguous", confidence=0.4, evidence=(*pair.evidence, "against its surroundings"))
+        else:
+            yield pair

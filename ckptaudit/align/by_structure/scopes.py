@@ -12,7 +12,7 @@ from bisect import bisect_right
 from collections import Counter, defaultdict
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import accumulate
+from itertools import accumulate, pairwise
 
 from ckptaudit.align.by_structure.groups import Match, Member, Surroundings, resolve
 from ckptaudit.align.by_structure.level import Level
@@ -28,6 +28,9 @@ AGREEING = 0.85
 
 #: A damaged container must hold at least this share of what its counterpart holds.
 _OVERLAP = 0.5
+
+#: … and this share, to be taken for one that lacks something where another container is its equal.
+_CLEAR_OVERLAP = 0.6
 
 _STRICT, _SKELETON, _FLAT = range(3)
 
@@ -45,8 +48,7 @@ class AtomPair:
 
 @dataclass(frozen=True, slots=True)
 class Inner:
-    """A pair of containers inside a scope: where each begins, how sure that is, how many
-    atoms the source's has, and what was found inside."""
+    """A pair of containers inside a scope: where each begins, how sure that is, how many atoms it has, what was found inside."""
 
     source: int
     target: int
@@ -99,15 +101,15 @@ class _Scope:
         self.found = Solution()
         self.claimed_source, self.claimed_target = bytearray(a.high - a.low), bytearray(b.high - b.low)
         self.anchors: list[tuple[int, int]] = []
-        self.tainted: set[int] = set()  # keys of atoms that came back from inner scopes or went to uncertain places
+        self.uncertain: set[int] = set()  # keys of atoms that went to places which are mere proposals
+        self.tainted: set[int] = set()  # these, and keys of atoms that came back from inner scopes
 
     # --- the steps ----------------------------------------------------------------------------------------------------
 
     def run(self) -> Solution:
         for kind in (_STRICT, _SKELETON):
             self._containers(kind)
-            if kind == _STRICT:
-                self._damaged()
+        self._damaged()
         for kind in (_STRICT, _SKELETON, _FLAT):
             self._atoms(kind)
         self.found.left_source = [i for i, claimed in enumerate(self.claimed_source) if not claimed]
@@ -133,7 +135,7 @@ class _Scope:
             for content in alone:  # what has one counterpart first: it anchors the others
                 sources, targets = here.get(content, []), there.get(content, [])
                 if sources and targets and self._untouched(sources, targets) and level.covers(sources, targets):
-                    self._commit(sources, targets, level.balanced(sources, targets))
+                    self._commit(sources, targets, level, kind)
                     continue
                 for node in sources:
                     level.source.open(node, heaps[0])
@@ -145,18 +147,40 @@ class _Scope:
         here, there = self.claimed_source, self.claimed_target
         return not any(self._busy(here, s, self.a) for s in sources) and not any(self._busy(there, t, self.b) for t in targets)
 
-    def _commit(self, sources: list[Node], targets: list[Node], balanced: bool) -> None:
+    def _commit(self, sources: list[Node], targets: list[Node], level: _Level, kind: int) -> None:
+        balanced = level.balanced(sources, targets)
         mended = len(sources) != len(targets)
         if mended:
             sources, targets = self._with_damaged(sources, targets)
             balanced = len(sources) == len(targets)
         here = [self._member(node, self.a) for node in sources]
         there = [self._member(node, self.b) for node in targets]
-        for match in resolve(here, there, self._surroundings(balanced)):
+        content = self.solver.source.keys[kind][sources[0].low : sources[0].high]
+        uncertain = mended and not self.uncertain.isdisjoint(content)
+        for match in resolve(here, there, self._surroundings(balanced, uncertain=uncertain)):
             s, t = sources[match.source], targets[match.target]
             if mended and (match.level == Level.DECIDED or not self._contained(s, t)):
                 match = replace(match, level=Level.ORDERED if self._contained(s, t) else Level.AMBIGUOUS)  # noqa: PLW2901
-            self._pair_containers(s, t, match)
+            if kind == _STRICT and match.level and not level.all_equal(s):
+                s, t, match = self._lifted(s, t, match)  # noqa: PLW2901
+            if self._untouched([s], [t]):
+                self._pair_containers(s, t, match)
+
+    def _lifted(self, s: Node, t: Node, match: Match) -> tuple[Node, Node, Match]:
+        """A pair of equal containers, or the larger container around one of them where something of the other may be missing.
+
+        ``attention.{q, k, out}``, which has lost its ``v``, equals ``attention.self.{q, k, v}``, but is ``attention``.
+        """
+        around = t.parent
+        while around is not None and around is not self.b and around is not unwrapped(self.b):
+            outer = s.parent
+            nested = outer is not None and outer is not self.a and self._contained(outer, around)
+            if not nested and around.high - around.low > t.high - t.low and self._contained(s, around) and self._untouched([], [around]):
+                if self._overlap(s, around) < _CLEAR_OVERLAP:
+                    return s, t, replace(match, level=Level.AMBIGUOUS)
+                return s, around, replace(match, level=min(match.level, Level.ORDERED))
+            around = around.parent
+        return s, t, match
 
     def _pair_containers(self, s: Node, t: Node, match: Match) -> None:
         if s.atom >= 0 and t.atom >= 0:
@@ -165,14 +189,17 @@ class _Scope:
         names = s.below(self.a), t.below(self.b)
         solution = self.solver.solve(s, t)
         context = self.solver.context(s, t)
-        self.found.inner.append(Inner(s.low - self.a.low, t.low - self.b.low, match.level, match.evidence, names, context, solution, s.high - s.low))
+        self.found.inner.append(
+            Inner(s.low - self.a.low, t.low - self.b.low, match.level, match.evidence, names, context, solution, s.high - s.low)
+        )
         self._consume(self.claimed_source, s, self.a, solution.left_source)
         self._consume(self.claimed_target, t, self.b, solution.left_target)
         for mine, theirs in zip(self.solver.source.keys, self.solver.target.keys, strict=True):
             self.tainted.update(mine[s.low + i] for i in solution.left_source)
             self.tainted.update(theirs[t.low + i] for i in solution.left_target)
             if match.level == Level.AMBIGUOUS:
-                self.tainted.update(mine[s.low : s.high])
+                self.uncertain.update(mine[s.low : s.high], theirs[t.low : t.high])
+        self.tainted |= self.uncertain
         if match.level > Level.AMBIGUOUS:
             self.anchors.append((self._order(self.solver.source, s.low), self._order(self.solver.target, t.low)))
 
@@ -187,8 +214,10 @@ class _Scope:
         """A group of unequal counts, with those numbered siblings on either side that lack something of what the group has."""
         family_here = self._family(sources, self.a, self.claimed_source)
         family_there = self._family(targets, self.b, self.claimed_target)
-        wider_here = [node for node in family_here if node in sources or self._contained(node, targets[0])]
-        wider_there = [node for node in family_there if node in targets or any(self._contained(other, node) for other in wider_here)]
+        wider_here = [node for node in family_here if node in sources or self._clearly_contained(node, targets[0])]
+        wider_there = [
+            node for node in family_there if node in targets or any(self._clearly_contained(other, node) for other in wider_here)
+        ]
         return wider_here, wider_there
 
     def _family(self, nodes: list[Node], scope: Node, claimed: bytearray) -> list[Node]:
@@ -200,10 +229,18 @@ class _Scope:
 
     def _contained(self, s: Node, t: Node) -> bool:
         """Whether one container holds all that the other does, and not much more."""
+        return self._shared(s, t) == min(s.high - s.low, t.high - t.low) and self._overlap(s, t) >= _OVERLAP
+
+    def _clearly_contained(self, s: Node, t: Node) -> bool:
+        return self._contained(s, t) and self._overlap(s, t) >= _CLEAR_OVERLAP
+
+    def _overlap(self, s: Node, t: Node) -> float:
+        return self._shared(s, t) / max(s.high - s.low, t.high - t.low)
+
+    def _shared(self, s: Node, t: Node) -> int:
         here = Counter(self.solver.source.keys[_STRICT][s.low : s.high])
         there = Counter(self.solver.target.keys[_STRICT][t.low : t.high])
-        shared = (here & there).total()
-        return shared in (here.total(), there.total()) and shared >= _OVERLAP * max(here.total(), there.total())
+        return (here & there).total()
 
     # --- damaged containers -------------------------------------------------------------------------------------------
 
@@ -224,7 +261,7 @@ class _Scope:
             expected = local.expected(self.context, path, self.place) or self.solver.rules.expected(self.context, path, self.place)
             other = self._target_at(expected) if expected else None
             if other is not None and other.atom < 0 and self._fits(node, other):
-                self._pair_containers(node, other, Match(0, 0, Level.ORDERED, ("same index as its siblings",)))
+                self._pair_containers(*self._lifted(node, other, Match(0, 0, Level.ORDERED, ("same index as its siblings",))))
             else:
                 queue.extend(child for child in node.children if child.segment)
 
@@ -238,10 +275,7 @@ class _Scope:
     def _fits(self, s: Node, t: Node) -> bool:
         if self._busy(self.claimed_source, s, self.a) or self._busy(self.claimed_target, t, self.b):
             return False
-        here = Counter(self.solver.source.keys[_STRICT][s.low : s.high])
-        there = Counter(self.solver.target.keys[_STRICT][t.low : t.high])
-        shared = (here & there).total()
-        return shared >= _OVERLAP * max(here.total(), there.total())
+        return self._overlap(s, t) >= _OVERLAP
 
     @staticmethod
     def _busy(claimed: bytearray, node: Node, scope: Node) -> int:
@@ -250,13 +284,16 @@ class _Scope:
     # --- atoms --------------------------------------------------------------------------------------------------------
 
     def _atoms(self, kind: int) -> None:
-        here, there = self._free(self.solver.source, self.claimed_source, self.a, kind), self._free(self.solver.target, self.claimed_target, self.b, kind)
+        here, there = (
+            self._free(self.solver.source, self.claimed_source, self.a, kind),
+            self._free(self.solver.target, self.claimed_target, self.b, kind),
+        )
         keys = [key for key in here if key in there]
         for single in (True, False):
             for key in keys:
                 sources, targets = here[key], there[key]
                 if (len(sources) == len(targets) == 1) == single:
-                    self._pair_atoms(sources, targets, self._balanced(key, kind, len(sources) == len(targets)), kind)
+                    self._pair_atoms(sources, targets, key, kind)
 
     def _balanced(self, key: int, kind: int, equal: bool) -> bool:
         """Whether both sides have equally many atoms of a key, here and in the whole scope."""
@@ -265,12 +302,13 @@ class _Scope:
         here, there = self.solver.source.keys[kind], self.solver.target.keys[kind]
         return here[self.a.low : self.a.high].count(key) == there[self.b.low : self.b.high].count(key)
 
-    def _pair_atoms(self, sources: list[int], targets: list[int], balanced: bool, kind: int) -> None:
+    def _pair_atoms(self, sources: list[int], targets: list[int], key: int, kind: int) -> None:
+        balanced = self._balanced(key, kind, len(sources) == len(targets))
         trees = self.solver.source, self.solver.target
         here = [self._member(trees[0].atoms[i], self.a) for i in sources]
         there = [self._member(trees[1].atoms[j], self.b) for j in targets]
         inner = self.a.parent is not None
-        for match in resolve(here, there, self._surroundings(balanced)):
+        for match in resolve(here, there, self._surroundings(balanced, uncertain=key in self.uncertain)):
             if kind != _STRICT and inner and match.level == Level.AMBIGUOUS:
                 continue
             runner = None if match.runner_up is None else sources[match.runner_up]
@@ -284,6 +322,10 @@ class _Scope:
         self.claimed_source[s - self.a.low] = self.claimed_target[t - self.b.low] = 1
         if level > Level.AMBIGUOUS:
             self.anchors.append((self._order(self.solver.source, s), self._order(self.solver.target, t)))
+            return
+        for mine, theirs in zip(self.solver.source.keys, self.solver.target.keys, strict=True):
+            self.uncertain.update((mine[s], theirs[t]))
+        self.tainted |= self.uncertain
 
     @staticmethod
     def _free(forest: Forest, claimed: bytearray, scope: Node, kind: int) -> dict[int, list[int]]:
@@ -315,17 +357,17 @@ class _Scope:
             self._run_of, self._run_known = len(self.anchors), _longest_run(sorted(self.anchors))
         return self._run_known
 
-    def _surroundings(self, balanced: bool) -> Surroundings:
+    def _surroundings(self, balanced: bool, *, uncertain: bool) -> Surroundings:
         def rule(source: Path, target: Path) -> int:
             return self.solver.rules.verdict(self.context, source, target, self.place, wide=not balanced)
 
-        return Surroundings(balanced, self.solver.ordered and self._in_order(), rule)
+        return Surroundings(balanced, uncertain, self.solver.ordered and self._in_order(), rule)
 
     def _in_order(self) -> bool:
         if len(self.anchors) < 4:
             return True
         anchors = sorted(self.anchors)
-        agreeing = sum(p[1] < q[1] for p, q in zip(anchors, anchors[1:], strict=False))
+        agreeing = sum(p[1] < q[1] for p, q in pairwise(anchors))
         return agreeing >= AGREEING * (len(anchors) - 1)
 
 
@@ -432,6 +474,10 @@ class _Level:
             return False
         here, there = self._in_family(self.source, sources, content), self._in_family(self.target, targets, content)
         return any(here[key] == self.source.counts[key] and there[key] == self.target.counts[key] for key in content)
+
+    def all_equal(self, node: Node) -> bool:
+        """Whether both sides have equally many of everything in a source container."""
+        return all(self.source.counts[key] == self.target.counts[key] for key in self.source.in_node(node))
 
     def _in_family(self, sums: _Sums, nodes: list[Node], wanted: Counter[int]) -> Counter[int]:
         """How often the wanted keys occur in the group and in nodes whose path differs in numbers only."""

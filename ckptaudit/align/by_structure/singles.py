@@ -10,8 +10,8 @@ from collections import defaultdict
 from collections.abc import Hashable, Iterator
 
 from ckptaudit.align.by_structure.joining import Proposal
-from ckptaudit.align.by_structure.reading import STANDARD_ROLES, Item
 from ckptaudit.align.by_structure.level import Level
+from ckptaudit.align.by_structure.reading import STANDARD_ROLES, Item
 from ckptaudit.align.by_structure.tree import Forest
 from ckptaudit.align.by_structure.words import tokens
 

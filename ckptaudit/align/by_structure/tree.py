@@ -53,6 +53,8 @@ class Node:
 
     __slots__ = ("atom", "build", "children", "high", "low", "naming", "parent", "path", "segment")
 
+    path: tuple[str, ...]
+
     def __init__(self, segment: str, parent: Node | None) -> None:
         self.segment = segment
         self.parent = parent
@@ -68,7 +70,7 @@ class Node:
         return self.path[len(ancestor.path) :]
 
     def walk(self) -> Iterator[Node]:
-        """This node and all below it, parents first."""
+        """The node itself and all below it, parents first."""
         stack = [self]
         while stack:
             node = stack.pop()
@@ -148,7 +150,6 @@ class Forest:
                     flat.append(ids[2, *sorted((shape[0], prod(shape)) for shape in matrices)] if matrices else 0)
             else:
                 node.high = len(self.atoms)
-
 
     def names(self, node: Node) -> frozenset[tuple[str, ...]]:
         """Relative paths of the atoms below a node."""

@@ -53,7 +53,14 @@ _MEANING = {word: group.split()[0] for group in _GROUPS for word in group.split(
 POSITIONS = {"before": 0, "after": 1}
 
 #: Names of projections that hold several in one, with the labels of their parts.
-FUSED = {"qkv": ("q", "k", "v"), "in_proj": ("q", "k", "v"), "c_attn": ("q", "k", "v"), "kv": ("k", "v"), "to_qkv": ("q", "k", "v"), "to_kv": ("k", "v")}
+FUSED = {
+    "qkv": ("q", "k", "v"),
+    "to_qkv": ("q", "k", "v"),
+    "in_proj": ("q", "k", "v"),
+    "c_attn": ("q", "k", "v"),
+    "kv": ("k", "v"),
+    "to_kv": ("k", "v"),
+}
 
 
 @lru_cache(maxsize=65536)

@@ -6,16 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ckptaudit.errors import CorruptCheckpointError, NotACheckpointError
-from ckptaudit.read.hdf5 import Locate, is_hdf5, open_hdf5
-from ckptaudit.read.keras_config import (
-    MAX_CONFIG,
-    model_summary,
-    parse_config,
-    read_model_config,
-    reduced,
-    training_summary,
-)
-from ckptaudit.read.keras_weights import read_weights
+from ckptaudit.read.formats.hdf5 import is_hdf5
 
 if TYPE_CHECKING:
     from ckptaudit.read.checkpoint import Checkpoint
@@ -35,6 +26,10 @@ def recognise(source: Source) -> bool:
 
 def read(source: Source) -> Checkpoint:
     """Read config and metadata, then the weights in place."""
+    from ckptaudit.read.hdf5 import Locate, open_hdf5
+    from ckptaudit.read.keras_config import model_summary, read_model_config, reduced, training_summary
+    from ckptaudit.read.keras_weights import read_weights
+
     path, archive = source.path, source.zip
     remarks = list(archive.remarks)
     config = _json(source, _CONFIG, remarks)
@@ -70,6 +65,8 @@ def read(source: Source) -> Checkpoint:
 
 
 def _json(source: Source, name: str, remarks: list[str]) -> dict[str, Any] | None:
+    from ckptaudit.read.keras_config import MAX_CONFIG, parse_config
+
     member = source.zip.members.get(name)
     if member is None:
         remarks.append(f"{name} is missing from the archive")

@@ -5,16 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ckptaudit.errors import CorruptCheckpointError, NotACheckpointError
-from ckptaudit.read.pickled import checkpoint_of
-from ckptaudit.read.pickles import OPENERS, Machine, Refusals
-from ckptaudit.read.sniff import describe
-from ckptaudit.read.stored import Storage
-from ckptaudit.read.torch_objects import StorageRef, StorageTable, TensorReader, is_allowed
-from ckptaudit.read.torch_streams import nested_storages
 
 if TYPE_CHECKING:
     from ckptaudit.read.checkpoint import Checkpoint
     from ckptaudit.read.source import Source
+    from ckptaudit.read.torch_objects import StorageRef
 
 ORDER = 90  # a pickle before protocol 2 has no magic number: whatever has one is asked first
 NAME = "pickle"
@@ -25,6 +20,9 @@ def recognise(source: Source) -> bool:
     head = source.head
     if head[0] == 0x80:
         return True
+    from ckptaudit.read.pickles import OPENERS
+    from ckptaudit.read.sniff import describe
+
     return (
         head[0] in OPENERS
         and not source.is_zip
@@ -35,6 +33,8 @@ def recognise(source: Source) -> bool:
 
 def _begins_as_pickle(source: Source) -> bool:
     """Without a declared protocol, only a pickle that runs, or that names a global before it breaks, is taken for one."""
+    from ckptaudit.read.pickles import Machine, Refusals
+
     refusals = Refusals()
     machine = Machine(
         source.data, source.path, refusals, allowed=lambda name: False, persistent=lambda identity: identity, size=source.size
@@ -48,6 +48,13 @@ def _begins_as_pickle(source: Source) -> bool:
 
 def read(source: Source) -> Checkpoint:
     """Run the pickle, and whatever pickles follow it: a loader in a loop would run them, too."""
+    from ckptaudit.read.pickled import checkpoint_of
+    from ckptaudit.read.pickles import Machine, Refusals
+    from ckptaudit.read.sniff import describe
+    from ckptaudit.read.stored import Storage
+    from ckptaudit.read.torch_objects import StorageTable, TensorReader, is_allowed
+    from ckptaudit.read.torch_streams import nested_storages
+
     path, size = source.path, source.size
     refusals = Refusals()
     storages = StorageTable()

@@ -5,15 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ckptaudit.errors import CorruptCheckpointError
-from ckptaudit.read.pickled import checkpoint_of
-from ckptaudit.read.pickles import Machine, Refusals
-from ckptaudit.read.torch_objects import LEGACY_MAGIC, StorageRef, StorageTable, TensorReader, is_allowed
-from ckptaudit.read.torch_streams import nested_storages, read_legacy
 
 if TYPE_CHECKING:
     from ckptaudit.read.checkpoint import Checkpoint
     from ckptaudit.read.source import Source
     from ckptaudit.read.stored import Storage
+    from ckptaudit.read.torch_objects import StorageRef
 
 ORDER = 20
 NAME = "torch-legacy"
@@ -21,11 +18,18 @@ NAME = "torch-legacy"
 
 def recognise(source: Source) -> bool:
     """Whether the first pickle holds torch's magic number, in binary or in digits."""
+    from ckptaudit.read.torch_objects import LEGACY_MAGIC
+
     return LEGACY_MAGIC.to_bytes(10, "little") in source.head[:40] or str(LEGACY_MAGIC).encode() in source.head[:40]
 
 
 def read(source: Source) -> Checkpoint:
     """Run the five pickles, and step from storage to storage by their sizes."""
+    from ckptaudit.read.pickled import checkpoint_of
+    from ckptaudit.read.pickles import Machine, Refusals
+    from ckptaudit.read.torch_objects import StorageTable, TensorReader, is_allowed
+    from ckptaudit.read.torch_streams import nested_storages, read_legacy
+
     path, data, size = source.path, source.data, source.size
     refusals, storages = Refusals(), StorageTable()
     machine = Machine(data, path, refusals, allowed=is_allowed, persistent=storages, size=source.size)

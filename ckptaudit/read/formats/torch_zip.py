@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ckptaudit.read.torch_zips import is_script, read_object, root_of
-
 if TYPE_CHECKING:
     from ckptaudit.read.checkpoint import Checkpoint
     from ckptaudit.read.source import Source
@@ -16,9 +14,15 @@ NAME = "torch-zip"
 
 def recognise(source: Source) -> bool:
     """Whether it is a zip with a ``data.pkl`` and no code."""
-    return source.is_zip and root_of(source) is not None and not is_script(source)
+    if not source.is_zip:
+        return False
+    from ckptaudit.read.torch_zips import is_script, root_of
+
+    return root_of(source) is not None and not is_script(source)
 
 
 def read(source: Source) -> Checkpoint:
     """Read ``data.pkl`` and where the storages lie."""
+    from ckptaudit.read.torch_zips import read_object
+
     return read_object(source, NAME)

@@ -6,10 +6,6 @@ import ast
 import re
 from typing import TYPE_CHECKING, Any
 
-from ckptaudit.read.pickles import Instance
-from ckptaudit.read.torch_zips import is_script, read_object, root_of
-from ckptaudit.read.unwrap import attributes, children
-
 if TYPE_CHECKING:
     from ckptaudit.read.checkpoint import Checkpoint
     from ckptaudit.read.source import Source
@@ -27,7 +23,11 @@ _DECLARED = re.compile(r"^  __(parameters|buffers)__ = (\[.*\])$", re.MULTILINE)
 
 def recognise(source: Source) -> bool:
     """Whether it is a torch zip with constants or code."""
-    return source.is_zip and root_of(source) is not None and is_script(source)
+    if not source.is_zip:
+        return False
+    from ckptaudit.read.torch_zips import is_script, root_of
+
+    return root_of(source) is not None and is_script(source)
 
 
 def read(source: Source) -> Checkpoint:
@@ -37,11 +37,15 @@ def read(source: Source) -> Checkpoint:
     def adapt(value: Any, tensors: TensorReader) -> None:
         _as_modules(value, declared, tensors)
 
+    from ckptaudit.read.torch_zips import read_object
+
     return read_object(source, NAME, own_classes=(_OWN, "torch.jit._pickle."), adapt=adapt)
 
 
 def _declarations(source: Source) -> dict[str, dict[str, list[str]]]:
     """Names of parameters and buffers, by class. A tensor that is neither is an attribute, which no state dict holds."""
+    from ckptaudit.read.torch_zips import root_of
+
     code = (root_of(source) or "") + "code/"
     declared: dict[str, dict[str, list[str]]] = {}
     left = _MAX_CODE
@@ -67,6 +71,9 @@ def _strings(listed: str) -> list[str]:
 
 def _as_modules(root: Any, declared: dict[str, dict[str, list[str]]], tensors: TensorReader) -> None:
     """Sort the attributes of every scripted module into parameters, buffers and submodules, as a pickled ``nn.Module`` has them."""
+    from ckptaudit.read.pickles import Instance
+    from ckptaudit.read.unwrap import attributes, children
+
     seen, todo = {id(root)}, [root]
     while todo:
         value = todo.pop()
