@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ckptaudit.graph import TensorSpec
-from ckptaudit.graph.kinds import BUFFER_ROLES, DERIVED_BUFFERS
+from ckptaudit.graph.kinds import DERIVED_BUFFERS
 from ckptaudit.graph.names import leaf
 from ckptaudit.plan import Plan
 from ckptaudit.rules import Status
@@ -109,7 +109,7 @@ def judge(comparison: Comparison, plan: Plan, coverage: Coverage) -> Verdict:
 def _status(comparison: Comparison, plan: Plan, coverage: Coverage) -> Status:
     status: Status = max((finding.status for finding in comparison.findings), key=STATUSES.index, default="compatible")
     renamed = any(step.sources != (step.target,) or step.ops for step in plan.steps)
-    unused = any(leaf(name) not in BUFFER_ROLES for name in plan.dropped)
+    unused = any(not comparison.checkpoint.graph.tensors[name].buffer for name in plan.dropped)
     if renamed or unused:
         status = _worse(status, "remappable")
     if not plan.complete or not plan.safe:

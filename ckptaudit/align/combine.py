@@ -12,6 +12,8 @@ from ckptaudit.graph import LayerGraph
 from ckptaudit.graph.kinds import DERIVED_BUFFERS
 from ckptaudit.graph.names import leaf
 
+#: No network is nested deeper than this; names that are were made to exhaust whoever walks them.
+_MAX_SEGMENTS = 100
 #: Structure is believed only when it is sure of this share of the smaller side: two networks that merely contain equal
 #: shapes also have a few sure-looking pairs.
 _MIN_SHARE = 0.5
@@ -36,6 +38,8 @@ def align(source: LayerGraph, target: LayerGraph) -> Alignment:
     """
     named = align_by_name(source, target)
     if not _open(named.unmatched_source, named.mismatched.values()) or not _open(named.unmatched_target, named.mismatched):
+        return named
+    if any(name.count(".") + name.count("/") >= _MAX_SEGMENTS for side in (source, target) for name in side.tensors):
         return named
     found = align_by_structure(source, target)
     if sum(pair.sure for pair in found.pairs.values()) < _MIN_SHARE * min(len(source), len(target)):

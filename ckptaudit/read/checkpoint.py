@@ -128,7 +128,7 @@ class Checkpoint:
         shared: dict[Any, list[str]] = {}
         for name, tensor in self.branch.tensors.items():
             word = role_of(leaf(name), self.framework)
-            specs.append(TensorSpec(name, tensor.shape, tensor.dtype, word in BUFFER_ROLES or word in DERIVED_BUFFERS))
+            specs.append(TensorSpec(name, tensor.shape, tensor.dtype, role_of(word) in BUFFER_ROLES or word in DERIVED_BUFFERS))
             # An empty or a stride-0 tensor shares its storage without being tied to anything.
             if 0 not in tensor.shape and tensor.shape and not (len(tensor.strides) and all(s == 0 for s in tensor.strides)):
                 shared.setdefault(tensor.address, []).append(name)

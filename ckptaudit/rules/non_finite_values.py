@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ckptaudit.graph.kinds import BUFFER_ROLES
+from ckptaudit.graph.kinds import BUFFER_ROLES, role_of
 from ckptaudit.graph.names import leaf
 from ckptaudit.rules.comparison import Comparison
 from ckptaudit.rules.finding import Finding, Rule
@@ -17,7 +17,7 @@ def check(comparison: Comparison) -> Iterator[Finding]:
     """Yield one finding for all tensors that hold such values and that the model would use; masks may hold -inf."""
     pairs = comparison.alignment.pairs
     used = {s for target, pair in pairs.items() if not comparison.model.graph.tensors[target].buffer for s in pair.sources}
-    bad = {name: share for name, share in comparison.non_finite.items() if name in used and leaf(name) not in BUFFER_ROLES}
+    bad = {name: share for name, share in comparison.non_finite.items() if name in used and role_of(leaf(name)) not in BUFFER_ROLES}
     if bad:
         worst = max(bad, key=lambda name: bad[name])
         yield RULE.finding(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ckptaudit.graph.heads import in_head, main_head
-from ckptaudit.graph.kinds import BUFFER_ROLES
+from ckptaudit.graph.kinds import BUFFER_ROLES, role_of
 from ckptaudit.graph.names import leaf, parent, split_name
 from ckptaudit.rules.comparison import Comparison
 from ckptaudit.rules.finding import Finding, Rule
@@ -29,7 +29,7 @@ def check(comparison: Comparison) -> Iterator[Finding]:
         training_state = all(_TRAINING_STATE & set(split_name(name)) for name in names)
         in_the_head = all(in_head(name, head) for name in names)
         # InstanceNorm kept statistics before torch 0.4.
-        statistics = all(leaf(name) in BUFFER_ROLES and parent(name) in comparison.paired_modules for name in names)
+        statistics = all(role_of(leaf(name)) in BUFFER_ROLES and parent(name) in comparison.paired_modules for name in names)
         harmless = training_state or in_the_head
         what = (
             "training state"
