@@ -9,7 +9,7 @@ import os
 import shutil
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -275,8 +275,9 @@ def _options(output: str | None, quiet: bool, verbose: bool) -> Options:
 def _check_output(output: str | None, force: bool) -> None:
     """Say that an output exists before minutes of work, not after."""
     from ckptaudit.errors import OutputError
+    from ckptaudit.files import is_stream
 
-    if output is not None and not force and os.path.lexists(output):
+    if output is not None and not force and os.path.lexists(output) and not is_stream(output):
         raise OutputError(f"{output}: exists already; --force overwrites it")
 
 
@@ -288,10 +289,6 @@ def _emit(text: str, output: str | None, force: bool) -> None:
         return
     try:
         click.echo(text, nl=False)
-    except BrokenPipeError:  # `| head`: what was wanted has been read
-        _quit_quietly()
-
-
-def _quit_quietly() -> NoReturn:
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    sys.exit(0)
+    except BrokenPipeError:
+        # `| head`: what was wanted has been read. The exit code still tells the verdict.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -36,14 +37,22 @@ def new_file(path: str | os.PathLike[str], *, force: bool = False) -> Iterator[B
     target = Path(path)
     temporary: str | None = None
     try:
+        if is_stream(target):  # there is nothing to lose and nothing to rename
+            with target.open("wb") as file:
+                yield file
+            return
+        if force and target.is_symlink():
+            target = target.resolve()
+        mode = target.stat().st_mode if force and target.exists() else None
+        if mode is not None and not stat.S_ISREG(mode):
+            raise OutputError(f"{path}: is not a regular file")
         descriptor, temporary = tempfile.mkstemp(prefix=f".{target.name[:100]}.", dir=target.parent or ".")
         with os.fdopen(descriptor, "wb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        umask = os.umask(0)
-        os.umask(umask)
-        Path(temporary).chmod(0o666 & ~umask)  # mkstemp makes it private; an output is as readable as any other file
+        # mkstemp makes it private; an output is as readable as any other file, or as the one that it replaces.
+        Path(temporary).chmod(0o666 & ~_umask() if mode is None else stat.S_IMODE(mode))
         _publish(Path(temporary), target, force=force)
     except FileExistsError:
         raise OutputError(f"{path}: exists already; --force overwrites it") from None
@@ -52,6 +61,17 @@ def new_file(path: str | os.PathLike[str], *, force: bool = False) -> Iterator[B
     finally:
         if temporary is not None:
             Path(temporary).unlink(missing_ok=True)
+
+
+def is_stream(path: str | os.PathLike[str]) -> bool:
+    """Whether ``path`` takes bytes without keeping them: ``/dev/null``, ``/dev/stdout``, a pipe."""
+    return Path(path).is_char_device() or Path(path).is_fifo()
+
+
+def _umask() -> int:
+    mask = os.umask(0o077)  # there is no way to ask for it without setting it
+    os.umask(mask)
+    return mask
 
 
 def _publish(temporary: Path, target: Path, *, force: bool) -> None:

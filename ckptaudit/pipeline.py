@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from ckptaudit._version import __version__
 from ckptaudit.align import Alignment, align, align_by_name
@@ -21,6 +21,7 @@ from ckptaudit.rules.comparison import Comparison, Intent
 from ckptaudit.verdict import Coverage, Verdict, judge, measure_coverage
 
 SCHEMA = "ckptaudit.audit/1"
+INTENTS: tuple[Intent, ...] = get_args(Intent)
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,7 +75,7 @@ def audit(
         Path of a file, of a shard index or of a folder that holds one; or a checkpoint that was opened already.
     model:
         An architecture (``"deeplabv3_resnet50"``, ``"package.module:factory"``, ``"models.py:factory"``), a live
-        ``torch.nn.Module``, or a :class:`~ckptaudit.arch.Model`.
+        ``torch.nn.Module``, a :class:`~ckptaudit.arch.Model`, or the path of another checkpoint or of a saved spec.
     arguments:
         Keyword arguments for the architecture's builder.
     intent:
@@ -88,9 +89,13 @@ def audit(
     ------
     CkptAuditError
         The file cannot be read or the model cannot be built; the message is one line.
+    ValueError
+        There is no such intent.
     """
+    if intent not in INTENTS:
+        raise ValueError(f"intent {intent!r} is none of {', '.join(INTENTS)}")
     opened = checkpoint if isinstance(checkpoint, Checkpoint) else open_checkpoint(Path(checkpoint), branch=branch)
-    built = model if isinstance(model, Model) else build_model(model, arguments)
+    built = load_other(model) if _is_file(model) else build_model(model, arguments)
     if branch is None:
         opened = _with_fitting_branch(opened, built)
     return compare(opened, built, intent=intent, deep=deep)
@@ -138,9 +143,14 @@ def _graph_of(side: Any) -> LayerGraph:
     if isinstance(side, Mapping):
         specs = (TensorSpec(name, tuple(shape), str(dtype).removeprefix("torch.")) for name, (shape, dtype) in side.items())
         return LayerGraph.from_tensors(specs, "unknown")
-    if isinstance(side, os.PathLike) or (isinstance(side, str) and os.path.lexists(side)):
-        return load_other(side).graph
-    return build_model(side).graph
+    return (load_other(side) if _is_file(side) else build_model(side)).graph
+
+
+def _is_file(side: Any) -> bool:
+    """Whether a side is a checkpoint's or a spec's path. A bare word is an architecture even where a file is called so."""
+    if isinstance(side, os.PathLike):
+        return True
+    return isinstance(side, str) and os.path.lexists(side) and ("." in side or os.sep in side) and not side.endswith(".py")
 
 
 def load_other(path: str | os.PathLike[str]) -> Model:

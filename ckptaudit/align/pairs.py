@@ -52,8 +52,8 @@ class Pair:
 class Scope:
     """A part of the file that is a part of the model under another prefix.
 
-    ``Scope("", "backbone")``: the file's top level is the model's ``backbone``. ``rivals`` are other prefixes of the
-    file that would have fitted equally well.
+    ``Scope("", "backbone")``: the file's top level is the model's ``backbone``. ``rivals`` are other prefixes, of
+    the file or of the model, that would have fitted equally well.
     """
 
     source: str

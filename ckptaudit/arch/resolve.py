@@ -72,7 +72,7 @@ def _build(name: str, arguments: Mapping[str, Any]) -> Model:
         return _ask_everyone(name, arguments)
     if factory.is_file(before):
         return factory.build_from_file(Path(before), after, arguments, name)
-    source = sources.built_in().get(before) or sources.third_party().get(before)
+    source = sources.built_in().get(before) or sources.third_party(before).get(before)
     if source is not None:
         if after not in source.names():
             raise ArchitectureError(f"{before} has no architecture named {after!r}{did_you_mean(after, source.names())}")

@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from ckptaudit.read.stored import StoredTensor
 
 
+#: The reason given for a branch that the caller asked for.
+CHOSEN_BY_HAND = "chosen by --branch"
+
+
 @dataclass(frozen=True, slots=True)
 class RefusedGlobal:
     """A class or function that the file's pickle names and that was not imported.
@@ -139,7 +143,7 @@ class Checkpoint:
         modules = {path: Module(kind, None, branch.attributes.get(path, MappingProxyType({}))) for path, kind in told.items()}
         return LayerGraph.from_tensors(specs, self.framework, modules=MappingProxyType(modules), feeds=branch.feeds, tied=tied)
 
-    def with_branch(self, name: str, reason: str = "chosen by --branch") -> Checkpoint:
+    def with_branch(self, name: str, reason: str = CHOSEN_BY_HAND) -> Checkpoint:
         """The same file with another branch under audit.
 
         Raises

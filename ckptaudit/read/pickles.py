@@ -112,11 +112,14 @@ class ByteSpan:
         Where they lie in the buffer that the pickle was read from.
     small:
         The bytes themselves when they are few, else None.
+    text:
+        Whether they are a text in UTF-8.
     """
 
-    __slots__ = ("nbytes", "small", "start")
+    __slots__ = ("nbytes", "small", "start", "text")
 
-    def __init__(self, start: int, nbytes: int, small: bytes | None) -> None:
+    def __init__(self, start: int, nbytes: int, small: bytes | None, text: bool = False) -> None:
+        self.text = text
         self.start = start
         self.nbytes = nbytes
         self.small = small
@@ -198,6 +201,11 @@ class Machine:
         Gives the stand-in of a persistent id, or raises :class:`MalformedError`.
     size:
         Bytes of the file, which bound the work that it can ask for.
+    watched:
+        Dotted name of a function whose calls matter at once.
+    watch:
+        Is given the machine and the arguments of each such call, and says whether they are what they should be; if not, the function is
+        refused.
     """
 
     def __init__(
@@ -209,6 +217,8 @@ class Machine:
         allowed: Callable[[str], bool],
         persistent: Callable[[Any], Any],
         size: int,
+        watched: str = "",
+        watch: Callable[[Machine, tuple[Any, ...]], bool] = lambda machine, args: False,
     ) -> None:
         self.data = data
         self.path = path
@@ -222,6 +232,7 @@ class Machine:
         self._allowed = allowed
         self._opcodes = min(max(size // _BYTES_PER_OPCODE, _OPCODES_AT_LEAST), _OPCODES_AT_MOST)
         self._copies = _MAX_COPIED
+        self._watched, self._watch = watched, watch
         self._begin = self._end = 0
         self._globals: dict[str, Global] = {}
 
@@ -296,7 +307,7 @@ class Machine:
         """Push ``count`` bytes of UTF-8."""
         start = self.take(count)
         if count > _MAX_TEXT:
-            self.stack.append(ByteSpan(start, count, None))
+            self.stack.append(ByteSpan(start, count, None, True))
         else:
             self.stack.append(str(self.data[start : start + count], "utf-8", "surrogatepass"))
 
@@ -331,6 +342,11 @@ class Machine:
         if not isinstance(factory, Global):
             return Instance(factory, arguments, kwargs)
         factory.called = True
+        if factory.name == self._watched:
+            if not self._watch(self, arguments):
+                factory.allowed = False
+        elif factory.name in _APPLIERS:
+            self._apply(arguments)
         if factory.name in _DICTIONARIES:
             return self._dictionary(factory.name, arguments)
         if factory.name in _RECONSTRUCTORS and arguments:
@@ -342,6 +358,24 @@ class Machine:
             # bytearray(2**40) would allocate; nobody saves a checkpoint that way.
             factory.allowed = False
         return Instance(factory, arguments, kwargs)
+
+    def _apply(self, args: tuple[Any, ...]) -> None:
+        """What a function does that calls its first argument with its third."""
+        while len(args) > 2 and isinstance(args[0], Global) and isinstance(args[2], tuple):
+            args[0].called = True
+            if args[0].name == self._watched and not self._watch(self, args[2]):
+                args[0].allowed = False
+            if args[0].name not in _APPLIERS:
+                break
+            args = args[2]
+
+    def set_state(self, state: Any) -> None:
+        """Refuse attributes that would be called behind the scenes: a watched function as ``__setstate__`` or ``append``."""
+        for part in state if isinstance(state, tuple) else (state,):
+            if isinstance(part, dict):
+                for value in part.values():
+                    if isinstance(value, Global) and value.name == self._watched:
+                        value.allowed = False
 
     def _dictionary(self, class_name: str, args: tuple[Any, ...]) -> PickledDict:
         built = PickledDict(class_name)
@@ -366,6 +400,7 @@ _DICTIONARIES = frozenset(
     {"collections.OrderedDict", "collections.defaultdict", "collections.Counter", "builtins.dict", "__builtin__.dict"}
 )
 _RECONSTRUCTORS = frozenset({"copy_reg._reconstructor", "copyreg._reconstructor"})
+_APPLIERS = frozenset({"torch._tensor._rebuild_from_type_v2", "torch._tensor._rebuild_from_type"})
 _ALLOCATORS = frozenset({"builtins.bytearray", "__builtin__.bytearray", "builtins.bytes"})
 
 
@@ -802,10 +837,12 @@ def _obj(machine: Machine) -> None:
 def _build(machine: Machine) -> None:
     state = machine.stack.pop()
     target = machine.stack[-1]
+    machine.set_state(state)
     if isinstance(target, (Instance, PickledDict)):
         target.state = state
     elif isinstance(target, Global):
         target.called = True
+        target.allowed = False  # attributes of a class or function itself would be replaced; nothing honest does that
     else:
         raise MalformedError(f"sets the state of a {type(target).__name__}")
 

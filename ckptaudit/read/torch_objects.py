@@ -109,7 +109,8 @@ _NUMPY_SCALARS = frozenset(module + "scalar" for module in _NUMPY)
 _NUMPY_ARRAYS = frozenset(module + "_reconstruct" for module in _NUMPY)
 _NUMPY_BUFFERS = frozenset({"numpy.core.numeric._frombuffer", "numpy._core.numeric._frombuffer"})
 
-_NESTED = "torch.storage._load_from_bytes"
+#: What ``pickle.dump`` has called for each storage: it unpickles the bytes that it is given.
+NESTED = "torch.storage._load_from_bytes"
 
 _ALLOWED = (
     frozenset(
@@ -160,7 +161,7 @@ _ALLOWED = (
         "torch._tensor._rebuild_from_type",
         "torch.Size",
         "torch.device",
-        _NESTED,
+        NESTED,
         "torch.Tensor",
         "torch.FloatTensor",
     }
@@ -402,7 +403,7 @@ class TensorReader:
     def _storage_ref(self, value: Any) -> StorageRef:
         if isinstance(value, Instance) and isinstance(value.kwargs, dict):  # TypedStorage(wrap_storage=…)
             value = value.kwargs.get("wrap_storage", value)
-        if isinstance(value, Instance) and value.class_name == _NESTED and len(value.args) == 1:
+        if isinstance(value, Instance) and value.class_name == NESTED and len(value.args) == 1:
             return self._nested_ref(value.args[0])
         if not isinstance(value, StorageRef):
             raise _BadTensorError("has no storage")

@@ -20,8 +20,10 @@ if TYPE_CHECKING:
 _PROTOCOL = 1001
 
 
-def read_legacy(machine: Machine, table: StorageTable, start: int, end: int) -> tuple[Any, dict[str, Storage]]:
+def read_legacy(machine: Machine, table: StorageTable, start: int, end: int, where: str = "") -> tuple[Any, dict[str, Storage]]:
     """Run the five pickles between ``start`` and ``end``, and step from storage to storage by their sizes.
+
+    ``where`` is added to what messages call the pickles.
 
     Returns the object and where each storage lies; ``machine.position`` is behind the last one.
 
@@ -30,23 +32,27 @@ def read_legacy(machine: Machine, table: StorageTable, start: int, end: int) -> 
     CorruptCheckpointError
         It is truncated, or its sizes contradict each other.
     """
-    magic = machine.run(start, end, "the magic number")
-    protocol = machine.run(machine.position, end, "the protocol version")
-    machine.run(machine.position, end, "the system facts")
-    value = machine.run(machine.position, end, "the object")
-    keys = machine.run(machine.position, end, "the list of storages")
+    where = where and f" {where}"
+    magic = machine.run(start, end, f"the magic number{where}")
+    protocol = machine.run(machine.position, end, f"the protocol version{where}")
+    machine.run(machine.position, end, f"the system facts{where}")
+    value = machine.run(machine.position, end, f"the object{where}")
+    keys = machine.run(machine.position, end, f"the list of storages{where}")
     if magic != LEGACY_MAGIC or protocol != _PROTOCOL:
         raise CorruptCheckpointError(machine.path, "begins like a torch file, but its magic number or protocol version is another")
     located, machine.position = _storages(machine, keys, table, end)
     return value, located
 
 
-def nested_storages(data: Any, path: Path, refusals: Refusals) -> Callable[[ByteSpan], tuple[StorageRef, Storage]]:
-    """A reader of storages that lie, as legacy streams of their own, within the pickle in ``data``."""
+def nested_storages(data: Any, path: Path) -> Callable[[ByteSpan], tuple[StorageRef, Storage]]:
+    """A reader of storages that lie, as legacy streams of their own, within the pickle in ``data``.
+
+    What they name was recorded when the pickle was run: see :mod:`ckptaudit.read.torch_nested`.
+    """
 
     def read(span: ByteSpan) -> tuple[StorageRef, Storage]:
         table = StorageTable()
-        machine = Machine(data, path, refusals, allowed=is_allowed, persistent=table, size=len(data))
+        machine = Machine(data, path, Refusals(), allowed=is_allowed, persistent=table, size=len(data))
         value, located = read_legacy(machine, table, span.start, span.start + span.nbytes)
         if isinstance(value, Instance) and isinstance(value.kwargs, dict):
             value = value.kwargs.get("wrap_storage")

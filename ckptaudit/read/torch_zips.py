@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 from ckptaudit.errors import CorruptCheckpointError
 from ckptaudit.read.pickled import checkpoint_of
-from ckptaudit.read.pickles import Machine, Refusals
+from ckptaudit.read.pickles import Refusals
 from ckptaudit.read.stored import Storage
+from ckptaudit.read.torch_nested import torch_machine
 from ckptaudit.read.torch_objects import StorageRef, StorageTable, TensorReader, is_allowed
 from ckptaudit.read.torch_streams import nested_storages
 
@@ -41,7 +42,7 @@ def archive_of(source: Source) -> ZipDirectory:
             raise
         # The object comes first and declares the storages that should follow, and it may call what must not be hidden by the damage.
         refusals, storages = Refusals(), StorageTable()
-        machine = Machine(source.data, source.path, refusals, allowed=is_allowed, persistent=storages, size=source.size)
+        machine = torch_machine(source.data, source.path, refusals, storages, source.size)
         with refusals.told_on_error():
             machine.run(object_at, source.size, _OBJECT)
             whole = machine.position + sum(ref.nbytes for ref in storages.declared.values())
@@ -133,17 +134,17 @@ def read_object(
         if member.stored:
             # Read in place: arrays that lie in the pickle itself then have an offset in the file.
             data: Any = source.data
-            machine = Machine(data, path, refusals, allowed=allowed, persistent=storages, size=source.size)
+            machine = torch_machine(data, path, refusals, storages, source.size, allowed)
             value = machine.run(start, start + member.size, label)
             end = start + member.size
         else:
             data = content = archive.content(member, min(_MAX_INFLATED, source.max_header))
-            machine = Machine(data, path, refusals, allowed=allowed, persistent=storages, size=source.size)
+            machine = torch_machine(data, path, refusals, storages, source.size, allowed)
             value = machine.run(0, len(content), label)
             end = len(content)
         if machine.position < end:
             remarks.append(f"{end - machine.position:,} bytes follow the end of {label}")
-        tensors = TensorReader(path, locate, inline=member.stored, nested=nested_storages(data, path, refusals))
+        tensors = TensorReader(path, locate, inline=member.stored, nested=nested_storages(data, path))
         adapt(value, tensors)
         return checkpoint_of(value, path, kind, tensors, refusals, source.size, remarks)
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from rich.console import Console
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -41,10 +42,13 @@ def render_plan(plan: Plan, options: Options) -> str:
     renamed = sum(old != new for old, new in plan.renames.items())
     changed = [step for step in plan.steps if step.ops]
     console.print(
-        Text(
-            f"  {plural(len(plan.steps), 'tensor')} set: {renamed} renamed, {len(changed)} changed, "
-            f"{len(plan.steps) - renamed - len(changed)} as they are · {len(plan.initial)} keep their initial value · "
-            f"{len(plan.dropped)} of the file dropped"
+        Padding(
+            Text(
+                f"{plural(len(plan.steps), 'tensor')} set: {renamed} renamed, {len(changed)} changed, "
+                f"{len(plan.steps) - renamed - len(changed)} as they are · {len(plan.initial)} keep their initial value · "
+                f"{len(plan.dropped)} of the file dropped"
+            ),
+            (0, 0, 0, 2),
         )
     )
     if options.quiet:

@@ -17,6 +17,7 @@ from rich.text import Text
 
 from ckptaudit.graph.kinds import DERIVED_BUFFERS
 from ckptaudit.graph.names import collapse_modules, fold_names, leaf
+from ckptaudit.read.checkpoint import CHOSEN_BY_HAND
 from ckptaudit.report._folding import Row, build_tree, folded_rows
 from ckptaudit.report._words import count, nbytes, plural, share
 from ckptaudit.text import printable
@@ -96,6 +97,8 @@ def render_checkpoint(checkpoint: Checkpoint, options: Options) -> str:
         console.print()
         console.print(Text("not imported  ", style="bold").append(_text(", ".join(names))))
     console.print()
+    if not graph.tensors:
+        console.print(Text("no tensors", style="bold"))
     rows = list(folded_rows(build_tree(graph), options.verbose))
     if graph.by_path.get("") is not None:
         console.print(Text(_tensors(graph.by_path[""].tensors)), soft_wrap=True)
@@ -124,18 +127,29 @@ def next_command(audit: Audit) -> str:
     path = shlex.quote(printable(str(audit.checkpoint.path)))
     retry = [option for finding in audit.findings for option in finding.retry]
     arch = next((value for name, value in retry if name == "--arch"), None)
-    branch = next((value for name, value in retry if name == "--branch"), None)
+    by_hand = audit.checkpoint.branch.name if audit.checkpoint.branch_reason == CHOSEN_BY_HAND else None
+    branch = next((value for name, value in retry if name == "--branch"), by_hand)
+    # Arguments behind the name (`resnet50?num_classes=5`) are among the model's arguments too.
+    own = audit.model.arch.partition("?")[0]
     arguments = {key: str(value) for key, value in audit.model.arguments.items()}
     arguments |= dict(value.split("=", 1) for name, value in retry if name == "--arch-arg")
-    if audit.model.provenance == "file" or (audit.verdict.fit and not arch):
+    if audit.model.provenance == "file":
         return ""
+    if audit.verdict.fit and not arch:
+        changed = audit.plan.rules or any(step.ops for step in audit.plan.steps)
+        intent = "" if audit.verdict.intent == "eval" else f" --for {audit.verdict.intent}"
+        command = f"ckptaudit remap {path} --arch {shlex.quote(own)}{_arguments(arguments)}{_branch(by_hand)}{intent} --plan plan.yaml"
+        return command if changed else ""
     if not retry:
         if audit.verdict.status == "partial" and audit.verdict.intent == "eval":
-            return f"ckptaudit diff {path} --arch {shlex.quote(audit.model.arch)}{_arguments(arguments)} --for finetune"
+            return f"ckptaudit diff {path} --arch {shlex.quote(own)}{_arguments(arguments)}{_branch(branch)} --for finetune"
         return f"ckptaudit show {path}"
     intent = "" if audit.verdict.intent == "eval" else f" --for {audit.verdict.intent}"
-    chosen = f" --branch {shlex.quote(branch)}" if branch else ""
-    return f"ckptaudit diff {path} --arch {shlex.quote(arch or audit.model.arch)}{_arguments(arguments)}{chosen}{intent}"
+    return f"ckptaudit diff {path} --arch {shlex.quote(arch or own)}{_arguments(arguments)}{_branch(branch)}{intent}"
+
+
+def _branch(name: str | None) -> str:
+    return "" if name is None else f" --branch {shlex.quote(printable(name))}"
 
 
 def _arguments(arguments: dict[str, str]) -> str:
@@ -166,7 +180,15 @@ def _print_sides(console: Console, audit: Audit) -> None:
     table.add_column(style="dim")
     table.add_column(overflow="fold")
     table.add_row("file", _text(f"{checkpoint.format}{branch} · {_size(checkpoint.graph)}"))
-    table.add_row("model", _text(f"{model.source}{version}, {model.provenance} · {_size(model.graph)}"))
+    source = {"file": "Python file", "factory": "Python module", "object": "live object"}.get(model.source, model.source)
+    how = (
+        ""
+        if model.provenance == "file"
+        else f", built {model.provenance}"
+        if model.provenance == "live"
+        else f", from the {model.provenance}"
+    )
+    table.add_row("model", _text(f"{source}{version}{how} · {_size(model.graph)}"))
     if len([b for b in checkpoint.branches if b.role in ("model", "ema")]) > 1:
         table.add_row("", _text(f"branch chosen: {checkpoint.branch_reason}"))
     console.print(table)
@@ -259,10 +281,10 @@ def _nearest(path: str) -> str:
 
 
 def _print_renames(console: Console, audit: Audit) -> None:
+    order = ", the first that matches counts" if len(audit.plan.rules) > 1 else ""
+    doubt = "" if audit.plan.safe else "; not all are sure"
     console.print(
-        Text("renames  ", style="bold").append(
-            f"{plural(len(audit.plan.rules), 'rule')}{'' if audit.plan.safe else ', not all of them sure'}", style="default not bold"
-        )
+        Text("renames  ", style="bold").append(f"{plural(len(audit.plan.rules), 'rule')}{order}{doubt}", style="default not bold")
     )
     shown = audit.plan.rules[:_MAX_PATTERNS]
     for rule in shown:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
+from ckptaudit.align import Pair
 from ckptaudit.graph.kinds import DERIVED_BUFFERS
 from ckptaudit.graph.names import leaf
 from ckptaudit.rules.comparison import Comparison
@@ -20,10 +21,21 @@ def check(comparison: Comparison) -> Iterator[Finding]:
         return
     pairs = comparison.alignment.pairs
     found = [pairs[name] for name in comparison.alignment.structural if leaf(name) not in DERIVED_BUFFERS]
-    if sure := [pair for pair in found if pair.sure]:
-        ops = Counter(op.name for pair in sure for op in pair.ops)
-        changed = f" Some change their layout on the way ({', '.join(f'{n} × {op}' for op, n in ops.items())})." if ops else ""
-        first = next((pair for pair in sure if pair.sources[0] != pair.target), sure[0])
+    in_place = [pair for pair in found if pair.sure and pair.sources == (pair.target,)]
+    if in_place:
+        yield RULE.finding(
+            f"{are(len(in_place), 'tensor')} stored in another layout under the same name, "
+            f"such as `{in_place[0].target}`: {_listed(in_place)}. load_state_dict refuses their shapes.",
+            checkpoint=(pair.target for pair in in_place),
+            model=(pair.target for pair in in_place),
+            confidence=round(min(pair.confidence for pair in in_place), 2),
+            fix="change them as the plan says",
+            status="remappable",
+            phrase="another layout",
+        )
+    if sure := [pair for pair in found if pair.sure and pair.sources != (pair.target,)]:
+        changed = f" Some change their layout on the way ({_listed(sure)})." if any(pair.ops for pair in sure) else ""
+        first = sure[0]
         yield RULE.finding(
             f"{are(len(sure), 'tensor')} in the file under other names, such as `{first.sources[0]}` for `{first.target}`: "
             f"found by shapes, order and the module tree.{changed} Loaded by name {'it' if len(sure) == 1 else 'they'} would be missed.",
@@ -48,3 +60,8 @@ def check(comparison: Comparison) -> Iterator[Finding]:
             status="partial",
             phrase=f"{plural(len(undecided), 'tensor')} undecided",
         )
+
+
+def _listed(pairs: list[Pair]) -> str:
+    ops = Counter(op.name for pair in pairs for op in pair.ops)
+    return ", ".join(f"{number} × {op}" for op, number in ops.items())

@@ -28,7 +28,9 @@ def check(comparison: Comparison) -> Iterator[Finding]:
             in_file[scope.source] = [n for n in comparison.checkpoint.graph.tensors if n.startswith(scope.source + ".")]
             rivals += scope.rivals
     if in_file:
-        names = tuple(dict.fromkeys(name for group in in_file.values() for name in group))
+        # Also those that the model has no place for: they carry it just the same.
+        listed = {name for group in in_file.values() for name in group}
+        names = tuple(n for n in comparison.checkpoint.graph.tensors if n in listed or in_file.keys() & set(unwrap(n)[1]))
         yield RULE.finding(
             f"{len(names)} of {plural(len(comparison.checkpoint.graph), 'name')} carry {_dotted(in_file)} ({_tools(in_file)}). "
             "Loaded as they are, with strict=False, they set nothing." + _undecided(rivals),

@@ -22,7 +22,7 @@ def installed(monkeypatch):
 
     def install(built_in, third_party):
         monkeypatch.setattr(sources, "built_in", lambda: built_in)
-        monkeypatch.setattr(sources, "third_party", lambda: third_party)
+        monkeypatch.setattr(sources, "third_party", lambda only=None: third_party)
 
     return install
 
@@ -40,7 +40,7 @@ def test_other_packages_are_asked_only_when_no_built_in_source_answers(installed
     installed({"one": fake("one", "net")}, {"theirs": fake("theirs", "net", "special")})
     assert build_model("special").source == "theirs"
     assert build_model("theirs:net").source == "theirs"
-    monkeypatch.setattr(sources, "third_party", lambda: pytest.fail("asked"))
+    monkeypatch.setattr(sources, "third_party", lambda only=None: pytest.fail("asked"))
     assert build_model("net").source == "one"
 
 

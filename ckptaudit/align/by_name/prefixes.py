@@ -23,8 +23,8 @@ def find_scope(source: Shapes, target: Shapes) -> Scope | None:
     """Return the exchange of one prefix that brings the most names of ``source`` onto names of ``target``.
 
     Each target name votes for the prefixes that remain when the longest common run of trailing segments is cut from both
-    sides; the prefixes with the most votes are then tried in full. ``None`` when nothing fits well enough. Prefixes of the
-    file that fit equally well are returned as ``rivals`` (two encoders, an EMA copy): then the choice is not sure.
+    sides; the prefixes with the most votes are then tried in full. ``None`` when nothing fits well enough. Prefixes of
+    either side that fit equally well are returned as ``rivals`` (two encoders, an EMA copy): then the choice is not sure.
     """
     votes = Counter(_votes(source, target))
     scored = []
@@ -37,8 +37,10 @@ def find_scope(source: Shapes, target: Shapes) -> Scope | None:
     # Most tensors win; among equals the shortest prefixes, since they move the largest whole.
     scored.sort(key=lambda row: (-row[0], -row[1], row[2], row[3]))
     equal, _, old, new = scored[0]
-    rivals = tuple(row[2] for row in scored[1:] if row[0] == equal and row[3] == new and row[2] != old and not _nested(row[2], old))
-    return Scope(old, new, equal, rivals)
+    equals = [(other_old, other_new) for score, _, other_old, other_new in scored[1:] if score == equal]
+    in_file = (a for a, b in equals if b == new and a != old and not _nested(a, old))
+    in_model = (b for a, b in equals if a == old and b != new and not _nested(b, new))
+    return Scope(old, new, equal, (*in_file, *in_model))
 
 
 def exchange(name: str, old: str, new: str) -> str | None:

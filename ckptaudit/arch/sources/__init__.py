@@ -45,8 +45,8 @@ def built_in() -> dict[str, Source]:
     return dict(sorted(found.items(), key=lambda item: (item[1].RANK, item[0])))
 
 
-def third_party() -> dict[str, Source]:
-    """Find the sources that installed packages offer, by the names of their entry points.
+def third_party(only: str | None = None) -> dict[str, Source]:
+    """Find the sources that installed packages offer, by the names of their entry points; ``only`` this one, where it is known.
 
     Raises
     ------
@@ -55,6 +55,8 @@ def third_party() -> dict[str, Source]:
     """
     found: dict[str, Source] = {}
     for point in sorted(entry_points(group=ENTRY_POINT_GROUP), key=lambda point: point.name):
+        if only is not None and point.name != only:
+            continue
         try:
             found[point.name] = point.load()
         except Exception as error:

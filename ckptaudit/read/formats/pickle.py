@@ -49,16 +49,17 @@ def _begins_as_pickle(source: Source) -> bool:
 def read(source: Source) -> Checkpoint:
     """Run the pickle, and whatever pickles follow it: a loader in a loop would run them, too."""
     from ckptaudit.read.pickled import checkpoint_of
-    from ckptaudit.read.pickles import Machine, Refusals
+    from ckptaudit.read.pickles import Refusals
     from ckptaudit.read.sniff import describe
     from ckptaudit.read.stored import Storage
-    from ckptaudit.read.torch_objects import StorageTable, TensorReader, is_allowed
+    from ckptaudit.read.torch_nested import torch_machine
+    from ckptaudit.read.torch_objects import StorageTable, TensorReader
     from ckptaudit.read.torch_streams import nested_storages
 
     path, size = source.path, source.size
     refusals = Refusals()
     storages = StorageTable()
-    machine = Machine(source.data, path, refusals, allowed=is_allowed, persistent=storages, size=source.size)
+    machine = torch_machine(source.data, path, refusals, storages, source.size)
     remarks: list[str] = []
 
     def locate(ref: StorageRef) -> Storage:
@@ -76,7 +77,7 @@ def read(source: Source) -> Checkpoint:
                 pass  # no pickle, or no further one
         if storages.declared:
             remarks.append("a data.pkl taken out of its archive: names and shapes are here, values are not")
-        tensors = TensorReader(path, locate, inline=True, nested=nested_storages(source.data, path, refusals))
+        tensors = TensorReader(path, locate, inline=True, nested=nested_storages(source.data, path))
         try:
             return checkpoint_of(value, path, NAME, tensors, refusals, size, remarks)
         except NotACheckpointError:

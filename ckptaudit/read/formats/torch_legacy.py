@@ -26,13 +26,14 @@ def recognise(source: Source) -> bool:
 def read(source: Source) -> Checkpoint:
     """Run the five pickles, and step from storage to storage by their sizes."""
     from ckptaudit.read.pickled import checkpoint_of
-    from ckptaudit.read.pickles import Machine, Refusals
-    from ckptaudit.read.torch_objects import StorageTable, TensorReader, is_allowed
+    from ckptaudit.read.pickles import Refusals
+    from ckptaudit.read.torch_nested import torch_machine
+    from ckptaudit.read.torch_objects import StorageTable, TensorReader
     from ckptaudit.read.torch_streams import nested_storages, read_legacy
 
     path, data, size = source.path, source.data, source.size
     refusals, storages = Refusals(), StorageTable()
-    machine = Machine(data, path, refusals, allowed=is_allowed, persistent=storages, size=source.size)
+    machine = torch_machine(data, path, refusals, storages, source.size)
     with refusals.told_on_error():
         value, located = read_legacy(machine, storages, 0, size)
         end = machine.position
@@ -43,5 +44,5 @@ def read(source: Source) -> Checkpoint:
             return located[ref.key]
 
         remarks = [f"{size - end:,} bytes follow the last storage"] if end < size else []
-        tensors = TensorReader(path, locate, inline=True, nested=nested_storages(data, path, refusals))
+        tensors = TensorReader(path, locate, inline=True, nested=nested_storages(data, path))
         return checkpoint_of(value, path, NAME, tensors, refusals, size, remarks)
