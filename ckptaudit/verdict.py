@@ -7,7 +7,7 @@ from typing import Any
 
 from ckptaudit.graph import TensorSpec
 from ckptaudit.graph.kinds import DERIVED_BUFFERS
-from ckptaudit.graph.names import leaf
+from ckptaudit.graph.names import is_under, leaf
 from ckptaudit.plan import Plan
 from ckptaudit.rules import Status
 from ckptaudit.rules.comparison import Comparison, Intent
@@ -15,6 +15,11 @@ from ckptaudit.rules.finding import SEVERITIES, STATUSES
 
 #: Modules shown in the coverage table; a model with more top-level modules is shown by its largest.
 _MAX_PHRASES = 4
+#: Share of the parameters outside the heads that must be set before anything is worth fine-tuning: with less, most of what would be
+#: trained starts at random and the file is no starting point.
+_MIN_TO_FINETUNE = 0.5
+#: Rules that declare that fine-tuning makes good for what they say is unset.
+_MADE_GOOD = frozenset({"backbone-only", "bn-absent", "num-classes", "stem-channels"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,9 +106,33 @@ def judge(comparison: Comparison, plan: Plan, coverage: Coverage) -> Verdict:
     """Reach the verdict: no better than the worst finding allows, and never better than what would really be set."""
     status = _status(comparison, plan, coverage)
     # What nobody can say for sure is not fit for anything until somebody has chosen.
-    to_finetune = plan.safe and status != "incompatible"
+    start = _starting_point(comparison)
+    to_finetune = plan.safe and status != "incompatible" and start is None
     fit = to_finetune if comparison.intent == "finetune" else plan.safe and status in ("compatible", "remappable")
-    return Verdict(status, comparison.intent, fit, _summary(comparison, status, fit, to_finetune))
+    return Verdict(status, comparison.intent, fit, _summary(comparison, status, fit, to_finetune, start))
+
+
+def _starting_point(comparison: Comparison) -> str | None:
+    """Why training could not start from the file: a few words, or None when it could.
+
+    Whatever is unset must be a head, or be declared by a rule to be made good by training; and most of what is not a head must be set.
+    """
+    graph, pairs, scope = comparison.model.graph, comparison.alignment.pairs, comparison.head_scope
+
+    def in_head(name: str) -> bool:
+        return comparison.in_model_head(name) or (bool(scope) and is_under(name, scope))
+
+    declared = {
+        name for finding in comparison.findings if finding.rule in _MADE_GOOD and finding.status != "incompatible" for name in finding.model
+    }
+    unset = [name for name in (*comparison.missing, *comparison.mismatched) if name not in declared and not in_head(name)]
+    if unset:
+        return f"`{unset[0]}`{f' and {len(unset) - 1} more' if len(unset) > 1 else ''} outside the head not set"
+    repeated = {name for group in graph.tied for name in group[1:]}
+    body = [spec for spec in graph if not spec.buffer and spec.name not in repeated and not in_head(spec.name)]
+    total = sum(spec.numel for spec in body)
+    held = sum(spec.numel for spec in body if spec.name in pairs and pairs[spec.name].sure)
+    return f"only {held / total:.1%} of the parameters outside the head set" if held < _MIN_TO_FINETUNE * total else None
 
 
 def _status(comparison: Comparison, plan: Plan, coverage: Coverage) -> Status:
@@ -123,9 +152,11 @@ def _worse(a: Status, b: Status) -> Status:
     return a if STATUSES.index(a) >= STATUSES.index(b) else b
 
 
-def _summary(comparison: Comparison, status: Status, fit: bool, to_finetune: bool) -> str:
+def _summary(comparison: Comparison, status: Status, fit: bool, to_finetune: bool, start: str | None) -> str:
     weights = sorted(comparison.findings, key=lambda f: (-STATUSES.index(f.status), -SEVERITIES.index(f.severity)))
     phrases = list(dict.fromkeys(f.phrase for f in weights if f.phrase))
+    if start is not None and comparison.intent == "finetune" and status != "incompatible":
+        phrases.insert(0, start)
     old, new = comparison.file_facts.backbone, comparison.model_facts.backbone
     if old is not None and old == new and phrases:
         phrases.insert(0, f"the same backbone ({new})")

@@ -1,13 +1,25 @@
 """Every rule has its page, every page its rule, and the index lists them all."""
 
+import importlib.util
 import re
+import sys
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
+import ckptaudit
 from ckptaudit.rules import all_rules
 
+pytest.importorskip("torch")
+pytest.importorskip("torchvision")
+
 PAGES = Path(__file__).parent.parent / "docs" / "rules"
+_SPEC = importlib.util.spec_from_file_location("rule_cases", Path(__file__).parent / "rules" / "test_rules.py")
+test_rules = importlib.util.module_from_spec(_SPEC)
+sys.modules[_SPEC.name] = test_rules  # dataclasses look their module up
+_SPEC.loader.exec_module(test_rules)
 RULES = {rule.id: rule for rule, _ in all_rules()}
 SECTIONS = ["What it says", "Why it matters", "How it is detected", "What it does not catch", "What to do", "Example"]
 
@@ -26,6 +38,25 @@ def test_example_is_an_output_of_the_rule(rule):
     (example,) = re.findall(r"```text\n(.*?)```", (PAGES / f"{rule.id}.md").read_text(), re.DOTALL)
     assert re.match(rf"(error|warning|note)  {rule.id}\b", example)
     assert max(map(len, example.splitlines())) <= 80
+    said = re.split(r"^  (?:file|model|at|fix) ", example.partition("\n")[2], maxsplit=1, flags=re.MULTILINE)[0]
+    fix = re.search(r"^  fix    (.*)", example, re.MULTILINE | re.DOTALL)
+    assert (example.split()[0], _masked(said), _masked(fix[1] if fix else "")) in _sayings(rule.id)
+
+
+@cache
+def _sayings(rule):
+    """Severity, message and remedy of the rule's findings in its own positive cases, figures and names masked."""
+    found = set()
+    for case in test_rules.CASES:
+        if case.rule == rule and case.kind == test_rules.YES:
+            with TemporaryDirectory() as folder:
+                audit = ckptaudit.audit(test_rules.write(case.file(), Path(folder)), case.model(), intent=case.intent)
+            found.update((f.severity, _masked(f.message), _masked(f.fix)) for f in audit.findings if f.rule == rule)
+    return found
+
+
+def _masked(text):
+    return re.sub(r"`[^`]*`|[\d.,]*\d", "#", " ".join(text.split()))
 
 
 def test_every_page_has_its_rule():

@@ -7,17 +7,22 @@ the published variant that has it. An unpublished combination is described inste
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import MappingProxyType
 
 from ckptaudit.graph.layers import LayerGraph
 
 Shapes = Mapping[str, tuple[int, ...]]
 
+#: Prefixes looked into by each family: a network has a few backbones, a file made to be slow has thousands of scopes.
+_MAX_SCOPES = 64
+
 #: Residual networks of He et al. 2015 (arXiv:1512.03385), table 1: blocks per stage → depth. ResNeXt (arXiv:1611.05431)
 #: and wide residual networks (arXiv:1605.07146) share the bottleneck's depths.
 _BASIC: Mapping[tuple[int, ...], int] = MappingProxyType({(2, 2, 2, 2): 18, (3, 4, 6, 3): 34})
 _BOTTLENECK: Mapping[tuple[int, ...], int] = MappingProxyType({(3, 4, 6, 3): 50, (3, 4, 23, 3): 101, (3, 8, 36, 3): 152})
+#: Groups and their width in the ResNeXt networks that were published with weights.
+_RESNEXT = frozenset({(32, 4), (32, 8), (64, 4)})
 #: Simonyan & Zisserman 2014 (arXiv:1409.1556), table 1: convolutions of 64, 128, 256 and 512 channels → name.
 _VGG: Mapping[tuple[int, ...], str] = MappingProxyType(
     {(1, 1, 2, 4): "vgg11", (2, 2, 2, 4): "vgg13", (2, 2, 3, 6): "vgg16", (2, 2, 4, 8): "vgg19"}
@@ -74,14 +79,17 @@ def _resnet(shapes: Shapes) -> str | None:
     parts: dict[str, set[str]] = {}
     for name in shapes:
         if match := _RESNET_BLOCK.match(name):
+            if match["scope"] not in parts and len(parts) == _MAX_SCOPES:
+                continue
             parts.setdefault(match["scope"], set()).add(match["part"])
             if match["part"] == "conv1":
                 stages.setdefault(match["scope"], {}).setdefault(int(match["stage"]), set()).add(int(match["block"]))
+    insides = _inside(shapes, stages)
     for scope, blocks in stages.items():
         depths = tuple(len(blocks[stage]) for stage in sorted(blocks))
         if sorted(blocks) not in ([1, 2, 3], [1, 2, 3, 4]):
             continue
-        conv1, conv2 = (_of_first_block(shapes, scope, part) for part in ("conv1", "conv2"))
+        conv1, conv2 = (_of_first_block(insides[scope], part) for part in ("conv1", "conv2"))
         if len(conv1) != 4 or len(conv2) != 4:
             continue
         name = _resnet_name(depths, conv1[2:] == (1, 1), conv1[0], groups=conv1[0] // max(1, conv2[1]))
@@ -95,27 +103,26 @@ _RESNET_BLOCK = re.compile(r"(?P<scope>(?:.*\.)?)layer(?P<stage>[1-4])\.(?:modul
 _RESNET_PART = re.compile(r"(conv|bn|norm|gn|n)\d|downsample|shortcut|module|_orig_mod")
 
 
-def _of_first_block(shapes: Shapes, scope: str, part: str) -> tuple[int, ...]:
-    start = f"{scope}layer1."
-    return next((s for n, s in shapes.items() if n.startswith(start) and n.endswith(f".{part}.weight")), ())
+def _of_first_block(inside: Shapes, part: str) -> tuple[int, ...]:
+    return next((s for n, s in inside.items() if n.startswith("layer1.") and n.endswith(f".{part}.weight")), ())
 
 
 def _resnet_name(depths: tuple[int, ...], bottleneck: bool, width: int, groups: int) -> str:
     if not bottleneck and len(depths) == 3 and len(set(depths)) == 1 and width == 16:
         return f"resnet{6 * depths[0] + 2} (CIFAR)"  # He et al. 2015, section 4.2: 6n + 2 layers
     depth = (_BOTTLENECK if bottleneck else _BASIC).get(depths)
-    if depth is None or (not bottleneck and (width, groups) != (64, 1)):
-        return f"a ResNet of {'bottleneck' if bottleneck else 'basic'} blocks {'-'.join(map(str, depths))}, width {width}"
-    if groups > 1:
+    if depth is not None and (width, groups) == (64, 1):
+        return f"resnet{depth}"
+    if depth is not None and bottleneck and (width, groups) == (128, 1):
+        return f"wide_resnet{depth}_2"
+    if depth is not None and bottleneck and width % groups == 0 and (groups, width // groups) in _RESNEXT:
         return f"resnext{depth}_{groups}x{width // groups}d"
-    if bottleneck and width != 64:
-        return f"wide_resnet{depth}_{width // 64}"
-    return f"resnet{depth}"
+    kind = "bottleneck" if bottleneck else "basic"
+    return f"a ResNet of {kind} blocks {'-'.join(map(str, depths))}, width {width}" + (f" in {groups} groups" if groups > 1 else "")
 
 
 def _vgg(shapes: Shapes) -> str | None:
-    for scope in _scopes_of(shapes, "features"):
-        inside = {name[len(scope) :]: shape for name, shape in shapes.items() if name.startswith(scope)}
+    for inside in _inside(shapes, _scopes_of(shapes, "features")).values():
         convolutions = [shape for name, shape in inside.items() if re.fullmatch(r"\d+\.weight", name) and len(shape) == 4]
         if convolutions and all(shape[2:] == (3, 3) for shape in convolutions) and convolutions[-1][0] == 512:
             widths = [shape[0] for shape in convolutions]
@@ -137,8 +144,7 @@ def _densenet(shapes: Shapes) -> str | None:
 
 def _mobilenet_v2(shapes: Shapes) -> str | None:
     """Sandler et al. 2018 (arXiv:1801.04381), table 2: 17 inverted residuals, 32 channels after the stem."""
-    for scope in [*_scopes_of(shapes, "features"), *_scopes_of(shapes, "backbone")]:
-        inside = {name[len(scope) :]: shape for name, shape in shapes.items() if name.startswith(scope)}
+    for inside in _inside(shapes, [*_scopes_of(shapes, "features"), *_scopes_of(shapes, "backbone")]).values():
         depthwise = {
             m[1] for n, s in inside.items() if (m := re.match(r"(\d+)\.conv\.", n)) and len(s) == 4 and s[1] == 1 and s[2:] == (3, 3)
         }
@@ -149,8 +155,7 @@ def _mobilenet_v2(shapes: Shapes) -> str | None:
 
 def _mobilenet_v3(shapes: Shapes) -> str | None:
     """Howard et al. 2019 (arXiv:1905.02244), tables 1 and 2: 15 or 11 blocks, some with squeeze and excitation."""
-    for scope in [*_scopes_of(shapes, "features"), *_scopes_of(shapes, "backbone")]:
-        inside = [name[len(scope) :] for name in shapes if name.startswith(scope)]
+    for inside in _inside(shapes, [*_scopes_of(shapes, "features"), *_scopes_of(shapes, "backbone")]).values():
         blocks = {m[1] for name in inside if (m := re.match(r"(\d+)\.block\.\d+\.0\.weight$", name))}
         squeezed = {m[1] for name in inside if (m := re.match(r"(\d+)\.block\.\d+\.fc1\.weight$", name))}
         if (variant := {(15, 8): "large", (11, 9): "small"}.get((len(blocks), len(squeezed)))) is not None:
@@ -171,8 +176,7 @@ def _vit(shapes: Shapes) -> str | None:
 
 
 def _efficientnet(shapes: Shapes) -> str | None:
-    for scope, stages in _staged(shapes, r"features\.(\d)\.(\d+)\.block\.", r"blocks\.(\d)\.(\d+)\."):
-        inside = {name: shape for name, shape in shapes.items() if name.startswith(scope)}
+    for inside, stages in _staged(shapes, r"features\.(\d)\.(\d+)\.block\.", r"blocks\.(\d)\.(\d+)\."):
         in_last = re.compile(rf"(features|blocks)\.{max(stages)}\.")
         kernels = [shape for name, shape in inside.items() if in_last.search(name) and len(shape) == 4]
         size = _EFFICIENTNET.get((_depths(stages), kernels[-1][0])) if kernels else None
@@ -184,16 +188,15 @@ def _efficientnet(shapes: Shapes) -> str | None:
 
 def _convnext(shapes: Shapes) -> str | None:
     patterns = r"features\.(\d)\.(\d+)\.block\.0\.weight$", r"stages\.(\d)\.(?:blocks\.)?(\d+)\.(?:conv_dw|dwconv)\.weight$"
-    for scope, stages in _staged(shapes, *patterns):
-        width = next((s[0] for n, s in shapes.items() if n.startswith(scope) and s[1:] == (1, 7, 7)), 0)
+    for inside, stages in _staged(shapes, *patterns):
+        width = next((s[0] for s in inside.values() if s[1:] == (1, 7, 7)), 0)
         if size := _CONVNEXT.get((_depths(stages), width)):
             return f"convnext_{size}"
     return None
 
 
 def _swin(shapes: Shapes) -> str | None:
-    for scope, stages in _staged(shapes, r"features\.(\d)\.(\d+)\.attn\.", r"layers\.(\d)\.blocks\.(\d+)\.attn\."):
-        inside = {name: shape for name, shape in shapes.items() if name.startswith(scope)}
+    for inside, stages in _staged(shapes, r"features\.(\d)\.(\d+)\.attn\.", r"layers\.(\d)\.blocks\.(\d+)\.attn\."):
         width = next((shape[-1] for name, shape in inside.items() if name.endswith("attn.qkv.weight")), 0)
         if any(len(shape) == 5 for shape in inside.values()):
             continue  # it takes video
@@ -203,8 +206,8 @@ def _swin(shapes: Shapes) -> str | None:
 
 
 def _shufflenet_v2(shapes: Shapes) -> str | None:
-    for scope, stages in _staged(shapes, r"stage([234])\.(\d+)\.branch2\."):
-        size = _SHUFFLENET.get(shapes.get(f"{scope}stage2.0.branch2.0.weight", (0,))[0])
+    for inside, stages in _staged(shapes, r"stage([234])\.(\d+)\.branch2\."):
+        size = _SHUFFLENET.get(inside.get("stage2.0.branch2.0.weight", (0,))[0])
         if size and _depths(stages) == (4, 8, 4):
             return f"shufflenet_v2_{size}"
     return None
@@ -213,15 +216,17 @@ def _shufflenet_v2(shapes: Shapes) -> str | None:
 Stages = Mapping[int, set[int]]
 
 
-def _staged(shapes: Shapes, *patterns: str) -> Iterator[tuple[str, Stages]]:
-    """For each prefix under which names match a pattern (its groups are stage and block): the blocks of each stage."""
+def _staged(shapes: Shapes, *patterns: str) -> Iterator[tuple[Shapes, Stages]]:
+    """For each prefix under which names match a pattern (its groups are stage and block): what lies there, and each stage's blocks."""
     found: dict[str, dict[int, set[int]]] = {}
     for pattern in patterns:
         expression = re.compile(rf"((?:.*\.)??){pattern}")
         for name in shapes:
-            if match := expression.match(name):
+            if (match := expression.match(name)) and (match[1] in found or len(found) < _MAX_SCOPES):
                 found.setdefault(match[1], {}).setdefault(int(match[2]), set()).add(int(match[3]))
-    yield from found.items()
+    insides = _inside(shapes, found)
+    for scope, stages in found.items():
+        yield insides[scope], stages
 
 
 def _depths(stages: Stages) -> tuple[int, ...]:
@@ -234,11 +239,28 @@ _FAMILIES: tuple[Callable[[Shapes], str | None], ...] = (
 )
 
 
-def _scopes_of(shapes: Shapes, word: str) -> Iterator[str]:
-    """Every prefix that ends in the segment ``word``, with its closing dot, each once."""
-    seen: set[str] = set()
+def _scopes_of(shapes: Shapes, word: str) -> list[str]:
+    """The first prefixes that end in the segment ``word``, with its closing dot, each once."""
+    seen: dict[str, None] = {}
     for name in shapes:
         for match in re.finditer(rf"(?:^|\.){word}\.", name):
-            if (prefix := name[: match.end()]) not in seen:
-                seen.add(prefix)
-                yield prefix
+            seen[name[: match.end()]] = None
+            if len(seen) == _MAX_SCOPES:
+                return list(seen)
+    return list(seen)
+
+
+def _inside(shapes: Shapes, scopes: Iterable[str]) -> dict[str, dict[str, tuple[int, ...]]]:
+    """What lies below each of the prefixes, named from there, in one pass over all names."""
+    found: dict[str, dict[str, tuple[int, ...]]] = {scope: {} for scope in scopes}
+    # Prefixes that exist are short; those of a name with thousands of segments need not be tried.
+    longest = max(map(len, found), default=-1)
+    for name, shape in shapes.items():
+        end = 0
+        while end <= longest:
+            if (inside := found.get(name[:end])) is not None:
+                inside[name[end:]] = shape
+            end = name.find(".", end) + 1
+            if not end:
+                break
+    return found

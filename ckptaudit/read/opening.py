@@ -12,7 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, cast
 
-from ckptaudit.errors import CheckpointError, NotACheckpointError
+from ckptaudit.errors import CheckpointError, CorruptCheckpointError, NotACheckpointError
 from ckptaudit.read.source import Source, opened, unreadable
 
 if TYPE_CHECKING:
@@ -42,6 +42,9 @@ _IN_FOLDER = (
 _SHARD_OF_BUNDLE = re.compile(r"\.data-\d{5}-of-\d{5}\Z")
 _LATEST = re.compile(rb'^model_checkpoint_path: "([^"\n]*)"', re.MULTILINE)
 _MAX_STATE = 64 << 10
+
+#: Parts of a name between dots and slashes. Honest models stay below 30; whatever walks a tree of names is quadratic in its depth.
+MAX_PARTS = 256
 
 
 class Format(Protocol):
@@ -100,7 +103,19 @@ def open_checkpoint(path: Path | str, *, branch: str | None = None, max_header: 
             raise NotACheckpointError(
                 source.path, describe(source) or "no checkpoint of a known format: neither its first bytes nor its end tell what it is"
             )
+    _refuse_deep_names(checkpoint)
     return checkpoint if branch is None else checkpoint.with_branch(branch)
+
+
+def _refuse_deep_names(checkpoint: Checkpoint) -> None:
+    for branch in checkpoint.branches:
+        for names in ((branch.name,), branch.tensors, branch.modules, branch.attributes):
+            for name in names:
+                # Most names are shorter than so many separators.
+                if len(name) >= MAX_PARTS and (parts := name.count(".") + name.count("/") + 1) > MAX_PARTS:
+                    raise CorruptCheckpointError(
+                        checkpoint.path, f"the name {name[:40]!r}… has {parts:,} parts; more than {MAX_PARTS} are not read"
+                    )
 
 
 @contextmanager

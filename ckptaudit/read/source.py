@@ -4,26 +4,20 @@ from __future__ import annotations
 
 import mmap
 import os
-import stat
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 from ckptaudit.errors import CheckpointError, NotACheckpointError
+from ckptaudit.read.identity import check_regular, checked, unreadable
 from ckptaudit.read.zips import ZipDirectory, first_member
+
+__all__ = ["Source", "check_regular", "opened", "unreadable"]
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
-
-_KINDS = (
-    (stat.S_ISFIFO, "a FIFO (named pipe), not a file"),
-    (stat.S_ISSOCK, "a socket, not a file"),
-    (stat.S_ISCHR, "a character device, not a file"),
-    (stat.S_ISBLK, "a block device, not a file"),
-    (stat.S_ISDIR, "a directory, not a file"),
-)
 
 #: Enough for every magic number, and for a look at what a text file says.
 _HEAD = 4096
@@ -100,23 +94,5 @@ def opened(path: Path, max_header: int) -> Iterator[Source]:
             raise CheckpointError(path, unreadable(error)) from None
     finally:
         os.close(descriptor)
-    with data:
+    with data, checked(path, status):
         yield Source(path, data, max_header)
-
-
-def check_regular(path: Path, mode: int) -> None:
-    """Raise NotACheckpointError unless ``mode`` is a regular file's."""
-    if not stat.S_ISREG(mode):
-        kind = next((words for test, words in _KINDS if test(mode)), "a special file, not a regular one")
-        raise NotACheckpointError(path, kind)
-
-
-def unreadable(error: OSError | ValueError) -> str:
-    """Why the system refused a file, in a few plain words."""
-    if isinstance(error, FileNotFoundError):
-        return "no such file (or a symbolic link to nothing)"
-    if isinstance(error, PermissionError):
-        return "permission denied"
-    if isinstance(error, OSError):
-        return (error.strerror or "cannot be read").lower()
-    return "not a name that a file can have"

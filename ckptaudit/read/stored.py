@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import mmap
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from ckptaudit.errors import CorruptCheckpointError, ValuesUnavailableError
+from ckptaudit.errors import CheckpointError, CorruptCheckpointError, ValuesUnavailableError
 from ckptaudit.graph import DTYPE_BITS
+from ckptaudit.read.identity import UNKNOWN, FileIdentity, identity_of, unreadable
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -44,6 +46,8 @@ class Storage:
     fetch:
         Gives the bytes where they do not lie in the file as they are: compressed, in pieces, or within a packed archive. Then ``offset``
         means nothing.
+    file:
+        The file at ``path`` as it was when the storage was found in it; taken by itself.
     """
 
     key: str
@@ -53,6 +57,11 @@ class Storage:
     unavailable: str = ""
     big_endian: bool = False
     fetch: Callable[[], bytes] | None = field(default=None, compare=False)
+    file: FileIdentity = field(default=UNKNOWN, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        if self.file is UNKNOWN:
+            object.__setattr__(self, "file", identity_of(self.path))
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +105,9 @@ class StoredTensor:
         ValuesUnavailableError
             The bytes are not in the file.
         CorruptCheckpointError
-            The file is shorter than its own header says.
+            The file is shorter than its own header says, or is not the one that was checked.
+        CheckpointError
+            The system does not let it be read.
         """
         return self._read(self.shape)
 
@@ -132,7 +143,9 @@ class StoredTensor:
                 self.storage.path, f"a tensor reaches {first + count:,} bytes into a storage of {self.storage.nbytes:,}"
             )
         if self.storage.fetch is not None:
+            self.storage.file.check()
             content = self.storage.fetch()
+            self.storage.file.check()
             if len(content) != self.storage.nbytes:
                 raise CorruptCheckpointError(
                     self.storage.path, f"{len(content):,} bytes were unpacked where {self.storage.nbytes:,} should be"
@@ -141,18 +154,24 @@ class StoredTensor:
             values = numpy.array(whole, copy=True, order="C")
             return _swapped(values) if self.storage.big_endian else values
         page = start - start % mmap.ALLOCATIONGRANULARITY
-        with self.storage.path.open("rb") as file:
-            try:
-                window = mmap.mmap(file.fileno(), start - page + count, access=mmap.ACCESS_READ, offset=page)
-            except ValueError:
-                raise CorruptCheckpointError(
-                    self.storage.path, f"ends before byte {start + count:,}, where a tensor's values should be"
-                ) from None
-            with window:
-                view: numpy.ndarray[Any, Any] = numpy.ndarray(shape, dtype, window, start - page, [s * dtype.itemsize for s in strides])
-                values = numpy.array(view, copy=True, order="C")
-                del view  # it would keep the map alive
+        with self._window(page, start - page + count) as window:
+            view: numpy.ndarray[Any, Any] = numpy.ndarray(shape, dtype, window, start - page, [s * dtype.itemsize for s in strides])
+            values = numpy.array(view, copy=True, order="C")
+            del view  # it would keep the map alive
         return _swapped(values) if self.storage.big_endian else values
+
+    def _window(self, page: int, nbytes: int) -> mmap.mmap:
+        descriptor = self.storage.file.open()
+        try:
+            return mmap.mmap(descriptor, nbytes, access=mmap.ACCESS_READ, offset=page)
+        except ValueError:
+            raise CorruptCheckpointError(
+                self.storage.path, f"ends before byte {page + nbytes:,}, where a tensor's values should be"
+            ) from None
+        except OSError as error:
+            raise CheckpointError(self.storage.path, unreadable(error)) from None
+        finally:
+            os.close(descriptor)
 
     def _strides_of(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         if self.dtype == "complex32":

@@ -24,6 +24,8 @@ _MAX_NESTING = 4
 #: Bytes that all nested zips and texts of one file may take in memory. Streams as ``pickle.dump`` writes them are read in place.
 _MAX_COPIED = 64 << 20
 
+_LATIN = ("latin1", "latin-1")  # with another codec the bytes would be others
+
 _MAX_OBJECT = 1 << 20  # the pickle of one storage takes 200 bytes
 
 
@@ -59,7 +61,7 @@ class _Nested:
         if len(args) != 1 or self._depth >= _MAX_NESTING:
             return False
         value = args[0]
-        if isinstance(value, Instance) and value.class_name == "_codecs.encode" and value.args:
+        if isinstance(value, Instance) and value.class_name == "_codecs.encode" and len(value.args) == 2 and value.args[1] in _LATIN:
             value = value.args[0]  # how protocols 0 to 2 spell bytes
         if id(value) not in self._seen:
             self._seen[id(value)] = (value, self._is_storage(machine, value))
@@ -108,8 +110,8 @@ class _Nested:
 
     def _content(self, machine: Machine, value: Any) -> tuple[Any, int, int] | None:
         """A buffer, and from where to where in it the bytes lie that the loader would be given."""
-        if isinstance(value, OldString) and value.start >= 0:
-            return machine.data, value.start, value.start + value.nbytes
+        if isinstance(value, OldString):
+            return (machine.data, value.start, value.start + value.nbytes) if value.start >= 0 else None
         if isinstance(value, ByteSpan) and not value.text:
             return machine.data, value.start, value.start + value.nbytes
         size = value.nbytes if isinstance(value, ByteSpan) else len(value) if isinstance(value, str) else -1

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 
 from ckptaudit.read import Branch
 from ckptaudit.rules.comparison import Comparison
@@ -19,40 +20,91 @@ _MOMENT = re.compile(
 )
 
 
-def check(comparison: Comparison) -> Iterator[Finding]:
-    """Yield a finding, for the intent ``resume`` only, when the state is absent or its moments have other shapes.
+#: The last entry of a list that the metadata cut short.
+_MORE = re.compile(r"… ([\d,]+) more")
 
-    Optimizers count parameters in the order of their groups, which a file does not tell, and skip frozen ones. So shapes are
-    compared as a whole, not one by one: what is left over belongs to other parameters.
+
+def check(comparison: Comparison) -> Iterator[Finding]:
+    """Yield a finding, for the intent ``resume`` only, when the state is absent, counts other parameters or has other shapes.
+
+    Optimizers count parameters in the order of their groups, which a file does not tell, and keep no moments for frozen ones. So
+    shapes are compared as a whole, not one by one: what is left over belongs to other parameters.
     """
     if comparison.intent != "resume" or comparison.checkpoint.branch.role == "optimizer":
         return
-    optimizers = [branch for branch in comparison.checkpoint.branches if branch.role == "optimizer"]
-    if not optimizers:
-        if not _has_groups(comparison.checkpoint.metadata):  # SGD without momentum keeps groups and no state
-            yield RULE.finding(
-                "The file holds no optimizer state: training would restart with cold moments.",
-                fix="take a checkpoint that was saved for resuming",
-                status="partial",
-                phrase="no optimizer state",
-            )
-        return
-    # Several optimizers (generator, discriminator) belong to several models: one that fits is enough.
-    wrong, moments, branch = min((_left_over(branch, comparison) for branch in optimizers), key=lambda row: len(row[0]))
-    if wrong:
+    counts = dict(_counts(comparison.checkpoint.metadata, ""))
+    branches = {branch.name: branch for branch in comparison.checkpoint.branches if branch.role == "optimizer"}
+    if not branches and not counts:
         yield RULE.finding(
-            f"{len(wrong)} of the {plural(moments, 'moment')} of the optimizer (branch `{branch}`) "
-            f"{'has' if len(wrong) == 1 else 'have'} the shape of no parameter of the model, first `{wrong[0]}`: "
+            "The file holds no optimizer state: training would restart with cold moments.",
+            fix="take a checkpoint that was saved for resuming",
+            status="partial",
+            phrase="no optimizer state",
+        )
+        return
+    repeated = {name for group in comparison.model.graph.tied for name in group[1:]}
+    wanted = sum(not spec.buffer and spec.name not in repeated for spec in comparison.model.graph)
+    judged = [
+        _Judged(name, counts.get(name), *(_left_over(branches[name], comparison) if name in branches else ([], 0)))
+        for name in dict.fromkeys((*branches, *counts))  # SGD without momentum keeps groups and no state
+    ]
+    # Several optimizers (generator, discriminator) belong to several models: one that fits is enough. Or they share one model.
+    share = sum(one.parameters or 0 for one in judged) == wanted and not any(one.wrong for one in judged)
+    nearest = min(judged, key=lambda one: (len(one.wrong), abs((wanted if one.parameters is None else one.parameters) - wanted)))
+    held = nearest.parameters
+    if nearest.wrong:
+        yield RULE.finding(
+            f"{len(nearest.wrong)} of the {plural(nearest.moments, 'moment')} of the optimizer (branch `{nearest.name}`) "
+            f"{'has' if len(nearest.wrong) == 1 else 'have'} the shape of no parameter of the model, first `{nearest.wrong[0]}`: "
             "the optimizer was made for other parameters.",
-            confidence=0.9 if len(optimizers) == 1 else 0.6,
+            confidence=0.9 if len(judged) == 1 else 0.6,
             fix="build the model as in training, or start the optimizer anew",
             status="partial",
             phrase="optimizer state of other parameters",
         )
+    elif held is not None and held != wanted and not share:
+        more = held > wanted
+        yield RULE.finding(
+            f"The groups of the optimizer (`{nearest.name}`) count {plural(held, 'parameter')} and the model has {wanted:,}: "
+            + ("it was made for a larger model." if more else f"{wanted - held:,} of them were frozen or left out."),
+            severity="error" if more else "warning",
+            confidence=0.95 if len(judged) == 1 else 0.6,
+            fix="build the model as in training, or start the optimizer anew"
+            if more
+            else "give the optimizer the same parameters as in training, or start it anew",
+            status="partial",
+            phrase=f"optimizer state of {held:,} parameters for {wanted:,}",
+        )
 
 
-def _left_over(branch: Branch, comparison: Comparison) -> tuple[list[str], int, str]:
-    """Moments of a branch that no parameter has the shape of, how many moments there are, and the branch's name.
+@dataclass(frozen=True, slots=True)
+class _Judged:
+    """One optimizer: how many parameters its groups count, and which of its moments fit no parameter of the model."""
+
+    name: str
+    parameters: int | None
+    wrong: list[str]
+    moments: int
+
+
+def _counts(metadata: object, path: str) -> Iterator[tuple[str, int | None]]:
+    """Each optimizer among the file's metadata, by its branch, with the number of parameters in its groups."""
+    if isinstance(metadata, Mapping):
+        groups = metadata.get("param_groups")
+        if isinstance(groups, list):
+            yield path, _count(groups)
+            return
+        items: Iterable[tuple[object, object]] = metadata.items()
+    elif isinstance(metadata, list):
+        items = ((str(i), value) for i, value in enumerate(metadata))
+    else:
+        return
+    for key, value in items:
+        yield from _counts(value, f"{path}.{key}" if path else str(key))
+
+
+def _left_over(branch: Branch, comparison: Comparison) -> tuple[list[str], int]:
+    """Moments of a branch that no parameter has the shape of, and how many moments there are.
 
     Parameters that differ in shape between file and model have findings of their own: the file's shape counts as known.
     """
@@ -71,11 +123,18 @@ def _left_over(branch: Branch, comparison: Comparison) -> tuple[list[str], int, 
         kind[tensor.shape] -= 1
         if kind[tensor.shape] < 0:
             wrong.append(name)
-    return wrong, moments, branch.name
+    return wrong, moments
 
 
-def _has_groups(metadata: object) -> bool:
-    """Whether ``param_groups`` of an optimizer are anywhere among the file's metadata."""
-    if isinstance(metadata, Mapping):
-        return "param_groups" in metadata or any(map(_has_groups, metadata.values()))
-    return isinstance(metadata, list) and any(map(_has_groups, metadata))
+def _count(groups: list[object]) -> int | None:
+    """Number of parameters in an optimizer's groups; None where the metadata cuts them short or spells them otherwise."""
+    total = 0
+    for group in groups:
+        held = group.get("params") if isinstance(group, Mapping) else None
+        if not isinstance(held, list):
+            return None
+        if held and isinstance(held[-1], str) and (cut := _MORE.fullmatch(held[-1])):
+            total += len(held) - 1 + int(cut[1].replace(",", ""))
+        else:
+            total += len(held)
+    return total

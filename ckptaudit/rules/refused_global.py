@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import sys
 from collections.abc import Iterator
 
 from ckptaudit.graph.names import is_under
@@ -10,9 +12,10 @@ from ckptaudit.rules.finding import Finding, Rule
 
 RULE = Rule("refused-global", "The pickle names code", "note", "file")
 
-#: Modules whose functions run commands, open files or sockets, or build code.
+#: Modules whose functions run commands, open files or sockets, or build code: dangerous even when they are only named, for what is
+#: named can be called through another object.
 _DANGEROUS_MODULES = frozenset(
-    {
+    [
         "os",
         "posix",
         "nt",
@@ -23,23 +26,30 @@ _DANGEROUS_MODULES = frozenset(
         "pty",
         "runpy",
         "code",
+        "codeop",
         "ctypes",
         "importlib",
+        "imp",
         "webbrowser",
         "commands",
         "pickle",
+        "_pickle",
+        "cPickle",
         "marshal",
         "types",
         "asyncio",
         "multiprocessing",
+        "_posixsubprocess",
         "threading",
         "requests",
         "urllib",
+        "urllib2",
         "httplib",
         "http",
         "tempfile",
         "timeit",
         "cProfile",
+        "profile",
         "pdb",
         "bdb",
         "platform",
@@ -48,100 +58,182 @@ _DANGEROUS_MODULES = frozenset(
         "signal",
         "builtins",
         "__builtin__",
-    }
+        "dill",
+        "cloudpickle",
+    ]
 )
-#: Exceptions within them: plain containers and values.
-_HARMLESS = frozenset(
-    {
-        "types.SimpleNamespace",
-        "types.MappingProxyType",
-        "types.GenericAlias",
-        "signal.Signals",
-        "platform.uname_result",
-        *(
-            f"{module}.{name}"
-            for module in ("builtins", "__builtin__")
-            for name in (
-                *("set", "frozenset", "complex", "slice", "range", "xrange", "bytearray", "bytes", "object", "dict", "list", "tuple"),
-                *("int", "float", "str", "bool", "long", "unicode", "Ellipsis", "NotImplemented", "Exception", "ValueError"),
-            )
-        ),
-    }
+#: Modules of Python itself. The running Python does not list those that older ones had, nor its tests.
+_STANDARD = sys.stdlib_module_names | frozenset(
+    [
+        "__builtin__",
+        "commands",
+        "httplib",
+        "urllib2",
+        "cPickle",
+        "cStringIO",
+        "StringIO",
+        "copy_reg",
+        "exceptions",
+        "popen2",
+        "new",
+        "user",
+        "imputil",
+        "ihooks",
+        "Tkinter",
+        "test",
+        "aifc",
+        "asynchat",
+        "asyncore",
+        "audioop",
+        "cgi",
+        "cgitb",
+        "chunk",
+        "crypt",
+        "distutils",
+        "imghdr",
+        "imp",
+        "lib2to3",
+        "mailcap",
+        "msilib",
+        "nis",
+        "nntplib",
+        "ossaudiodev",
+        "pipes",
+        "sndhdr",
+        "smtpd",
+        "spwd",
+        "sunau",
+        "telnetlib",
+        "uu",
+        "xdrlib",
+        "nt",
+        "msvcrt",
+        "winreg",
+        "_winreg",
+        "_winapi",
+        "_posixsubprocess",
+    ]
 )
-#: Parts of libraries that are otherwise harmless, which load or build code.
+#: Makes an object that calls what it was given: whatever is named beside it counts as called.
+_CALLS_LATER = "functools.partial"
+#: Parts of libraries which load or build code.
 _DANGEROUS = (
     *("torch.load", "torch.serialization.load", "torch.hub", "torch.jit.load", "torch.package", "torch.fx.graph_module"),
-    *("torch.utils.cpp_extension", "torch.utils.collect_env", "torch.distributed.rpc", "torch.testing", "torch.ops"),
-    *("numpy.load", "numpy.testing", "numpy.f2py", "numpy.distutils", "numpy.fromfile", "numpy.memmap"),
-    "transformers.dynamic_module_utils",
+    *("torch.utils.cpp_extension", "torch.utils.collect_env", "torch.distributed.rpc", "torch.testing", "torch.ops", "torch.classes"),
+    *("torch.jit.unsupported_tensor_ops", "torch.utils._config_module", "torch.utils.model_zoo", "torch._inductor", "torch._dynamo"),
+    *("numpy.load", "numpy.testing", "numpy.f2py", "numpy.distutils", "numpy.fromfile", "numpy.memmap", "numpy.ctypeslib"),
+    *("lightning.fabric.utilities.cloud_io", "lightning_fabric.utilities.cloud_io", "pytorch_lightning.utilities.cloud_io"),
+    *("transformers.dynamic_module_utils", "joblib.load", "joblib.numpy_pickle.load", "pandas.read_pickle", "pandas.eval"),
 )
-_HARMLESS_MODULES = frozenset(
-    {
-        "argparse",
-        "collections",
-        "datetime",
-        "pathlib",
-        "numpy",
-        "omegaconf",
-        "torch",
-        "typing",
-        "enum",
-        "decimal",
-        "fractions",
-        "uuid",
-        "dataclasses",
-        "copyreg",
-        "_codecs",
-        "yacs",
-        "mmengine",
-        "mmcv",
-        "pytorch_lightning",
-        "lightning",
-        "transformers",
-        "timm",
-        "torchvision",
-        "addict",
-        "easydict",
-    }
+
+
+def _names(module: str, words: str) -> tuple[str, ...]:
+    return tuple(f"{module}.{word}" for word in words.split())
+
+
+_VALUES = (
+    "set frozenset complex slice range xrange bytearray bytes object dict list tuple int float str bool long unicode Ellipsis "
+    "NotImplemented Exception ValueError"
+)
+_ATTRIBUTE_DICTS = (
+    *("pytorch_lightning.utilities.parsing", "lightning.pytorch.utilities.parsing"),
+    *("lightning_fabric.utilities.data", "lightning.fabric.utilities.data"),
+)
+_NUMPY_SCALARS = (
+    "ndarray dtype matrix bool bool_ int8 int16 int32 int64 uint8 uint16 uint32 uint64 intc uintc longlong ulonglong float16 float32 "
+    "float64 longdouble complex64 complex128 str_ bytes_ void datetime64 timedelta64"
+)
+#: Classes that only carry values, and functions that rebuild them. A name that is not here was not looked at: packages are never
+#: listed as a whole, nor are functions that call what they are given (numpy.random._pickle, collections.namedtuple).
+_HARMLESS = frozenset(
+    (
+        *_names("builtins", _VALUES),
+        *_names("__builtin__", _VALUES),
+        *_names("types", "SimpleNamespace MappingProxyType GenericAlias NoneType"),
+        *("argparse.Namespace", "signal.Signals", "platform.uname_result", "_codecs.encode"),
+        *_names("collections", "OrderedDict defaultdict Counter deque ChainMap UserDict UserList UserString"),
+        *_names("datetime", "datetime date time timedelta timezone"),
+        *("decimal.Decimal", "fractions.Fraction", "uuid.UUID", "uuid.SafeUUID"),
+        *("copyreg._reconstructor", "copy_reg._reconstructor"),
+        *_names("typing", "Any Optional Union List Dict Tuple Set Sequence Mapping Iterable Callable Literal"),
+        *_names("numpy", _NUMPY_SCALARS),
+        *(name for core in ("numpy.core", "numpy._core") for name in _names(core, "multiarray._reconstruct multiarray.scalar")),
+        *("numpy.core.numeric._frombuffer", "numpy._core.numeric._frombuffer"),
+        *_names("torch", "device dtype Size Tensor Generator layout memory_format"),
+        *_names("torch.nn.parameter", "Parameter Buffer UninitializedParameter UninitializedBuffer"),
+        *_names("torch.nn.functional", "relu gelu silu mish softplus leaky_relu elu hardswish log_softmax softmax interpolate"),
+        *("torch._C._nn.gelu", "torch._C._nn.silu", "torch.tanh", "torch.sigmoid", "torch.relu"),
+        *_names("omegaconf", "DictConfig ListConfig"),
+        *("omegaconf.dictconfig.DictConfig", "omegaconf.listconfig.ListConfig"),
+        *_names("omegaconf.base", "ContainerMetadata Metadata Node Container UnionNode"),
+        *_names("omegaconf.nodes", "AnyNode StringNode IntegerNode FloatNode BooleanNode EnumNode ValueNode BytesNode PathNode"),
+        *("yacs.config.CfgNode", "fvcore.common.config.CfgNode", "detectron2.config.config.CfgNode"),
+        *("addict.Dict", "addict.addict.Dict", "easydict.EasyDict"),
+        *("mmengine.config.config.ConfigDict", "mmengine.config.ConfigDict", "mmcv.utils.config.ConfigDict"),
+        *(f"{module}.AttributeDict" for module in _ATTRIBUTE_DICTS),
+        *("pytorch_lightning.callbacks.model_checkpoint.ModelCheckpoint", "lightning.pytorch.callbacks.model_checkpoint.ModelCheckpoint"),
+        *("pytorch_lightning.callbacks.early_stopping.EarlyStopping", "lightning.pytorch.callbacks.early_stopping.EarlyStopping"),
+        *_names("transformers.training_args", "TrainingArguments OptimizerNames ParallelMode"),
+        "transformers.training_args_seq2seq.Seq2SeqTrainingArguments",
+        *_names("transformers.trainer_utils", "IntervalStrategy SchedulerType HubStrategy SaveStrategy EvaluationStrategy FSDPOption"),
+        *("transformers.trainer_pt_utils.AcceleratorConfig", "transformers.configuration_utils.PretrainedConfig"),
+        "transformers.generation.configuration_utils.GenerationConfig",
+        *("accelerate.state.PartialState", "accelerate.utils.dataclasses.DistributedType"),
+    )
+)
+#: Families of such classes: one module and one class each, so that no name reaches into another module through an import.
+_HARMLESS_CLASS = re.compile(
+    r"pathlib(\._local)?\.(Pure)?(Posix|Windows)?Path"
+    r"|numpy\.dtypes\.[A-Z]\w*DType"
+    r"|torch\.nn\.modules\.[a-z]\w*\.[A-Z]\w*"
+    r"|transformers\.models\.\w+\.configuration_\w+\.[A-Z]\w*Config"
 )
 
 
 def check(comparison: Comparison) -> Iterator[Finding]:
     """Yield one finding per grade: known dangerous, unknown, and classes that only carry metadata."""
     by_grade: dict[str, list[str]] = {}
-    for refused in comparison.checkpoint.refused_globals:
-        by_grade.setdefault(_grade(refused.name), []).append(
+    called: dict[str, None] = {}
+    found = comparison.checkpoint.refused_globals
+    later = any(refused.called and refused.name == _CALLS_LATER for refused in found)
+    for refused in found:
+        grade = _grade(refused.name, called=refused.called or later)
+        if grade == "unknown" and refused.called:
+            called[refused.name] = None
+        by_grade.setdefault(grade, []).append(
             f"{refused.name} (byte {refused.position}{' of ' + refused.pickle if refused.pickle else ''})"
         )
-    if found := by_grade.get("dangerous"):
+    if names := by_grade.get("dangerous"):
         yield RULE.finding(
-            f"Loading this file with pickle would run {_listed(found)}. Nothing of it was run here.",
+            f"Loading this file with pickle would run {_listed(names)}. Nothing of it was run here.",
             severity="error",
             fix="do not load it; ask for a safetensors file",
             status="incompatible",
             phrase="the file runs code when it is loaded",
         )
-    if found := by_grade.get("unknown"):
+    if names := by_grade.get("unknown"):
         yield RULE.finding(
-            f"The pickle needs {_listed(found)}, which was not imported: torch.load(weights_only=True) refuses this file.",
+            f"The pickle needs {_listed(names)}, which was not imported: torch.load(weights_only=True) refuses this file.",
             severity="warning",
             confidence=0.9,
             fix="load it only where these classes are installed and trusted, or save the state dict alone",
+            phrase=f"loading the file calls {_listed([f'`{name}`' for name in called])}" if called else "",
         )
-    if found := by_grade.get("metadata"):
+    if names := by_grade.get("metadata"):
         yield RULE.finding(
-            f"The pickle holds objects of {_listed(found)} beside the tensors, which were read without importing them.",
+            f"The pickle holds objects of {_listed(names)} beside the tensors, which were read without importing them.",
             fix="torch.load needs weights_only=False, or torch.serialization.add_safe_globals, for this file",
         )
 
 
-def _grade(name: str) -> str:
-    module = name.partition(".")[0]
-    if name in _HARMLESS:
+def _grade(name: str, *, called: bool) -> str:
+    """``dangerous``, ``unknown`` or ``metadata``: nothing is harmless unless it is listed by its own name."""
+    if name in _HARMLESS or _HARMLESS_CLASS.fullmatch(name):
         return "metadata"
+    module = name.partition(".")[0]
     if module in _DANGEROUS_MODULES or any(is_under(name, prefix) for prefix in _DANGEROUS):
         return "dangerous"
-    return "metadata" if module in _HARMLESS_MODULES else "unknown"
+    return "dangerous" if called and module in _STANDARD and name != _CALLS_LATER else "unknown"
 
 
 def _listed(names: list[str]) -> str:

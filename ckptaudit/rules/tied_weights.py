@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from types import MappingProxyType
 
 from ckptaudit.errors import ValuesUnavailableError
 from ckptaudit.rules.comparison import Comparison
@@ -10,8 +11,10 @@ from ckptaudit.rules.finding import Finding, Rule
 
 RULE = Rule("tied-weights", "Tied weights", "note", "cause")
 
-#: Values compared at the start of two tensors to see whether they are copies of one another.
+#: Values compared at the start of two tensors, unless all are asked for, to see whether they are copies of one another.
 _COMPARED = 1024
+#: Significant bits of floating-point dtypes: copies that were rounded to one of them are copies still.
+_DIGITS = MappingProxyType({"bfloat16": 8, "float16": 11, "float32": 24, "float64": 53})
 
 
 def check(comparison: Comparison) -> Iterator[Finding]:
@@ -29,7 +32,9 @@ def check(comparison: Comparison) -> Iterator[Finding]:
                 model=group,
                 status="remappable",
             )
-        elif len(distinct) > 1 and not any(set(distinct) <= set(tied) for tied in checkpoint.graph.tied) and _differ(comparison, distinct):
+        elif len(distinct) < 2 or any(set(distinct) <= set(tied) for tied in checkpoint.graph.tied):
+            continue
+        elif differ := _differ(comparison, distinct):
             yield RULE.finding(
                 f"The model ties {equal}, but the file holds different values for them: the last one loaded wins.",
                 checkpoint=distinct,
@@ -38,6 +43,15 @@ def check(comparison: Comparison) -> Iterator[Finding]:
                 fix="build the model with separate weights (tie_word_embeddings=False in transformers)",
                 status="partial",
                 phrase="tied in the model, different in the file",
+            )
+        elif differ is False and not comparison.deep and any(checkpoint.graph.tensors[name].numel > _COMPARED for name in distinct):
+            yield RULE.finding(
+                f"The model ties {equal}, and the file holds each of them: they agree in a sample of at most {_COMPARED:,} values, "
+                "and only that was compared.",
+                checkpoint=distinct,
+                model=group,
+                confidence=0.9,
+                fix="compare every value with --deep",
             )
     for group in checkpoint.graph.tied:
         targets = tuple(name for name, pair in pairs.items() if pair.sources[0] in group)
@@ -49,9 +63,23 @@ def check(comparison: Comparison) -> Iterator[Finding]:
             )
 
 
-def _differ(comparison: Comparison, names: tuple[str, ...]) -> bool:
+def _differ(comparison: Comparison, names: tuple[str, ...]) -> bool | None:
+    """Whether tensors of the file hold different values, rounding to the coarsest of their dtypes aside; None when that cannot be read."""
+    import numpy
+
+    checkpoint = comparison.checkpoint
+    dtypes = [checkpoint.graph.tensors[name].dtype for name in names]
     try:
-        first, *others = (comparison.checkpoint.sample(name, _COMPARED).tobytes() for name in names)
+        values = [checkpoint.read(name).reshape(-1) if comparison.deep else checkpoint.sample(name, _COMPARED) for name in names]
     except ValuesUnavailableError:
-        return False
-    return any(other != first for other in others)
+        return None
+    if all(dtype in _DIGITS for dtype in dtypes):
+        common = values[min(range(len(names)), key=lambda i: _DIGITS[dtypes[i]])].dtype
+    elif len({array.dtype for array in values}) == 1:
+        common = values[0].dtype
+    else:
+        common = numpy.dtype(numpy.complex128 if any(dtype.startswith("complex") for dtype in dtypes) else numpy.float64)
+    with numpy.errstate(over="ignore"):
+        first, *others = (array.astype(common, copy=False) for array in values)
+    # A NaN is equal to the NaN in its place.
+    return any(first.shape != other.shape or not ((first == other) | (numpy.isnan(first) & numpy.isnan(other))).all() for other in others)

@@ -56,6 +56,8 @@ def test_nested_call_is_refused(tmp_path, zipped, wrapped):
         value["extra"] = _within(_saved([_within(content)], zipped=not zipped))
     elif wrapped == "applied":
         value["extra"] = Call(torch._tensor._rebuild_from_type_v2, torch.storage._load_from_bytes, torch.Tensor, (content,), {})
+    elif wrapped == "text":
+        del value["w"]  # a tensor whose storage is spelt so is refused as a whole
     if wrapped == "setstate":
         # Two BUILDs: the first makes the function a method of the instance, the second calls it.
         call = b"ccollections\nOrderedDict\n)R}X\x0c\x00\x00\x00__setstate__ctorch.storage\n_load_from_bytes\nsbB"

@@ -1,11 +1,15 @@
 """Whole diagnoses: several causes at once, the sentence that sums them up, and real trained files."""
 
+import time
 from collections import OrderedDict
 
 import pytest
 
 import ckptaudit
-from ckptaudit.arch import model_of_checkpoint
+from ckptaudit.arch import build_model, model_of_checkpoint
+from ckptaudit.graph import LayerGraph, TensorSpec
+from ckptaudit.graph.backbones import backbone_of
+from ckptaudit.graph.facts import facts_of
 from ckptaudit.read import open_checkpoint
 
 torch = pytest.importorskip("torch")
@@ -140,6 +144,56 @@ def test_missing_and_dropped_names_are_all_told(tmp_path):
         result = audit(described(built(held)), built(wanted), tmp_path)
         told = {name for finding in result.findings for name in finding.model}
         assert {n for n in result.plan.initial if not n.endswith("num_batches_tracked")} <= told
+        told = {name for finding in result.findings for name in finding.checkpoint}
+        assert {n for n in result.plan.dropped if not n.endswith("num_batches_tracked")} <= told
+
+
+@pytest.mark.parametrize(("held", "status", "fit"), [(("stem", "stages"), "partial", True), (("stem",), "partial", False)])
+def test_most_of_what_is_no_head_must_be_set_to_fine_tune(held, status, fit, tmp_path):
+    """All that is absent lies in the head's scope, but what is there is too little to start from."""
+    parts = {"stem": nn.Conv2d(3, 8, 3), "stages": nn.Sequential(nn.Conv2d(8, 32, 3), nn.Conv2d(32, 32, 3)), "head": nn.Linear(32, 4)}
+    model = nn.ModuleDict(parts)
+    file = {n: t for n, t in model.state_dict().items() if n.startswith(held)}
+    result = audit(file, model, tmp_path, intent="finetune")
+    assert (result.verdict.status, result.verdict.fit) == (status if fit else "incompatible", fit)
+
+
+def test_a_backbone_of_another_part_stays_fit_to_fine_tune(tmp_path):
+    for wanted in ("deeplabv3_resnet50", "fcn_resnet50"):
+        result = audit(described(built("resnet50")), built(wanted), tmp_path, intent="finetune")
+        assert (result.verdict.status, result.verdict.fit) == ("partial", True), result.verdict.summary
+
+
+def test_a_small_share_of_the_network_is_no_starting_point(tmp_path):
+    """The file is the model's first part by name, and says nothing of the large rest."""
+    model = nn.ModuleDict({"small": built("resnet18").layer1, "large": built("resnet50").layer4, "head": nn.Linear(2048, 4)})
+    result = audit(described(built("resnet18").layer1), model, tmp_path, intent="finetune")
+    assert not result.verdict.fit
+
+
+@pytest.mark.parametrize(
+    ("arguments", "backbone"),
+    [
+        ({"width_per_group": 128}, "wide_resnet50_2"),
+        ({"width_per_group": 96}, "a ResNet of bottleneck blocks 3-4-6-3, width 96"),
+        ({"width_per_group": 32}, "a ResNet of bottleneck blocks 3-4-6-3, width 32"),
+        ({"groups": 32, "width_per_group": 4}, "resnext50_32x4d"),
+        ({"groups": 32, "width_per_group": 8}, "resnext50_32x8d"),
+        ({"groups": 16, "width_per_group": 8}, "a ResNet of bottleneck blocks 3-4-6-3, width 128 in 16 groups"),
+    ],
+)
+def test_only_published_residual_networks_are_named(arguments, backbone):
+    assert facts_of(build_model("resnet50", arguments).graph).backbone == backbone
+
+
+@pytest.mark.parametrize(
+    "name", ["features.0.weight", "layer1.0.conv1.weight", "stages.0.0.dwconv.weight", "blocks.0.0.weight", "backbone.x"]
+)
+def test_many_scopes_cost_no_more_than_their_names(name):
+    many = LayerGraph.from_tensors([TensorSpec(f"m{i}.{name}", (8, 8, 3, 3), "float32") for i in range(2000)], "torch")
+    started = time.perf_counter()
+    assert backbone_of(many) is None
+    assert time.perf_counter() - started < 0.3
 
 
 # Real files -----------------------------------------------------------------------------------------------------------

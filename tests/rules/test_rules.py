@@ -7,12 +7,13 @@ nothing else is said beside it.
 import argparse
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
 
 import ckptaudit
+from ckptaudit.read import RefusedGlobal, open_checkpoint
 from ckptaudit.rules import all_rules
 
 torch = pytest.importorskip("torch")
@@ -76,11 +77,11 @@ class Buffered(nn.Module):
 
 
 class Tied(nn.Module):
-    def __init__(self, tie=True):
+    def __init__(self, tie=True, words=12):
         super().__init__()
-        self.embedding = nn.Embedding(12, 6)
+        self.embedding = nn.Embedding(words, 6)
         self.norm = nn.LayerNorm(6)
-        self.lm_head = nn.Linear(6, 12, bias=False)
+        self.lm_head = nn.Linear(6, words, bias=False)
         if tie:
             self.lm_head.weight = self.embedding.weight
 
@@ -219,6 +220,11 @@ class Evil:
         return os.system, ("true",)
 
 
+class Stranger:
+    def __reduce__(self):
+        return torch.nn.init.calculate_gain, ("relu",)
+
+
 @dataclass(frozen=True)
 class Safetensors:
     """What is to be written as a safetensors file."""
@@ -237,6 +243,14 @@ def write(content, folder):
 
 
 # Cases ----------------------------------------------------------------------------------------------------------------
+
+
+def blocks(depth, odd=False):
+    """A network without statistics whose repeated blocks are alike; the last one may be of another kind."""
+    layers = [nn.Sequential(nn.Linear(4, 4), nn.LayerNorm(4)) for _ in range(depth)]
+    if odd:
+        layers.append(nn.Sequential(nn.Linear(4, 4, bias=False), nn.Linear(4, 4)))
+    return nn.ModuleDict({"blocks": nn.ModuleList(layers), "head": nn.Linear(4, 3)})
 
 
 @dataclass(frozen=True)
@@ -279,6 +293,30 @@ def wrong(**more):
 
 def fine():
     return trained(Net())
+
+
+def stem_of_resnet():
+    return {n: t for n, t in trained(resnet("resnet50")).items() if n.startswith(("conv1.", "bn1."))}
+
+
+def twice(values, dtype=torch.float32):
+    """A file that holds a tied weight twice, the second copy rounded to ``dtype``."""
+    return changed(trained(Tied()), embedding__weight=values, lm_head__weight=values.to(dtype, copy=True))
+
+
+def head_optimizer(model):
+    return torch.optim.Adam(model.classifier.parameters())
+
+
+def halves():
+    """Two optimizers that share one model."""
+    first, second = optimized(Net(), head_optimizer), optimized(Net(), lambda net: torch.optim.Adam(net.backbone.parameters()))
+    return {**first, "optimizer_backbone": second["optimizer"]}
+
+
+def converted(dtype, new, *, size=4):
+    """A buffer of one dtype in the file and another in the model."""
+    return lambda: Buffered(table=torch.ones(size, dtype=new)), lambda: {**Buffered(table=torch.ones(size, dtype=dtype)).state_dict()}
 
 
 CASES = [
@@ -329,6 +367,8 @@ CASES = [
         (YES, "below another name", Net, lambda: trained(Features()), partial()),
         (YES, "all of it, one level down", lambda: Holding(detector=Net()), fine, {"status": "remappable", "severity": "warning"}),
         (NO, "all of it", Net, fine),
+        (YES, "the stem alone, to fine-tune", lambda: resnet("resnet50"), stem_of_resnet, wrong(intent="finetune", severity="error")),
+        (YES, "the stem alone", lambda: resnet("resnet50"), stem_of_resnet, wrong()),
         (
             NEAR,
             "a stage in the middle is absent",
@@ -336,6 +376,13 @@ CASES = [
             lambda: without(trained(Features()), "stages.1."),
             wrong(fires=("missing-layers",)),
         ),
+    ),
+    *cases(
+        "block-count",
+        (YES, "more in the file", lambda: blocks(4), lambda: blocks(6).state_dict(), wrong()),
+        (YES, "fewer in the file, to fine-tune", lambda: blocks(6), lambda: blocks(4).state_dict(), wrong(intent="finetune")),
+        (NO, "as many", lambda: blocks(4), lambda: blocks(4).state_dict()),
+        (NEAR, "an odd one at the end", lambda: blocks(4), lambda: blocks(4, odd=True).state_dict(), partial(fires=("unexpected-layers",))),
     ),
     *cases(
         "bn-absent",
@@ -451,6 +498,14 @@ CASES = [
             lambda: changed(fine(), classifier__weight=torch.ones(5, 8, dtype=torch.int64)),
             wrong(severity="error"),
         ),
+        (YES, "complex to int", *converted(torch.complex64, torch.int64), wrong(severity="error")),
+        (YES, "complex to float", *converted(torch.complex64, torch.float32), wrong(severity="error")),
+        (YES, "float to complex", *converted(torch.float32, torch.complex64), {"severity": "note"}),
+        (YES, "narrower whole numbers", *converted(torch.int64, torch.int32), {"severity": "warning"}),
+        (YES, "wider whole numbers", *converted(torch.int32, torch.int64), {"severity": "note"}),
+        (YES, "signed to unsigned", *converted(torch.int8, torch.uint8), {"severity": "warning"}),
+        (YES, "bytes to bool", *converted(torch.uint8, torch.bool), {"severity": "warning"}),
+        (YES, "bool to int", *converted(torch.bool, torch.int64), {"severity": "note"}),
         (NO, "the same", Net, fine),
         (NEAR, "counters as floats", Net, lambda: {n: t.float() for n, t in fine().items()}),
     ),
@@ -624,7 +679,22 @@ CASES = [
         (NEAR, "SGD without momentum keeps none", Net, lambda: optimized(Net(), sgd), {"intent": "resume"}),
         (NEAR, "groups in another order", Net, lambda: optimized(Net(), grouped), {"intent": "resume"}),
         (NEAR, "frozen parameters without state", Net, lambda: optimized(Net(), adam, frozen="backbone"), {"intent": "resume"}),
-        (NEAR, "frozen parameters left out", Net, lambda: optimized(Net(), trainable, frozen="backbone"), {"intent": "resume"}),
+        (
+            YES,
+            "frozen parameters left out",
+            Net,
+            lambda: optimized(Net(), trainable, frozen="backbone"),
+            partial(intent="resume", severity="warning"),
+        ),
+        (YES, "of the head alone", Net, lambda: optimized(Net(), head_optimizer), partial(intent="resume", severity="warning")),
+        (
+            YES,
+            "of a larger network",
+            Net,
+            lambda: {"model": fine(), "optimizer": optimized(With(extra=nn.Linear(3, 3)), sgd)["optimizer"]},
+            partial(intent="resume", severity="error"),
+        ),
+        (NEAR, "two optimizers share the model", Net, halves, {"intent": "resume"}),
         (
             NEAR,
             "a second optimizer for another network",
@@ -645,6 +715,7 @@ CASES = [
         (YES, "arguments of a script", Net, lambda: {"model": fine(), "args": argparse.Namespace(lr=1)}, {"severity": "note"}),
         (YES, "a command", Net, lambda: {"model": fine(), "x": Evil()}, wrong(severity="error")),
         (NO, "tensors", Net, fine),
+        (YES, "a called unknown", Net, lambda: {"model": fine(), "x": Stranger()}, {"severity": "warning"}),
         (NEAR, "plain containers", Net, lambda: {"model": fine(), "classes": {"cat", "dog"}, "size": (1, 2)}),
     ),
     *cases(
@@ -702,6 +773,8 @@ CASES = [
             lambda: Tied(tie=False),
             lambda: changed(trained(Tied()), embedding__weight=torch.ones(12, 6), lm_head__weight=torch.ones(12, 6)),
         ),
+        (YES, "equal in the sample alone", lambda: Tied(words=400), lambda: twice(torch.ones(400, 6)), {"severity": "note"}),
+        (NEAR, "stored twice, one rounded", Tied, lambda: twice(torch.rand(12, 6), torch.float16), {"fires": ("dtype",)}),
         (
             NEAR,
             "stored twice with equal values",
@@ -827,3 +900,63 @@ def test_every_rule_has_the_three_kinds_of_cases(rule):
 def test_positive_cases_fire_and_the_others_do_not():
     for case in CASES:
         assert (case.rule in case.fires) == (case.kind == YES), case
+
+
+@pytest.mark.parametrize("deep", [False, True])
+def test_tied_weights_are_compared_whole_only_when_asked(deep, tmp_path):
+    values = torch.ones(400, 6)
+    state = twice(values)
+    state["lm_head.weight"][-1, -1] = 2
+    result = ckptaudit.audit(write(state, tmp_path), Tied(words=400), deep=deep)
+    (finding,) = result.findings
+    assert (finding.rule, finding.severity) == ("tied-weights", "error" if deep else "note")
+    assert deep or "sample" in finding.message
+
+
+@pytest.mark.parametrize(
+    ("name", "called", "severity"),
+    [
+        *((name, True, "note") for name in ("argparse.Namespace", "pathlib.PosixPath", "pathlib._local.PosixPath", "datetime.timedelta")),
+        *((name, True, "note") for name in ("collections.deque", "omegaconf.dictconfig.DictConfig", "numpy.core.multiarray.scalar")),
+        *((name, True, "note") for name in ("torch.nn.modules.conv.Conv2d", "torch.device", "yacs.config.CfgNode", "addict.addict.Dict")),
+        *((name, True, "note") for name in ("transformers.training_args.TrainingArguments", "numpy.dtypes.Float64DType")),
+        *(
+            (name, True, "note")
+            for name in ("lightning.fabric.utilities.data.AttributeDict", "transformers.models.bert.configuration_bert.BertConfig")
+        ),
+        *((name, True, "error") for name in ("torch.jit.unsupported_tensor_ops.execWrapper", "numpy.ctypeslib.load_library")),
+        *((name, True, "error") for name in ("torch.utils._config_module.load_config", "torch.classes.load_library")),
+        *((name, True, "error") for name in ("lightning.fabric.utilities.cloud_io._load", "_pickle.loads", "profile.run", "_io.open")),
+        *(
+            (name, True, "error")
+            for name in ("operator.attrgetter", "doctest.debug_script", "collections.namedtuple", "pathlib.Path.write_text")
+        ),
+        *((name, True, "error") for name in ("os.system", "cgitb.handler", "typing.get_type_hints", "datetime.sys.exit")),
+        *((name, False, "error") for name in ("os.system", "builtins.eval")),
+        *((name, False, "warning") for name in ("operator.attrgetter", "doctest.debug_script", "torch.nn.init.normal_", "__main__.Config")),
+        *(
+            (name, True, "warning")
+            for name in ("torch.nn.init.normal_", "torch.nn.modules.utils._ntuple", "torch.nn.modules.conv.os.System")
+        ),
+        *(
+            (name, True, "warning")
+            for name in ("numpy.random._pickle.__randomstate_ctor", "transformers.pipeline", "functools.partial", "mylib.F")
+        ),
+    ],
+)
+def test_nothing_is_harmless_by_its_package(name, called, severity, tmp_path):
+    result = audit_with_globals(tmp_path, RefusedGlobal(name, 7, called))
+    (finding,) = result.findings
+    assert (finding.rule, finding.severity) == ("refused-global", severity)
+    assert (result.verdict.status == "incompatible") == (severity == "error")
+    assert (f"`{name}`" in result.verdict.summary) == (called and severity == "warning")
+
+
+def test_what_a_partial_would_call_counts_as_called(tmp_path):
+    result = audit_with_globals(tmp_path, RefusedGlobal("functools.partial", 1, True), RefusedGlobal("doctest.debug_script", 2, False))
+    assert result.verdict.status == "incompatible"
+
+
+def audit_with_globals(folder, *names):
+    opened = replace(open_checkpoint(write(fine(), folder)), refused_globals=names)
+    return ckptaudit.audit(opened, Net())

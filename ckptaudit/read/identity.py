@@ -1,0 +1,135 @@
+"""Which file it was that was checked, so that values are never read from another one that has taken its name."""
+
+from __future__ import annotations
+
+import os
+import stat
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ckptaudit.errors import CheckpointError, CorruptCheckpointError, NotACheckpointError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_KINDS = (
+    (stat.S_ISFIFO, "a FIFO (named pipe), not a file"),
+    (stat.S_ISSOCK, "a socket, not a file"),
+    (stat.S_ISCHR, "a character device, not a file"),
+    (stat.S_ISBLK, "a block device, not a file"),
+    (stat.S_ISDIR, "a directory, not a file"),
+)
+
+_FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+
+
+@dataclass(frozen=True, slots=True)
+class FileIdentity:
+    """A file as it was when it was checked.
+
+    Attributes
+    ----------
+    path:
+        Its name, for messages.
+    absolute:
+        Its name from the root, which holds whatever the working directory is later.
+    state:
+        Device, inode, size and time of the last change; None when there was no file.
+    """
+
+    path: Path
+    absolute: Path
+    state: tuple[int, int, int, int] | None
+
+    def open(self) -> int:
+        """Open the file for reading, without waiting for anything, and give its descriptor.
+
+        Raises
+        ------
+        CorruptCheckpointError
+            It is not the file that was checked, or was changed since.
+        CheckpointError
+            The system does not let it be read.
+        """
+        try:
+            descriptor = os.open(self.absolute, _FLAGS)
+        except (OSError, ValueError) as error:
+            raise CheckpointError(self.path, unreadable(error)) from None
+        try:
+            if _state(os.fstat(descriptor)) != self.state:
+                raise CorruptCheckpointError(self.path, "changed while it was audited")
+        except OSError as error:
+            os.close(descriptor)
+            raise CheckpointError(self.path, unreadable(error)) from None
+        except CorruptCheckpointError:
+            os.close(descriptor)
+            raise
+        return descriptor
+
+    def check(self) -> None:
+        """Raise what :meth:`open` would."""
+        os.close(self.open())
+
+
+#: Stands for a file that is still to be looked up.
+UNKNOWN = FileIdentity(Path(), Path(), None)
+
+#: Files that are open for checking right now; whatever is found in them belongs to these, whoever holds their names by then.
+_OPEN: dict[Path, FileIdentity] = {}
+
+
+@contextmanager
+def checked(path: Path, status: os.stat_result) -> Iterator[None]:
+    """Within, everything that is found in the file ``path`` is found in the one that ``status`` describes."""
+    before = _OPEN.get(path)
+    _OPEN[path] = FileIdentity(path, _absolute(path), _state(status))
+    try:
+        yield
+    finally:
+        if before is None:
+            _OPEN.pop(path, None)
+        else:
+            _OPEN[path] = before
+
+
+def identity_of(path: Path) -> FileIdentity:
+    """The file ``path`` as it is being checked; one that is not open is taken as it is now."""
+    known = _OPEN.get(path)
+    if known is not None:
+        return known
+    try:
+        state = _state(path.stat())
+    except (OSError, ValueError):
+        state = None
+    return FileIdentity(path, _absolute(path), state)
+
+
+def _absolute(path: Path) -> Path:
+    try:
+        return path.absolute()
+    except OSError:  # the working directory is gone
+        return path
+
+
+def _state(status: os.stat_result) -> tuple[int, int, int, int]:
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+
+
+def check_regular(path: Path, mode: int) -> None:
+    """Raise NotACheckpointError unless ``mode`` is a regular file's."""
+    if not stat.S_ISREG(mode):
+        kind = next((words for test, words in _KINDS if test(mode)), "a special file, not a regular one")
+        raise NotACheckpointError(path, kind)
+
+
+def unreadable(error: OSError | ValueError) -> str:
+    """Why the system refused a file, in a few plain words."""
+    if isinstance(error, FileNotFoundError):
+        return "no such file (or a symbolic link to nothing)"
+    if isinstance(error, PermissionError):
+        return "permission denied"
+    if isinstance(error, OSError):
+        return (error.strerror or "cannot be read").lower()
+    return "not a name that a file can have"
