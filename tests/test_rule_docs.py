@@ -38,7 +38,7 @@ def test_example_is_an_output_of_the_rule(rule):
     (example,) = re.findall(r"```text\n(.*?)```", (PAGES / f"{rule.id}.md").read_text(), re.DOTALL)
     assert re.match(rf"(error|warning|note)  {rule.id}\b", example)
     assert max(map(len, example.splitlines())) <= 80
-    said = re.split(r"^  (?:file|model|at|fix) ", example.partition("\n")[2], maxsplit=1, flags=re.MULTILINE)[0]
+    said = re.split(r"^  (?:file |model|at   |fix  )  ", example.partition("\n")[2], maxsplit=1, flags=re.MULTILINE)[0]
     fix = re.search(r"^  fix    (.*)", example, re.MULTILINE | re.DOTALL)
     assert (example.split()[0], _masked(said), _masked(fix[1] if fix else "")) in _sayings(rule.id)
 

@@ -17,12 +17,11 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from ckptaudit._version import __version__
 from ckptaudit.align.ops import shape_after
-from ckptaudit.errors import CheckpointError, CorruptCheckpointError, OutputError, PlanError, ValuesUnavailableError
+from ckptaudit.errors import CorruptCheckpointError, OutputError, PlanError, ValuesUnavailableError
 from ckptaudit.files import new_file
 from ckptaudit.graph import DTYPE_BITS
 from ckptaudit.plan.applying import open_for, refuse_ambiguous, refuse_other_source, refuse_undecoded, step_result
 from ckptaudit.plan.plan import Plan, Step
-from ckptaudit.read.source import unreadable
 from ckptaudit.read.stored import contiguous_strides
 
 if TYPE_CHECKING:
@@ -208,11 +207,7 @@ def _copied_bytes(tensor: StoredTensor, nbytes: int, file: BinaryIO) -> Iterator
         raise ValuesUnavailableError(storage.path, storage.unavailable)
     if first + nbytes > storage.nbytes:
         raise CorruptCheckpointError(storage.path, f"a tensor reaches {first + nbytes:,} bytes into a storage of {storage.nbytes:,}")
-    try:
-        source = storage.path.open("rb", buffering=0)
-    except OSError as error:
-        raise CheckpointError(storage.path, unreadable(error)) from None
-    with source:
+    with os.fdopen(storage.file.open(), "rb", buffering=0) as source:
         at, left = storage.offset + first, nbytes
         while left:
             count = _move(source, at, min(left, _CHUNK), file)
