@@ -15,6 +15,7 @@ import click
 
 from ckptaudit._version import __version__
 from ckptaudit.errors import CkptAuditError, UsageError
+from ckptaudit.garbage import collector_paused
 from ckptaudit.report import formats
 from ckptaudit.text import printable
 
@@ -38,7 +39,8 @@ class _Commands(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
-            return super().invoke(ctx)
+            with collector_paused():  # one command, one process: what is garbage goes with it
+                return super().invoke(ctx)
         except CkptAuditError as error:
             click.echo(f"ckptaudit: {error}", err=True)
             ctx.exit(error.exit_code)

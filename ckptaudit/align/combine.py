@@ -6,7 +6,6 @@ from collections.abc import Iterable
 from types import MappingProxyType
 
 from ckptaudit.align.by_name import align_by_name
-from ckptaudit.align.by_structure import align_by_structure
 from ckptaudit.align.pairs import Alignment
 from ckptaudit.graph import LayerGraph
 from ckptaudit.graph.kinds import DERIVED_BUFFERS
@@ -41,6 +40,8 @@ def align(source: LayerGraph, target: LayerGraph) -> Alignment:
         return named
     if any(name.count(".") + name.count("/") >= _MAX_SEGMENTS for side in (source, target) for name in side.tensors):
         return named
+    from ckptaudit.align.by_structure import align_by_structure  # most audits never need it
+
     found = align_by_structure(source, target)
     if sum(pair.sure for pair in found.pairs.values()) < _MIN_SHARE * min(len(source), len(target)):
         return named

@@ -14,6 +14,7 @@ from ckptaudit.arch.model import Model
 from ckptaudit.arch.suggest import did_you_mean
 from ckptaudit.arch.trace import with_feeds
 from ckptaudit.errors import ArchitectureError
+from ckptaudit.garbage import collector_paused
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -50,7 +51,8 @@ def build_model(
     UsageError
         Arguments that contradict each other, or that are given for a live model.
     """
-    model = _resolve(arch, arguments or {})
+    with collector_paused():  # libraries are imported in here
+        model = _resolve(arch, arguments or {})
     return with_feeds(model, input_size) if trace else model
 
 

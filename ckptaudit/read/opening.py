@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import gc
 import importlib
 import pkgutil
 import re
 import stat
-from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, cast
 
 from ckptaudit.errors import CheckpointError, CorruptCheckpointError, NotACheckpointError
+from ckptaudit.garbage import collector_paused
 from ckptaudit.read.source import Source, opened, unreadable
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from ckptaudit.read.checkpoint import Checkpoint
 
 #: Names by which a folder tells which of its files is the checkpoint, the likeliest first.
@@ -92,7 +89,7 @@ def open_checkpoint(path: Path | str, *, branch: str | None = None, max_header: 
         The file cannot be opened.
     """
     named = Path(path)
-    with opened(_file_of(named), max_header) as source, _collector_paused():
+    with opened(_file_of(named), max_header) as source, collector_paused():
         try:
             checkpoint = next((f.read(source) for f in formats() if f.recognise(source)), None)
         except RecursionError:
@@ -116,18 +113,6 @@ def _refuse_deep_names(checkpoint: Checkpoint) -> None:
                     raise CorruptCheckpointError(
                         checkpoint.path, f"the name {name[:40]!r}… has {parts:,} parts; more than {MAX_PARTS} are not read"
                     )
-
-
-@contextmanager
-def _collector_paused() -> Iterator[None]:
-    # Millions of small objects are made and kept: looking through them for cycles again and again takes a quarter of the time.
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
 
 
 def _file_of(path: Path) -> Path:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from types import MappingProxyType
 
@@ -22,6 +20,7 @@ from ckptaudit.align.by_structure.scopes import AGREEING, Inner, Solution, Solve
 from ckptaudit.align.by_structure.singles import singles
 from ckptaudit.align.by_structure.tree import Forest, Ids, Node
 from ckptaudit.align.pairs import Alignment, Pair
+from ckptaudit.garbage import collector_paused
 from ckptaudit.graph import LayerGraph
 
 __all__ = ["align_by_structure"]
@@ -55,7 +54,7 @@ def align_by_structure(source: LayerGraph, target: LayerGraph) -> Alignment:
     """
     pairs = {pair.target: pair for pair in same_names(source, target)}
     if len(pairs) < len(target):
-        with _collection_paused():
+        with collector_paused():
             pairs.update((pair.target, pair) for pair in _beyond_names(source, target, pairs))
     used = frozenset(name for pair in pairs.values() for name in pair.sources)
     return Alignment(
@@ -63,18 +62,6 @@ def align_by_structure(source: LayerGraph, target: LayerGraph) -> Alignment:
         tuple(name for name in source.tensors if name not in used),
         tuple(name for name in target.tensors if name not in pairs),
     )
-
-
-@contextmanager
-def _collection_paused() -> Iterator[None]:
-    """Millions of small objects and no garbage: the collector alone would take a third of the time."""
-    running = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if running:
-            gc.enable()
 
 
 def _beyond_names(source: LayerGraph, target: LayerGraph, known: dict[str, Pair]) -> Iterator[Pair]:
