@@ -112,7 +112,7 @@ BAD = [
     (HEAD + "steps: &a [*a]\n", "line 3: a plan has no aliases"),
     (HEAD + "steps: !!python/object/apply:os.system [ls]\n", "line 3: no YAML"),
     (HEAD + "steps: [a\n", "no YAML"),
-    (HEAD + "steps: " + "[" * 100_000, "nested too deep"),
+    (HEAD + "steps: " + "[" * 100_000, "nested too deep|nesting depth"),
     (HEAD + "steps:\n" + "- " * 100_000, "nested too deep"),
     (HEAD + "? {a: b}\n: c\n", "is no text"),
     ("a: b\n---\nc: d\n", "no YAML"),

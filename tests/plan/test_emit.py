@@ -8,7 +8,7 @@ from collections import OrderedDict
 import pytest
 import torch
 
-from ckptaudit.cli import _FORMS
+from ckptaudit.cli.remap import FORMS
 from ckptaudit.errors import PlanError
 from ckptaudit.plan.emit import emit, forms
 from tests.plan.helpers import every_kind, plan_for, step
@@ -35,7 +35,7 @@ def renaming_plan():
 
 
 def test_forms_of_the_command_line():
-    assert forms() == _FORMS
+    assert forms() == FORMS
 
 
 @pytest.mark.parametrize("make", [every_kind, renaming_plan])
@@ -113,7 +113,7 @@ def test_what_a_form_cannot_say_is_refused(form):
             emit(plan_for(steps, {"a": torch.ones(1), "b": torch.ones(1)}), form)
 
 
-@pytest.mark.parametrize("form", _FORMS)
+@pytest.mark.parametrize("form", FORMS)
 def test_ambiguous_plans_and_empty_ones(form):
     source = {"a": torch.ones(1)}
     with pytest.raises(PlanError, match="ambiguous"):

@@ -1,0 +1,64 @@
+"""The command line: arguments, exit codes, and nothing else. One module per verb.
+
+Exit codes: 0 fit for the intent · 1 not fit · 2 wrong usage · 3 could not be audited. An audit that could not run is never 0.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import click
+
+from ckptaudit._version import __version__
+from ckptaudit.cli._exit_codes import COULD_NOT_AUDIT, INTERRUPTED
+from ckptaudit.cli.apply import apply
+from ckptaudit.cli.diff import diff
+from ckptaudit.cli.remap import remap
+from ckptaudit.cli.show import show
+from ckptaudit.cli.spec import spec
+from ckptaudit.errors import CkptAuditError
+from ckptaudit.garbage import collector_paused
+from ckptaudit.text import printable
+
+
+class _Commands(click.Group):
+    """Commands in the order in which people meet them, and one line for every error on purpose."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self.commands)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            with collector_paused():  # one command, one process: what is garbage goes with it
+                return super().invoke(ctx)
+        except CkptAuditError as error:
+            click.echo(f"ckptaudit: {error}", err=True)
+            ctx.exit(error.exit_code)
+        except (click.ClickException, click.exceptions.Exit, BrokenPipeError):
+            raise
+        except KeyboardInterrupt:
+            ctx.exit(INTERRUPTED)
+        except Exception as error:
+            # Python would exit with 1, which here means "audited, and not fit".
+            if os.environ.get("CKPTAUDIT_DEBUG"):
+                raise
+            reason = printable(f"{type(error).__name__}: {error}", 300)
+            click.echo(f"ckptaudit: internal error, nothing was audited ({reason}); CKPTAUDIT_DEBUG=1 shows the traceback", err=True)
+            ctx.exit(COULD_NOT_AUDIT)
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, message="%(prog)s %(version)s")
+def main() -> None:
+    """Audit a checkpoint against a freshly built model before anything is restored.
+
+    Files are read without executing them and without loading their tensors.
+
+    \b
+    Exit codes: 0 fit · 1 not fit · 2 wrong usage · 3 could not be audited.
+    """  # noqa: D301
+
+
+for _verb in (diff, remap, apply, show, spec):
+    main.add_command(_verb)

@@ -1,0 +1,90 @@
+"""Options that several verbs share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from ckptaudit.errors import UsageError
+from ckptaudit.report import formats
+
+if TYPE_CHECKING:
+    from ckptaudit.arch import Model
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def _together(*options: Callable[[Any], Any]) -> Callable[[Command], Command]:
+    """Several options as one decorator, shown by ``--help`` in the order in which they are written."""
+
+    def decorate(command: Command) -> Command:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorate
+
+
+arch_arg_option = click.option(
+    "--arch-arg", "arch_args", multiple=True, metavar="KEY=VALUE", help="Argument for the model's builder; repeatable."
+)
+
+#: The two sides of a comparison: CHECKPOINT, and the model by one of two ways; see :func:`model_side`.
+sides_options = _together(
+    click.argument("checkpoint", type=click.Path()),
+    click.option("--arch", help="torchvision name, package.module:factory, or file.py:factory."),
+    click.option("--against", type=click.Path(), help="Another checkpoint, or a saved spec, to compare with."),
+    arch_arg_option,
+    click.option("--branch", help="Which part of the file to take (`ckptaudit show` lists them)."),
+    click.option(
+        "--for",
+        "intent",
+        type=click.Choice(["eval", "finetune", "resume"]),
+        default="eval",
+        show_default=True,
+        help="What the checkpoint is wanted for.",
+    ),
+)
+
+#: What is printed, and where to.
+output_options = _together(
+    click.option("--format", "output_format", type=click.Choice(formats()), default="terminal", show_default=True, help="What to print."),
+    click.option("-o", "--output", type=click.Path(dir_okay=False), help="Write to a file instead of printing."),
+    click.option("--force", is_flag=True, help="Overwrite existing output files."),
+    click.option("-q", "--quiet", is_flag=True, help="The diagnosis alone."),
+    click.option("-v", "--verbose", is_flag=True, help="Every name, nothing folded."),
+)
+
+
+def parse_arguments(arch_args: tuple[str, ...]) -> Mapping[str, Any]:
+    """The values of ``--arch-arg`` as keyword arguments."""
+    from ckptaudit.arch import parse_argument
+
+    return dict(parse_argument(text) for text in arch_args)
+
+
+def model_side(arch: str | None, against: str | None, arch_args: tuple[str, ...]) -> Callable[[], Model]:
+    """Check how the model is named, and return what builds it.
+
+    Nothing is built yet, so that a bad checkpoint is told at once.
+
+    Raises
+    ------
+    UsageError
+        Neither or both of ``--arch`` and ``--against``, or arguments for what is not built.
+    """
+    if (arch is None) == (against is None):
+        raise UsageError("give either --arch or --against")
+    if against is not None and arch_args:
+        raise UsageError("--arch-arg goes with --arch")
+    arguments = parse_arguments(arch_args)
+
+    def build() -> Model:
+        from ckptaudit.arch import build_model
+        from ckptaudit.pipeline import load_other
+
+        return build_model(arch, arguments) if arch is not None else load_other(str(against))
+
+    return build

@@ -1,0 +1,45 @@
+"""``ckptaudit diff``: the main job."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import click
+
+from ckptaudit.cli._exit_codes import BARS, exit_code
+from ckptaudit.cli._options import model_side, output_options, sides_options
+from ckptaudit.cli._output import check_output, emit, render_options
+
+
+@click.command(short_help="Does a checkpoint fit a model, and why not?")
+@sides_options
+@click.option("--fail-on", type=click.Choice(BARS), help="Exit 1 from this verdict on, whatever the intent.")
+@click.option("--deep", is_flag=True, help="Scan every value for NaN, not a sample of each tensor.")
+@output_options
+def diff(
+    checkpoint: str,
+    arch: str | None,
+    against: str | None,
+    arch_args: tuple[str, ...],
+    branch: str | None,
+    intent: Any,
+    fail_on: str | None,
+    deep: bool,
+    output_format: str,
+    output: str | None,
+    force: bool,
+    quiet: bool,
+    verbose: bool,
+) -> None:
+    """Lay a checkpoint beside a freshly built model and say what does not fit, and why."""
+    from ckptaudit.pipeline import audit
+    from ckptaudit.read import open_checkpoint
+    from ckptaudit.report import render_audit
+
+    build = model_side(arch, against, arch_args)
+    check_output(output, force)
+    opened = open_checkpoint(checkpoint, branch=branch)
+    outcome = audit(opened, build(), intent=intent, branch=branch, deep=deep)
+    emit(render_audit(outcome, output_format, render_options(output, quiet, verbose)), output, force)
+    sys.exit(exit_code(outcome, fail_on))
