@@ -5,10 +5,10 @@ from __future__ import annotations
 import ast
 from typing import TYPE_CHECKING, Any
 
-from ckptaudit.errors import UsageError
+from ckptaudit.errors import ArchitectureError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
 #: Spellings that are no Python literals, but that everyone types.
 _WORDS: Mapping[str, Any] = {"true": True, "false": False, "none": None, "null": None}
@@ -59,9 +59,25 @@ def merge(in_name: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any
     return {**in_name, **given}
 
 
-def format_call(function: str, arguments: Mapping[str, Any]) -> str:
-    """Write the Python expression ``function(key=value, …)``."""
-    return f"{function}({', '.join(f'{key}={value!r}' for key, value in arguments.items())})"
+def without_weights(arguments: Mapping[str, Any], asking: Collection[str], label: str) -> dict[str, Any]:
+    """``arguments`` without those of ``asking`` (``pretrained``, ``weights`` …), which must not ask for anything.
+
+    Raises
+    ------
+    ArchitectureError
+        One of them asks for weights.
+    """
+    for key in arguments.keys() & set(asking):
+        if arguments[key] not in (None, False, ""):
+            raise ArchitectureError(
+                f"{label}: leave {key}={arguments[key]!r} out; a model is built for its shapes, and nothing is downloaded"
+            )
+    return {key: value for key, value in arguments.items() if key not in asking}
+
+
+def format_call(function: str, arguments: Mapping[str, Any], *positional: str) -> str:
+    """Write the Python expression ``function(positional, key=value, …)``; positional arguments are expressions already."""
+    return f"{function}({', '.join([*positional, *(f'{key}={value!r}' for key, value in arguments.items())])})"
 
 
 def _value(text: str) -> Any:

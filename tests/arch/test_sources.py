@@ -12,7 +12,10 @@ from ckptaudit.graph import LayerGraph
 
 def fake(source, *names):
     return SimpleNamespace(
-        RANK=1, names=lambda: names, build=lambda name, arguments: Model(name, source, LayerGraph({}), arguments=arguments)
+        RANK=1,
+        LIBRARY="theirs",
+        names=lambda: names,
+        build=lambda name, arguments: Model(name, source, LayerGraph({}), arguments=arguments),
     )
 
 
@@ -48,7 +51,7 @@ def test_missing_library_does_not_hide_another_answer(installed):
     def missing():
         raise MissingLibraryError("torch is not installed")
 
-    installed({"one": SimpleNamespace(RANK=1, names=missing)}, {"theirs": fake("theirs", "special")})
+    installed({"one": SimpleNamespace(RANK=1, LIBRARY="theirs", names=missing)}, {"theirs": fake("theirs", "special")})
     assert build_model("special").source == "theirs"
     with pytest.raises(ArchitectureError, match=r"^no architecture is named 'specil'; did you mean special\? \(torch is not installed\)$"):
         build_model("specil")

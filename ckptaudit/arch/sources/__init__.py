@@ -27,6 +27,8 @@ class Source(Protocol):
 
     #: Its turn among those that are asked for a name without prefix; the lowest is asked first.
     RANK: int
+    #: The distribution that defines its architectures: its version is looked up without importing it.
+    LIBRARY: str
 
     def names(self) -> Collection[str]:
         """Every architecture that it builds. Raises MissingLibraryError when its library is not installed."""

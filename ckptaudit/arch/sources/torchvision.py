@@ -6,10 +6,10 @@ import ast
 import inspect
 import re
 import textwrap
-from difflib import SequenceMatcher
 from typing import TYPE_CHECKING, Any
 
-from ckptaudit.arch.arguments import format_call
+from ckptaudit.arch.arguments import format_call, without_weights
+from ckptaudit.arch.families import built_relatives
 from ckptaudit.arch.libraries import import_library
 from ckptaudit.arch.model import Model
 from ckptaudit.arch.suggest import did_you_mean
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
 RANK = 10
+LIBRARY = "torchvision"
 
 #: Parameters that ask for a download, and those that only say how it is shown.
 _WEIGHTS = ("weights", "weights_backbone", "pretrained", "pretrained_backbone")
@@ -43,12 +44,7 @@ def build(name: str, arguments: Mapping[str, Any]) -> Model:
     """
     label = f"torchvision:{name}"
     builder = _models().get_model_builder(name)
-    given = {key: value for key, value in arguments.items() if key not in _WEIGHTS}
-    for key in arguments.keys() & _WEIGHTS:
-        if arguments[key] not in (None, False):
-            raise ArchitectureError(
-                f"{label}: leave {key}={arguments[key]!r} out; a model is built for its shapes, and nothing is downloaded"
-            )
+    given = without_weights(arguments, _WEIGHTS, label)
     _refuse_unknown(builder, given, label)
     no_weights = {key: None for key in ("weights", "weights_backbone") if key in inspect.signature(builder).parameters}
     built = build_module(lambda: lambda: builder(**no_weights, **given), label)
@@ -64,6 +60,19 @@ def build(name: str, arguments: Mapping[str, Any]) -> Model:
     )
 
 
+def family(name: str) -> str:
+    """What the relatives of ``name`` have in common.
+
+    Architectures of one task share a package (``segmentation``, ``video`` …); those for classification, too many, a module.
+    """
+    builder = _models().get_model_builder(name)
+    package = _public_module(builder)
+    if package not in ("torchvision.models", "torchvision.models.quantization"):
+        return package
+    # mobilenetv2 and mobilenetv3 are one family.
+    return re.sub(r"v?\d+$", "", builder.__module__)
+
+
 def siblings(name: str, arguments: Mapping[str, Any], among: Iterable[str] | None = None) -> Iterator[Model]:
     """Build the architectures that a file could hold instead of ``name``, each when it is asked for, the closest name first.
 
@@ -76,11 +85,8 @@ def siblings(name: str, arguments: Mapping[str, Any], among: Iterable[str] | Non
     among:
         The names to choose from; by default the family of ``name``.
     """
-    for relative in _by_closeness(name, _family(name) if among is None else among):
-        try:
-            yield build(relative, arguments)
-        except ArchitectureError:
-            continue
+    relatives = [other for other in names() if family(other) == family(name)] if among is None else among
+    return built_relatives(name, relatives, lambda relative: build(relative, arguments))
 
 
 def _models() -> Any:
@@ -90,30 +96,6 @@ def _models() -> Any:
 def _public_module(builder: Callable[..., object]) -> str:
     """Name the package that offers the builder: ``torchvision.models.segmentation`` for ``torchvision.models.segmentation.fcn``."""
     return builder.__module__.rpartition(".")[0]
-
-
-def _family(name: str) -> list[str]:
-    """Architectures of one task share a package (``segmentation``, ``video`` …); those for classification, too many, a module."""
-    get_builder = _models().get_model_builder
-
-    def key(other: str) -> str:
-        builder = get_builder(other)
-        package = _public_module(builder)
-        if package not in ("torchvision.models", "torchvision.models.quantization"):
-            return package
-        # mobilenetv2 and mobilenetv3 are one family.
-        return re.sub(r"v?\d+$", "", builder.__module__)
-
-    return [other for other in names() if key(other) == key(name)]
-
-
-def _by_closeness(name: str, others: Iterable[str]) -> list[str]:
-    stem = re.split(r"[_\d]", name)[0]
-
-    def distance(other: str) -> tuple[bool, float, str]:
-        return not other.startswith(stem), -SequenceMatcher(None, name, other).ratio(), other
-
-    return sorted({other for other in others if other != name}, key=distance)
 
 
 def _refuse_unknown(builder: Callable[..., object], given: Mapping[str, Any], label: str) -> None:

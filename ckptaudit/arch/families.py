@@ -1,0 +1,33 @@
+"""Which architectures a file could hold instead of the named one, the most likely first."""
+
+from __future__ import annotations
+
+import re
+from difflib import SequenceMatcher
+from typing import TYPE_CHECKING
+
+from ckptaudit.errors import ArchitectureError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from ckptaudit.arch.model import Model
+
+
+def built_relatives(name: str, others: Iterable[str], build: Callable[[str], Model]) -> Iterator[Model]:
+    """Build the relatives of ``name``, each when it is asked for, the closest name first; those that cannot be built are left out."""
+    for relative in by_closeness(name, others):
+        try:
+            yield build(relative)
+        except ArchitectureError:
+            continue
+
+
+def by_closeness(name: str, others: Iterable[str]) -> list[str]:
+    """Order the relatives of ``name`` by how close their names are to it, those that begin with the same word first; without itself."""
+    stem = re.split(r"[_\d]", name)[0]
+
+    def distance(other: str) -> tuple[bool, float, str]:
+        return not other.startswith(stem), -SequenceMatcher(None, name, other).ratio(), other
+
+    return sorted({other for other in others if other != name}, key=distance)
