@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
@@ -17,6 +17,7 @@ from ckptaudit.graph.facts import Facts
 from ckptaudit.plan import Plan, make_plan
 from ckptaudit.read import Branch, Checkpoint, open_checkpoint
 from ckptaudit.rules import Finding, run_rules
+from ckptaudit.rules.allowance import Allowance
 from ckptaudit.rules.comparison import Comparison, Intent
 from ckptaudit.verdict import Coverage, Verdict, judge, measure_coverage
 
@@ -101,11 +102,11 @@ def audit(
     return compare(opened, built, intent=intent, deep=deep)
 
 
-def compare(checkpoint: Checkpoint, model: Model, *, intent: Intent = "eval", deep: bool = False) -> Audit:
+def compare(checkpoint: Checkpoint, model: Model, *, intent: Intent = "eval", deep: bool = False, allow: Sequence[Allowance] = ()) -> Audit:
     """Audit one branch of an open checkpoint against a built model: the pipeline itself."""
     alignment = align(checkpoint.graph, model.graph)
     comparison = Comparison(checkpoint, model, alignment, intent, deep)
-    findings = run_rules(comparison)
+    findings = run_rules(comparison, allow)
     plan = make_plan(alignment, checkpoint.graph, model.graph)
     coverage = measure_coverage(comparison)
     verdict = judge(comparison, plan, coverage)

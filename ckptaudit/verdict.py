@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from ckptaudit.graph import TensorSpec
 from ckptaudit.graph.kinds import DERIVED_BUFFERS
 from ckptaudit.graph.names import is_under, leaf
 from ckptaudit.plan import Plan
+from ckptaudit.plan.plan import is_complete
 from ckptaudit.rules import Status
 from ckptaudit.rules.comparison import Comparison, Intent
 from ckptaudit.rules.finding import SEVERITIES, STATUSES
@@ -20,6 +21,10 @@ _MAX_PHRASES = 4
 _MIN_TO_FINETUNE = 0.5
 #: Rules that declare that fine-tuning makes good for what they say is unset.
 _MADE_GOOD = frozenset({"backbone-only", "bn-absent", "num-classes", "stem-channels"})
+
+
+#: ``--fail-on``: the verdict from which on an audit fails; without it, whatever does not serve the intent.
+Bar = Literal["remappable", "partial", "incompatible", "never"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +78,12 @@ class Verdict:
     fit: bool
     summary: str
 
+    def passes(self, bar: Bar | None = None) -> bool:
+        """Whether it is better than ``bar``; without one, whether it serves the intent."""
+        if bar is None:
+            return self.fit
+        return bar == "never" or STATUSES.index(self.status) < STATUSES.index(bar)
+
     def to_json(self) -> dict[str, Any]:
         """The verdict as JSON values, in the form that ``ckptaudit.audit/1`` fixes."""
         return {"status": self.status, "intent": self.intent, "summary": self.summary}
@@ -122,7 +133,7 @@ def _starting_point(comparison: Comparison) -> str | None:
     def in_head(name: str) -> bool:
         return comparison.in_model_head(name) or (bool(scope) and is_under(name, scope))
 
-    declared = {
+    declared = comparison.excused | {
         name for finding in comparison.findings if finding.rule in _MADE_GOOD and finding.status != "incompatible" for name in finding.model
     }
     unset = [name for name in (*comparison.missing, *comparison.mismatched) if name not in declared and not in_head(name)]
@@ -141,7 +152,8 @@ def _status(comparison: Comparison, plan: Plan, coverage: Coverage) -> Status:
     unused = any(not comparison.checkpoint.graph.tensors[name].buffer for name in plan.dropped)
     if renamed or unused:
         status = _worse(status, "remappable")
-    if not plan.complete or not plan.safe:
+    unset = [name for name in plan.initial if name not in comparison.excused]
+    if not is_complete(unset) or not plan.safe:
         status = _worse(status, "partial")
     if coverage.tensors[0] == 0 or coverage.parameters[0] == 0 < coverage.parameters[1]:
         status = "incompatible"

@@ -6,19 +6,14 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from ckptaudit.pipeline import Audit
+    from ckptaudit.verdict import Bar
 
 FIT, NOT_FIT, COULD_NOT_AUDIT, INTERRUPTED = 0, 1, 3, 130
 
-#: ``--fail-on``: the verdict from which on the exit code is 1; without it, whatever does not serve the intent.
+#: ``--fail-on``: see :data:`ckptaudit.verdict.Bar`, which loads too much to be imported for ``--help``.
 BARS = ("remappable", "partial", "incompatible", "never")
 
 
-def exit_code(outcome: Audit, fail_on: str | None = None) -> int:
+def exit_code(outcome: Audit, fail_on: Bar | None = None) -> int:
     """0 or 1 for an audit that ran."""
-    from ckptaudit.rules.finding import STATUSES
-
-    if fail_on == "never":
-        return FIT
-    if fail_on is not None:
-        return NOT_FIT if STATUSES.index(outcome.verdict.status) >= STATUSES.index(fail_on) else FIT
-    return FIT if outcome.verdict.fit else NOT_FIT
+    return FIT if outcome.verdict.passes(fail_on) else NOT_FIT

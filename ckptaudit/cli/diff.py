@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from ckptaudit.cli._exit_codes import BARS, exit_code
 from ckptaudit.cli._options import model_side, output_options, sides_options
 from ckptaudit.cli._output import check_output, emit, render_options
+
+if TYPE_CHECKING:
+    from ckptaudit.verdict import Bar
 
 
 @click.command(short_help="Does a checkpoint fit a model, and why not?")
@@ -24,7 +27,7 @@ def diff(
     arch_args: tuple[str, ...],
     branch: str | None,
     intent: Any,
-    fail_on: str | None,
+    fail_on: Bar | None,
     deep: bool,
     output_format: str,
     output: str | None,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -204,7 +204,7 @@ def make_plan(alignment: Alignment, source: LayerGraph, target: LayerGraph) -> P
     return replace(plan, rules=rename_rules(plan.renames, source.tensors))
 
 
-def is_complete(initial: tuple[str, ...]) -> bool:
+def is_complete(initial: Iterable[str]) -> bool:
     """Whether a model lacks nothing when these tensors keep their initial values."""
     return all(leaf(name) in DERIVED_BUFFERS for name in initial)
 

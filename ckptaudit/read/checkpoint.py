@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     import numpy
 
+    from ckptaudit.read.recorded import Recorded
     from ckptaudit.read.stored import StoredTensor
 
 
@@ -111,6 +112,8 @@ class Checkpoint:
         Size of the file, or of all shards.
     config:
         The model's description of itself, as the file spells it and never turned into objects: ``model`` and ``training`` of Keras.
+    recorded:
+        What was noted when the file was at hand, for a checkpoint that is known from a lock; None where the file itself is.
     """
 
     path: Path
@@ -124,6 +127,7 @@ class Checkpoint:
     nbytes: int
     remarks: tuple[str, ...] = ()
     config: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+    recorded: Recorded | None = None
 
     @cached_property
     def graph(self) -> LayerGraph:

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import cache
 from typing import TYPE_CHECKING
 
 from ckptaudit.graph.names import parent
+from ckptaudit.rules.allowance import Allowance, excuse
 from ckptaudit.rules.finding import Finding, Phase, Rule, Severity, Status
 
 if TYPE_CHECKING:
@@ -33,14 +34,15 @@ def all_rules() -> tuple[tuple[Rule, Check], ...]:
     return tuple(sorted(((module.RULE, module.check) for module in modules if hasattr(module, "RULE")), key=lambda pair: pair[0].id))
 
 
-def run_rules(comparison: Comparison) -> list[Finding]:
+def run_rules(comparison: Comparison, allow: Sequence[Allowance] = ()) -> list[Finding]:
     """Run every rule, phase by phase, and leave the findings in ``comparison.findings`` too.
 
-    Rules of one phase do not see each other's findings, so their order does not matter.
+    Rules of one phase do not see each other's findings, so their order does not matter. What is allowed is found all the same.
     """
     for phase in _PHASES:
         found = [finding for rule, check in all_rules() if rule.phase == phase for finding in check(comparison)]
         comparison.findings += [_with_origin(finding, comparison.model.graph) for finding in found]
+    comparison.findings = excuse(comparison.findings, allow)
     return comparison.findings
 
 

@@ -2,54 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal
 
 from ckptaudit.align import Alignment
 from ckptaudit.arch import Model
-from ckptaudit.errors import ValuesUnavailableError
 from ckptaudit.graph.facts import Facts, facts_of, stem_layer
 from ckptaudit.graph.heads import Head, auxiliary_scopes, head_scope, in_head, is_auxiliary, main_head
 from ckptaudit.graph.kinds import DERIVED_BUFFERS
 from ckptaudit.graph.layers import module_paths
 from ckptaudit.graph.names import is_under, leaf
-from ckptaudit.graph.tensors import is_float
 from ckptaudit.read import Checkpoint
+from ckptaudit.read.recorded import BatchNormStatistics
 from ckptaudit.rules.finding import Finding
+from ckptaudit.rules.values import non_finite_shares, read_batch_norm
 
 Intent = Literal["eval", "finetune", "resume"]
 
-#: A variance this close to 1 and a mean this close to 0, in every channel, are what BatchNorm starts with.
-_INITIAL_TOLERANCE = 1e-6
 #: Shares of the smaller side: fewer counterparts, and fewer of them with equal shapes, are a coincidence.
 _COINCIDENCE = (0.3, 0.1)
-#: Values looked at per tensor when the whole is not asked for: one page of float32.
-_SAMPLE = 1024
-
-
-@dataclass(frozen=True, slots=True)
-class BatchNormStatistics:
-    """Running statistics of one layer of the file, summed up.
-
-    Attributes
-    ----------
-    path:
-        The layer in the file.
-    names:
-        Its ``running_mean`` and ``running_var`` tensors.
-    finite, negative:
-        Whether all values are finite; whether a variance is below 0.
-    initial:
-        Whether every mean is 0 and every variance 1: no batch was ever seen.
-    """
-
-    path: str
-    names: tuple[str, ...]
-    finite: bool
-    negative: bool
-    initial: bool
 
 
 @dataclass(eq=False)
@@ -122,6 +95,11 @@ class Comparison:
         """Whether both backbones have a name and not the same."""
         return None not in (held := self.file_facts.backbone, wanted := self.model_facts.backbone) and held != wanted
 
+    @property
+    def excused(self) -> frozenset[str]:
+        """Tensors of the model whose gap is allowed, with a reason."""
+        return frozenset(name for finding in self.findings if finding.allowed for name in finding.model)
+
     def unexplained(self, names: Iterable[str], side: Literal["checkpoint", "model"]) -> tuple[str, ...]:
         """Those of ``names`` that no finding so far is about."""
         explained = {name for finding in self.findings for name in getattr(finding, side)}
@@ -165,29 +143,9 @@ class Comparison:
 
         Reads ``running_mean`` and ``running_var`` of these layers, one at a time, and nothing else.
         """
-        return tuple(self._read_batch_norm())
-
-    def _read_batch_norm(self) -> Iterator[BatchNormStatistics]:
-        import numpy
-
-        for layer in self.checkpoint.graph.layers:
-            mean, var = layer.tensors.get("running_mean"), layer.tensors.get("running_var")
-            if mean is None or var is None or not self.used.intersection((mean.name, var.name)):
-                continue
-            if not (is_float(mean.dtype) and is_float(var.dtype)) or not mean.numel or not var.numel:
-                continue
-            try:
-                means = self.checkpoint.read(mean.name).astype(numpy.float64)
-                variances = self.checkpoint.read(var.name).astype(numpy.float64)
-            except ValuesUnavailableError:
-                continue
-            yield BatchNormStatistics(
-                layer.path,
-                (mean.name, var.name),
-                bool(numpy.isfinite(means).all() and numpy.isfinite(variances).all()),
-                bool((variances < 0).any()),
-                bool((abs(means) <= _INITIAL_TOLERANCE).all() and (abs(variances - 1) <= _INITIAL_TOLERANCE).all()),
-            )
+        if (recorded := self.checkpoint.recorded) is not None:
+            return tuple(layer for layer in recorded.batch_norm if self.used.intersection(layer.names))
+        return tuple(read_batch_norm(self.checkpoint, self.used))
 
     @cached_property
     def non_finite(self) -> Mapping[str, float]:
@@ -195,22 +153,8 @@ class Comparison:
 
         Without ``deep`` at most one page of each tensor is looked at, so that the cost does not grow with the file.
         """
-        import numpy
-
-        found = {}
-        for spec in self.checkpoint.graph:
-            if not is_float(spec.dtype) or not spec.numel:
-                continue
-            try:
-                values = self.checkpoint.read(spec.name) if self.deep else self.checkpoint.sample(spec.name, _SAMPLE)
-            except ValuesUnavailableError:
-                continue
-            if spec.dtype not in ("float16", "float32", "float64"):
-                values = values.astype(numpy.float32)
-            bad = values.size - int(numpy.isfinite(values).sum())
-            if bad:
-                found[spec.name] = bad / values.size
-        return found
+        recorded = self.checkpoint.recorded
+        return non_finite_shares(self.checkpoint, deep=self.deep) if recorded is None else recorded.non_finite
 
     # Fine-grained helpers that several rules share ------------------------------------------------------------------
 

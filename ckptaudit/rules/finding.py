@@ -43,6 +43,8 @@ class Finding:
         A few words for the one-sentence diagnosis, or ``""``.
     retry:
         Command-line options, with their values, under which the audit is worth another try.
+    allowed:
+        Why it is allowed, where the project allows it; then it is a note.
     """
 
     rule: str
@@ -56,6 +58,7 @@ class Finding:
     status: Status = "compatible"
     phrase: str = ""
     retry: tuple[tuple[str, str], ...] = ()
+    allowed: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """The finding as JSON values, in the form that ``ckptaudit.audit/1`` fixes."""

@@ -68,6 +68,8 @@ def _differ(comparison: Comparison, names: tuple[str, ...]) -> bool | None:
     import numpy
 
     checkpoint = comparison.checkpoint
+    if checkpoint.recorded is not None:
+        return True if names in checkpoint.recorded.differing else None
     dtypes = [checkpoint.graph.tensors[name].dtype for name in names]
     try:
         values = [checkpoint.read(name).reshape(-1) if comparison.deep else checkpoint.sample(name, _COMPARED) for name in names]

@@ -13,7 +13,9 @@ from typing import Any
 import pytest
 
 import ckptaudit
+from ckptaudit.graph.settings import computing_modules
 from ckptaudit.read import RefusedGlobal, open_checkpoint
+from ckptaudit.read.recorded import Recorded
 from ckptaudit.rules import all_rules
 
 torch = pytest.importorskip("torch")
@@ -232,7 +234,19 @@ class Safetensors:
     tensors: Any
 
 
+@dataclass(frozen=True)
+class Locked:
+    """The state dict of a model, of which a lock has noted the settings too."""
+
+    model: nn.Module
+    under: str = ""
+
+
 def write(content, folder):
+    if isinstance(content, Locked):
+        modules = {content.under + path: module for path, module in computing_modules(ckptaudit.build_model(content.model).graph).items()}
+        opened = open_checkpoint(write(under(content.under, trained(content.model)), folder))
+        return replace(opened, recorded=Recorded(modules=modules))
     if isinstance(content, Safetensors):
         path = folder / "model.safetensors"
         safetensors_torch.save_file({name: value.contiguous() for name, value in content.tensors.items()}, path)
@@ -319,6 +333,22 @@ def converted(dtype, new, *, size=4):
     return lambda: Buffered(table=torch.ones(size, dtype=new)), lambda: {**Buffered(table=torch.ones(size, dtype=dtype)).state_dict()}
 
 
+def set_to(module, **settings):
+    """A net with settings of one module changed."""
+    net = Net()
+    for name, value in settings.items():
+        setattr(net.get_submodule(module), name, value)
+    return net
+
+
+def noted(net=None, **notes):
+    """A net that notes something of itself, as models of projects do."""
+    net = net or Net()
+    for name, value in notes.items():
+        setattr(net, name, value)
+    return net
+
+
 CASES = [
     *cases(
         "architecture-variant",
@@ -342,6 +372,38 @@ CASES = [
             "the same with another head",
             lambda: resnet("resnet18"),
             lambda: trained(resnet("resnet18", num_classes=7)),
+            partial(fires=("num-classes",)),
+        ),
+    ),
+    *cases(
+        "attribute-drift",
+        (YES, "eps", lambda: set_to("backbone.neck.bn", eps=1e-3), lambda: Locked(Net()), partial(severity="error")),
+        (
+            YES,
+            "eps, to fine-tune",
+            lambda: set_to("backbone.neck.bn", eps=1e-3),
+            lambda: Locked(Net()),
+            {"intent": "finetune", "severity": "warning"},
+        ),
+        (YES, "momentum", lambda: set_to("backbone.neck.bn", momentum=0.01), lambda: Locked(Net()), {"severity": "note"}),
+        (YES, "an activation", lambda: With(Net(), act=nn.GELU()), lambda: Locked(With(Net(), act=nn.ReLU())), partial(severity="error")),
+        (YES, "a note of the project's own", lambda: noted(scheme="b"), lambda: Locked(noted(scheme="a")), {"severity": "warning"}),
+        (
+            YES,
+            "behind a wrapper",
+            lambda: set_to("backbone.neck.bn", eps=1e-3),
+            lambda: Locked(Net(), "module."),
+            partial(fires=("attribute-drift", "wrapper-prefix")),
+        ),
+        (NO, "nothing", Net, lambda: Locked(Net())),
+        (NO, "settings are not known", lambda: set_to("backbone.neck.bn", eps=1e-3), fine),
+        (NEAR, "a tuple for a list", lambda: noted(sizes=[1, 2]), lambda: Locked(noted(sizes=(1, 2)))),
+        (NEAR, "a layer without weights that is new", lambda: With(Net(), flat=nn.Flatten()), lambda: Locked(With(Net()))),
+        (
+            NEAR,
+            "a note that follows from the classes",
+            lambda: noted(Net(classes=7), classes=7),
+            lambda: Locked(noted(Net(), classes=5)),
             partial(fires=("num-classes",)),
         ),
     ),

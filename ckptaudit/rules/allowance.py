@@ -1,0 +1,47 @@
+"""Findings that a project allows, each with a reason that every report shows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
+
+from ckptaudit.rules.finding import Finding
+
+
+@dataclass(frozen=True, slots=True)
+class Allowance:
+    """What is allowed.
+
+    Attributes
+    ----------
+    rule:
+        Id of the rule whose findings are meant.
+    reason:
+        Why, for everyone who reads a report.
+    names:
+        Shell patterns; every tensor that a finding is about must match one. Empty: whatever it is about.
+    """
+
+    rule: str
+    reason: str
+    names: tuple[str, ...] = ()
+
+    def covers(self, finding: Finding) -> bool:
+        """Whether all of a finding is allowed; one that is about more than was allowed is not."""
+        if finding.rule != self.rule:
+            return False
+        concerned = (*finding.model, *finding.checkpoint)
+        return not self.names or (bool(concerned) and all(any(fnmatchcase(name, p) for p in self.names) for name in concerned))
+
+
+def excuse(findings: Sequence[Finding], allowances: Sequence[Allowance]) -> list[Finding]:
+    """The findings, those that are allowed as notes which stand in the way of no verdict and carry the reason."""
+
+    def excused(finding: Finding) -> Finding:
+        reason = next((a.reason for a in allowances if a.covers(finding)), None)
+        if reason is None:
+            return finding
+        return replace(finding, severity="note", status="compatible", phrase=f"{finding.rule} allowed", retry=(), allowed=reason)
+
+    return [excused(finding) for finding in findings]
