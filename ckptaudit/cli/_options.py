@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from ckptaudit.cli._output import plan_outputs
 from ckptaudit.errors import UsageError
 from ckptaudit.report import formats
 
@@ -47,6 +49,58 @@ sides_options = _together(
         help="What the checkpoint is wanted for.",
     ),
 )
+
+
+def _formats_and_files(choices: tuple[str, ...]) -> Callable[[Any, Any, tuple[str, ...]], list[tuple[str, str | None]]]:
+    """The callback that turns each ``FORMAT`` or ``FORMAT=FILE`` into the pair of them."""
+
+    def parse(context: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> list[tuple[str, str | None]]:
+        pairs: list[tuple[str, str | None]] = []
+        for value in values:
+            chosen, equals, file = value.partition("=")
+            if chosen not in choices:
+                raise click.BadParameter(f"{chosen!r} is not one of {', '.join(choices)}.", context, parameter)
+            if equals and not file:
+                raise click.BadParameter(f"{value!r} names no file.", context, parameter)
+            pairs.append((chosen, file or None))
+        return pairs
+
+    return parse
+
+
+def outputs_options(choices: tuple[str, ...]) -> Callable[[Command], Command]:
+    """What is printed and what is written where; the command gets it as ``outputs``, checked before it does any work."""
+
+    def decorate(command: Command) -> Command:
+        @functools.wraps(command)
+        def with_outputs(
+            *args: Any,
+            formats: list[tuple[str, str | None]],
+            output: str | None,
+            force: bool,
+            quiet: bool,
+            verbose: bool,
+            **rest: Any,
+        ) -> Any:
+            return command(*args, outputs=plan_outputs(formats, output, force=force, quiet=quiet, verbose=verbose), **rest)
+
+        return _together(
+            click.option(
+                "--format",
+                "formats",
+                multiple=True,
+                callback=_formats_and_files(choices),
+                metavar=f"[{'|'.join(choices)}][=FILE]",
+                help="What to print, or to write to FILE; repeatable. By default: terminal.",
+            ),
+            click.option("-o", "--output", type=click.Path(dir_okay=False), help="Write to this file instead of printing."),
+            click.option("--force", is_flag=True, help="Overwrite existing output files."),
+            click.option("-q", "--quiet", is_flag=True, help="The diagnosis alone."),
+            click.option("-v", "--verbose", is_flag=True, help="Every name, nothing folded."),
+        )(with_outputs)  # type: ignore[return-value]
+
+    return decorate
+
 
 #: What is printed, and where to.
 output_options = _together(

@@ -5,12 +5,63 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from ckptaudit.report import Options
+
+
+@dataclass(frozen=True, slots=True)
+class Outputs:
+    """What a command shows: formats, each with the file that it is written to or None where it is printed; made by :func:`plan_outputs`."""
+
+    targets: tuple[tuple[str, str | None], ...]
+    force: bool
+    quiet: bool
+    verbose: bool
+
+    def write(self, render: Callable[[str, Options], str]) -> None:
+        """Render every format, then write the files, then print: what fails to render leaves nothing behind."""
+        texts = [(file, render(chosen, render_options(file, self.quiet, self.verbose))) for chosen, file in self.targets]
+        for file, text in sorted(texts, key=lambda pair: pair[0] is None):
+            emit(text, file, self.force)
+
+
+def plan_outputs(
+    formats: Sequence[tuple[str, str | None]], output: str | None, *, force: bool = False, quiet: bool = False, verbose: bool = False
+) -> Outputs:
+    """Where each format goes: to its own file, or else to ``output``, or else to the terminal.
+
+    Raises
+    ------
+    UsageError
+        Two formats would be printed, two would be written to one file, or ``output`` has no format left to hold.
+    OutputError
+        A file exists and ``force`` is not given.
+    """
+    from ckptaudit.errors import UsageError
+
+    formats = formats or [("terminal", None)]
+    loose = [chosen for chosen, file in formats if file is None]
+    if len(loose) > 1:
+        raise UsageError(f"--format {loose[0]} and --format {loose[1]} go to the same place; give one a file: --format {loose[1]}=FILE")
+    if output is not None and not loose:
+        raise UsageError("-o goes with a --format without a file")
+    targets = tuple((chosen, output if file is None else file) for chosen, file in formats)
+    written: set[Path] = set()
+    for _, file in targets:
+        if file is not None:
+            if Path(file).resolve() in written:
+                raise UsageError(f"{file}: two formats would be written to this file")
+            written.add(Path(file).resolve())
+            check_output(file, force)
+    return Outputs(targets, force, quiet, verbose)
 
 
 def render_options(output: str | None, quiet: bool, verbose: bool) -> Options:

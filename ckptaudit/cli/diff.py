@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ckptaudit.cli._exit_codes import BARS, exit_code
-from ckptaudit.cli._options import model_side, output_options, sides_options
-from ckptaudit.cli._output import check_output, emit, render_options
+from ckptaudit.cli._options import model_side, outputs_options, sides_options
+from ckptaudit.cli._output import Outputs
+from ckptaudit.report import formats
 
 if TYPE_CHECKING:
     from ckptaudit.verdict import Bar
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 @sides_options
 @click.option("--fail-on", type=click.Choice(BARS), help="Exit 1 from this verdict on, whatever the intent.")
 @click.option("--deep", is_flag=True, help="Scan every value for NaN, not a sample of each tensor.")
-@output_options
+@outputs_options(formats())
 def diff(
     checkpoint: str,
     arch: str | None,
@@ -29,11 +30,7 @@ def diff(
     intent: Any,
     fail_on: Bar | None,
     deep: bool,
-    output_format: str,
-    output: str | None,
-    force: bool,
-    quiet: bool,
-    verbose: bool,
+    outputs: Outputs,
 ) -> None:
     """Lay a checkpoint beside a freshly built model and say what does not fit, and why."""
     from ckptaudit.pipeline import audit
@@ -41,8 +38,7 @@ def diff(
     from ckptaudit.report import render_audit
 
     build = model_side(arch, against, arch_args)
-    check_output(output, force)
     opened = open_checkpoint(checkpoint, branch=branch)
     outcome = audit(opened, build(), intent=intent, branch=branch, deep=deep)
-    emit(render_audit(outcome, output_format, render_options(output, quiet, verbose)), output, force)
+    outputs.write(lambda output_format, options: render_audit(outcome, output_format, options))
     sys.exit(exit_code(outcome, fail_on))

@@ -1,7 +1,8 @@
 """Render an audit or a checkpoint. One module per output, named as ``--format`` names it; renderers only render.
 
-A renderer is a module of this package, its name without a leading underscore, with ``render_audit(audit, options)`` and
-``render_checkpoint(checkpoint, options)`` that return text.
+A renderer is a module of this package, its name without a leading underscore, with ``render_audits(entries, options)`` that returns
+text. Where one audit alone has a form of its own, it has ``render_audit(audit, options)`` too; where a file alone can be shown,
+``render_checkpoint(checkpoint, options)``.
 """
 
 from __future__ import annotations
@@ -9,11 +10,20 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from ckptaudit.report._entries import Entry
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from ckptaudit.pipeline import Audit
     from ckptaudit.read import Checkpoint
+
+__all__ = ["CHECKPOINT_FORMATS", "Entry", "Options", "formats", "render_audit", "render_audits", "render_checkpoint"]
+
+#: Formats with a ``render_checkpoint``, named here so that the command line need not import the renderers.
+CHECKPOINT_FORMATS = ("json", "terminal")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +55,21 @@ def formats() -> tuple[str, ...]:
 
 def render_audit(audit: Audit, output_format: str, options: Options | None = None) -> str:
     """The audit as text in the given format, with a closing newline."""
-    return str(importlib.import_module(f"{__name__}.{output_format}").render_audit(audit, options or Options()))
+    renderer = _renderer(output_format)
+    if hasattr(renderer, "render_audit"):
+        return str(renderer.render_audit(audit, options or Options()))
+    return render_audits([Entry.of(audit)], output_format, options)
+
+
+def render_audits(entries: Sequence[Entry], output_format: str, options: Options | None = None) -> str:
+    """Several audits as one text in the given format, with a closing newline."""
+    return str(_renderer(output_format).render_audits(entries, options or Options()))
 
 
 def render_checkpoint(checkpoint: Checkpoint, output_format: str, options: Options | None = None) -> str:
-    """What a checkpoint holds, as text in the given format, with a closing newline."""
-    return str(importlib.import_module(f"{__name__}.{output_format}").render_checkpoint(checkpoint, options or Options()))
+    """What a checkpoint holds, as text in one of the :data:`CHECKPOINT_FORMATS`, with a closing newline."""
+    return str(_renderer(output_format).render_checkpoint(checkpoint, options or Options()))
+
+
+def _renderer(output_format: str) -> Any:
+    return importlib.import_module(f"{__name__}.{output_format}")

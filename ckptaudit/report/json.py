@@ -1,21 +1,48 @@
-"""JSON, schema ``ckptaudit.audit/1``: what other programs rely on."""
+"""JSON, schemas ``ckptaudit.audit/1`` and ``ckptaudit.report/1``: what other programs rely on."""
 
 from __future__ import annotations
 
 import json
 from typing import TYPE_CHECKING, Any
 
+from ckptaudit._version import __version__
 from ckptaudit.pipeline import checkpoint_to_json
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from ckptaudit.pipeline import Audit
     from ckptaudit.read import Checkpoint
-    from ckptaudit.report import Options
+    from ckptaudit.report import Entry, Options
 
 
 def render_audit(audit: Audit, options: Options) -> str:
     """The whole audit."""
     return _dump(audit.to_json())
+
+
+def render_audits(entries: Sequence[Entry], options: Options) -> str:
+    """Several audits: title, whether it passed, the audit as ``render_audit`` gives it or null, and what was allowed and why."""
+    return _dump(
+        {
+            "schema": "ckptaudit.report/1",
+            "tool": {"name": "ckptaudit", "version": __version__},
+            "passed": all(entry.passed for entry in entries),
+            "entries": [
+                {
+                    "title": entry.title,
+                    "passed": entry.passed,
+                    "summary": entry.summary,
+                    "remark": entry.remark,
+                    "error": entry.error or None,
+                    "location": {"path": entry.location.path, "line": entry.location.line} if entry.location else None,
+                    "audit": entry.audit.to_json() if entry.audit else None,
+                    "allowed": [{"rule": finding.rule, "reason": finding.allowed} for finding in entry.allowed],
+                }
+                for entry in entries
+            ],
+        }
+    )
 
 
 def render_checkpoint(checkpoint: Checkpoint, options: Options) -> str:

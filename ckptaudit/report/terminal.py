@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from ckptaudit.graph import LayerGraph, TensorSpec
     from ckptaudit.pipeline import Audit
     from ckptaudit.read import Checkpoint
-    from ckptaudit.report import Options
+    from ckptaudit.report import Entry, Options
     from ckptaudit.rules import Finding
 
 _STYLES = {"error": "bold red", "warning": "yellow", "note": "cyan"}
@@ -72,6 +72,27 @@ def render_audit(audit: Audit, options: Options) -> str:
         console.print()
         console.print(Text("next  ", style="bold").append(command), soft_wrap=True)
     return _page(out)
+
+
+def render_audits(entries: Sequence[Entry], options: Options) -> str:
+    """One line for each audit, then the pages of those that do not pass (of all with ``verbose``, of none with ``quiet``)."""
+    console, out = _console(options)
+    for entry in entries:
+        style = "bold green" if entry.passed else "bold red"
+        console.print(
+            Text(f"{'✓' if entry.passed else '✗'} {_text(entry.title)}", style=style).append(f"  {entry.status}", style="default not bold"),
+            soft_wrap=True,
+        )
+        for sentence in filter(None, (entry.remark, entry.summary)):
+            console.print(Padding(Text(_text(sentence)), (0, 0, 0, 2)))
+        for finding in entry.allowed:
+            console.print(Padding(Text(f"allowed: {finding.rule} ({_text(finding.allowed)})", style="dim"), (0, 0, 0, 2)))
+    pages = [
+        render_audit(entry.audit, options)
+        for entry in entries
+        if entry.audit is not None and not options.quiet and (options.verbose or not entry.passed)
+    ]
+    return "\n".join([_page(out), *pages])
 
 
 def render_checkpoint(checkpoint: Checkpoint, options: Options) -> str:
