@@ -90,7 +90,7 @@ def test_diff_of_samples(run, samples, sample, arch, options, code, status, rule
     assert audit["verdict"]["status"] == status
     assert {finding["rule"] for finding in audit["findings"]} == rules
     assert summary is None or audit["verdict"]["summary"] == summary
-    assert audit["model"]["spec"] == "live"
+    assert audit["model"]["spec"] == ("live" if ".py:" in arch else "catalogue")
 
 
 def test_terminal_page(run):

@@ -11,6 +11,7 @@ from ckptaudit.arch.arguments import merge, split_name
 from ckptaudit.arch.libraries import MissingLibraryError
 from ckptaudit.arch.live import model_of_object
 from ckptaudit.arch.model import Model
+from ckptaudit.arch.offer import Offer
 from ckptaudit.arch.suggest import did_you_mean
 from ckptaudit.arch.trace import with_feeds
 from ckptaudit.errors import ArchitectureError
@@ -19,8 +20,6 @@ from ckptaudit.garbage import collector_paused
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from ckptaudit.arch.sources import Source
-
 
 def build_model(
     arch: str | object,
@@ -28,6 +27,7 @@ def build_model(
     *,
     trace: bool = False,
     input_size: Sequence[int] | None = None,
+    fresh: bool = False,
 ) -> Model:
     """Build the model that a checkpoint is held against, without allocating, initialising or downloading its weights.
 
@@ -43,6 +43,8 @@ def build_model(
         Find out the dataflow too (``graph.feeds``), by one forward pass without values. A model that cannot be traced has a remark.
     input_size:
         Sizes of one input of the pass, without the batch; guessed where it is not given.
+    fresh:
+        Build it now, even where the shipped catalogue knows it. What is traced is always built now.
 
     Raises
     ------
@@ -52,56 +54,61 @@ def build_model(
         Arguments that contradict each other, or that are given for a live model.
     """
     with collector_paused():  # libraries are imported in here
-        model = _resolve(arch, arguments or {})
+        model = _resolve(arch, arguments or {}, fresh or trace)
     return with_feeds(model, input_size) if trace else model
 
 
-def _resolve(arch: str | object, arguments: Mapping[str, Any]) -> Model:
+def _resolve(arch: str | object, arguments: Mapping[str, Any], fresh: bool) -> Model:
     if isinstance(arch, Model):
         return arch
     if not isinstance(arch, str):
         return model_of_object(arch, arguments)
     name, in_name = split_name(arch)
-    return replace(_build(name, merge(in_name, arguments)), arch=arch)
+    return replace(_build(name, merge(in_name, arguments), fresh), arch=arch)
 
 
-def _build(name: str, arguments: Mapping[str, Any]) -> Model:
+def _build(name: str, arguments: Mapping[str, Any], fresh: bool) -> Model:
     # From the right for files, whose folders may contain colons; sources and modules cannot.
     before, colon, after = name.rpartition(":") if factory.is_file(name.rpartition(":")[0]) else name.partition(":")
     if not colon:
         if factory.is_file(name):
             return factory.build_from_file(Path(name), "", arguments, name)
-        return _ask_everyone(name, arguments)
+        return _ask_everyone(name, arguments, fresh)
     if factory.is_file(before):
         return factory.build_from_file(Path(before), after, arguments, name)
     source = sources.built_in().get(before) or sources.third_party(before).get(before)
     if source is not None:
-        if after not in source.names():
-            raise ArchitectureError(f"{before} has no architecture named {after!r}{did_you_mean(after, source.names())}")
-        return source.build(after, arguments)
+        offer = Offer(before, source, fresh)
+        if not offer.knows(after):
+            raise ArchitectureError(f"{before} has no architecture named {after!r}{did_you_mean(after, offer.names())}")
+        return offer.model(after, arguments)
     return factory.build_from_module(before, after, arguments, name)
 
 
-def _ask_everyone(name: str, arguments: Mapping[str, Any]) -> Model:
-    """Ask every source for a name without prefix. The first that knows it builds it; the model remarks on the others."""
-    names: dict[str, Source] = {}
+def _ask_everyone(name: str, arguments: Mapping[str, Any], fresh: bool) -> Model:
+    """Ask every source for a name without prefix. The first that knows it answers; the model remarks on others that mean something else."""
     missing: list[MissingLibraryError] = []
     known: set[str] = set()
     for candidates in (sources.built_in, sources.third_party):
+        offers: list[Offer] = []
         for prefix, source in candidates().items():
+            offer = Offer(prefix, source, fresh)
             try:
-                offered = source.names()
+                if offer.knows(name):
+                    offers.append(offer)
+                known.update(offer.names())
             except MissingLibraryError as error:
                 missing.append(error)
-                continue
-            known.update(offered)
-            if name in offered:
-                names[prefix] = source
-        if names:
-            first, *others = names
-            model = names[first].build(name, arguments)
-            also = f"{name} is known to {', '.join(names)}: {first} was taken; write {others[0]}:{name} for another" if others else ""
-            return replace(model, remarks=(*model.remarks, also)) if also else model
+        if offers:
+            first, *others = offers
+            model = first.model(name, arguments)
+            rivals = [other.prefix for other in others if not other.means(name, arguments, model)]
+            if not rivals:
+                return model
+            also = (
+                f"{name} is known to {', '.join([first.prefix, *rivals])}: {first.prefix} was taken; write {rivals[0]}:{name} for another"
+            )
+            return replace(model, remarks=(*model.remarks, also))
     if missing and not known:
         raise missing[0]
     dotted = name.rpartition(".")

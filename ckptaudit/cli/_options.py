@@ -39,6 +39,7 @@ sides_options = _together(
     click.option("--arch", help="torchvision name, package.module:factory, or file.py:factory."),
     click.option("--against", type=click.Path(), help="Another checkpoint, or a saved spec, to compare with."),
     arch_arg_option,
+    click.option("--fresh", is_flag=True, help="Build the model now, even where the shipped catalogue knows it."),
     click.option("--branch", help="Which part of the file to take (`ckptaudit show` lists them)."),
     click.option(
         "--for",
@@ -119,7 +120,7 @@ def parse_arguments(arch_args: tuple[str, ...]) -> Mapping[str, Any]:
     return dict(parse_argument(text) for text in arch_args)
 
 
-def model_side(arch: str | None, against: str | None, arch_args: tuple[str, ...]) -> Callable[[], Model]:
+def model_side(arch: str | None, against: str | None, arch_args: tuple[str, ...], fresh: bool) -> Callable[[], Model]:
     """Check how the model is named, and return what builds it.
 
     Nothing is built yet, so that a bad checkpoint is told at once.
@@ -139,6 +140,6 @@ def model_side(arch: str | None, against: str | None, arch_args: tuple[str, ...]
         from ckptaudit.arch import build_model
         from ckptaudit.pipeline import load_other
 
-        return build_model(arch, arguments) if arch is not None else load_other(str(against))
+        return build_model(arch, arguments, fresh=fresh) if arch is not None else load_other(str(against))
 
     return build

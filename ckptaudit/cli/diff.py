@@ -26,6 +26,7 @@ def diff(
     arch: str | None,
     against: str | None,
     arch_args: tuple[str, ...],
+    fresh: bool,
     branch: str | None,
     intent: Any,
     fail_on: Bar | None,
@@ -37,7 +38,7 @@ def diff(
     from ckptaudit.read import open_checkpoint
     from ckptaudit.report import render_audit
 
-    build = model_side(arch, against, arch_args)
+    build = model_side(arch, against, arch_args, fresh)
     opened = open_checkpoint(checkpoint, branch=branch)
     outcome = audit(opened, build(), intent=intent, branch=branch, deep=deep)
     outputs.write(lambda output_format, options: render_audit(outcome, output_format, options))

@@ -27,6 +27,7 @@ def remap(
     arch: str | None,
     against: str | None,
     arch_args: tuple[str, ...],
+    fresh: bool,
     branch: str | None,
     intent: Any,
     plan_path: str | None,
@@ -40,7 +41,7 @@ def remap(
     from ckptaudit.read import open_checkpoint
     from ckptaudit.report._plan import render_plan
 
-    build = model_side(arch, against, arch_args)
+    build = model_side(arch, against, arch_args, fresh)
     check_output(plan_path, force)
     opened = open_checkpoint(checkpoint, branch=branch)
     outcome = audit(opened, build(), intent=intent, branch=branch)

@@ -20,4 +20,4 @@ def spec(arch: str, arch_args: tuple[str, ...], output: str | None, trace: bool,
     from ckptaudit.arch.spec import spec_text
 
     check_output(output, force)
-    emit(spec_text(build_model(arch, parse_arguments(arch_args), trace=trace)), output, force)
+    emit(spec_text(build_model(arch, parse_arguments(arch_args), trace=trace, fresh=True)), output, force)

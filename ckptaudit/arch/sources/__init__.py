@@ -29,6 +29,8 @@ class Source(Protocol):
     RANK: int
     #: The distribution that defines its architectures: its version is looked up without importing it.
     LIBRARY: str
+    #: Arguments that ask for weights, and that mean nothing when they are None or False.
+    WEIGHTS: tuple[str, ...]
 
     def names(self) -> Collection[str]:
         """Every architecture that it builds. Raises MissingLibraryError when its library is not installed."""

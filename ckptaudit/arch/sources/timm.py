@@ -18,7 +18,7 @@ RANK = 20
 LIBRARY = "timm"
 
 #: Parameters that ask for weights, from the hub or from a file.
-_WEIGHTS = ("pretrained", "checkpoint_path")
+WEIGHTS = ("pretrained", "checkpoint_path")
 
 
 def names() -> Collection[str]:
@@ -42,7 +42,7 @@ def build(name: str, arguments: Mapping[str, Any]) -> Model:
     """
     timm = _timm()
     label = f"timm:{name}"
-    given = without_weights(arguments, _WEIGHTS, label)
+    given = without_weights(arguments, WEIGHTS, label)
     built = build_module(lambda: lambda: timm.create_model(name, pretrained=False, **given), label)
     return Model(
         arch=name,

@@ -24,7 +24,7 @@ RANK = 10
 LIBRARY = "torchvision"
 
 #: Parameters that ask for a download, and those that only say how it is shown.
-_WEIGHTS = ("weights", "weights_backbone", "pretrained", "pretrained_backbone")
+WEIGHTS = ("weights", "weights_backbone", "pretrained", "pretrained_backbone")
 _PROGRESS = ("progress",)
 
 
@@ -44,7 +44,7 @@ def build(name: str, arguments: Mapping[str, Any]) -> Model:
     """
     label = f"torchvision:{name}"
     builder = _models().get_model_builder(name)
-    given = without_weights(arguments, _WEIGHTS, label)
+    given = without_weights(arguments, WEIGHTS, label)
     _refuse_unknown(builder, given, label)
     no_weights = {key: None for key in ("weights", "weights_backbone") if key in inspect.signature(builder).parameters}
     built = build_module(lambda: lambda: builder(**no_weights, **given), label)
@@ -103,7 +103,7 @@ def _refuse_unknown(builder: Callable[..., object], given: Mapping[str, Any], la
     if not given:
         return
     try:
-        accepted = [key for key in dict.fromkeys(_accepted(builder)) if key not in (*_WEIGHTS, *_PROGRESS)]
+        accepted = [key for key in dict.fromkeys(_accepted(builder)) if key not in (*WEIGHTS, *_PROGRESS)]
     except (OSError, SyntaxError):  # torchvision without its sources: leave it to Python
         return
     for key in given:

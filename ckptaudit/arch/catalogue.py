@@ -1,0 +1,150 @@
+"""The catalogue that ships with the package: the specs of published architectures, with no framework at hand.
+
+One file, made by ``tools/make_catalogue.py``. A magic line; the length of the index (eight bytes, little-endian); the index, JSON
+compressed with zlib; then one block for each family of architectures, JSON compressed with lzma, so that one architecture costs the
+decoding of its family alone. A block holds the modules of all its architectures, equal subtrees once. Whatever depends on the number
+of classes is written as ``{"classes": [a, b]}``, which stands for a · classes + b.
+"""
+
+from __future__ import annotations
+
+import json
+import lzma
+import zlib
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache, cached_property
+from importlib.resources import files
+from types import MappingProxyType
+from typing import Any
+
+from ckptaudit.arch.arguments import format_call
+from ckptaudit.arch.families import by_closeness
+from ckptaudit.arch.model import Model
+from ckptaudit.graph import LayerGraph, Module, Origin, TensorSpec
+
+MAGIC = b"ckptaudit-catalogue/1\n"
+
+
+@cache
+def shipped() -> Catalogue:
+    """The catalogue of this installation."""
+    return Catalogue(files("ckptaudit.arch").joinpath("catalogue.bin").read_bytes())
+
+
+@dataclass(frozen=True, eq=False)
+class Catalogue:
+    """An open catalogue; ``data`` is the whole file."""
+
+    data: bytes
+
+    @cached_property
+    def _index(self) -> dict[str, Any]:
+        start = len(MAGIC) + 8
+        length = int.from_bytes(self.data[len(MAGIC) : start], "little")
+        index: dict[str, Any] = json.loads(zlib.decompress(self.data[start : start + length]))
+        index["start"] = start + length
+        return index
+
+    @property
+    def versions(self) -> Mapping[str, str]:
+        """Version of each library that the specs were taken from, by the name of the source."""
+        versions: dict[str, str] = self._index["versions"]
+        return versions
+
+    def names(self, source: str) -> Collection[str]:
+        """Every architecture that is known of a source, in its own order."""
+        names: dict[str, int] = self._index["names"].get(source, {})
+        return names.keys()
+
+    def model(self, source: str, name: str, arguments: Mapping[str, Any]) -> Model | None:
+        """The spec of one architecture; None where it is not held, or not with these arguments.
+
+        Parameters
+        ----------
+        source:
+            ``torchvision``, ``timm`` …
+        name:
+            Its bare name.
+        arguments:
+            As for the source's builder. ``num_classes`` may be any number where the class count is symbolic; arguments that only
+            say that no weights are wanted change nothing.
+        """
+        family = self._index["names"].get(source, {}).get(name)
+        if family is None:
+            return None
+        block = self._block(family)
+        entry = block["architectures"][name]
+        asked = {key: value for key, value in arguments.items() if not (key in entry["weights"] and value in (None, False))}
+        classes = asked.pop("num_classes", None)
+        variant = next((held for held in entry["variants"] if held["arguments"] == asked), None)
+        if variant is None or (classes is not None and not (type(classes) is int and classes > 0 and variant["symbolic"])):
+            return None
+        call = entry["call"]
+        graph = _graph(block, variant, variant["classes"] if classes is None else classes, block["framework"])
+        return Model(
+            arch=name,
+            source=source,
+            graph=graph,
+            provenance="catalogue",
+            library_version=self.versions[source],
+            arguments=dict(arguments),
+            call=format_call(call["function"], {**call["arguments"], **asked, **_given(classes)}, *call["positional"]),
+            siblings=lambda: self._siblings(source, name, arguments),
+        )
+
+    def _siblings(self, source: str, name: str, arguments: Mapping[str, Any]) -> Iterator[Model]:
+        names = self._index["names"][source]
+        for relative in by_closeness(name, (other for other, family in names.items() if family == names[name])):
+            model = self.model(source, relative, arguments)
+            if model is not None:
+                yield model
+
+    def _block(self, family: int) -> dict[str, Any]:
+        return _decoded(self, family)
+
+
+@cache
+def _decoded(catalogue: Catalogue, family: int) -> dict[str, Any]:
+    offset, length = catalogue._index["blocks"][family]
+    start = catalogue._index["start"] + offset
+    block: dict[str, Any] = json.loads(lzma.decompress(catalogue.data[start : start + length]))
+    return block
+
+
+def _given(classes: int | None) -> dict[str, Any]:
+    return {} if classes is None else {"num_classes": classes}
+
+
+def _graph(block: Mapping[str, Any], variant: Mapping[str, Any], classes: int | None, framework: str) -> LayerGraph:
+    """Unfold the tree below a root, module by module in the order of the state dict."""
+    nodes, types, attributes, dtypes, sources = (block[key] for key in ("nodes", "types", "attributes", "dtypes", "sources"))
+    made: dict[int, Module] = {}
+    tensors: list[TensorSpec] = []
+    modules: dict[str, Module] = {}
+    stack: list[tuple[str, int]] = [("", variant["root"])]
+    while stack:
+        path, index = stack.pop()
+        kind, attribute, origin, own, children = nodes[index]
+        if index not in made:
+            where = Origin(sources[origin[0]], origin[1]) if origin else None
+            made[index] = Module(types[kind], where, MappingProxyType({k: _filled(v, classes) for k, v in attributes[attribute].items()}))
+        modules[path] = made[index]
+        prefix = f"{path}." if path else ""
+        for name, shape, dtype, buffer in own:
+            tensors.append(TensorSpec(prefix + name, tuple([_filled(size, classes) for size in shape]), dtypes[dtype], bool(buffer)))
+        # The stack gives back the last first.
+        stack.extend((prefix + children[i], children[i + 1]) for i in range(len(children) - 2, -1, -2))
+    if variant["order"] is not None:
+        tensors = [tensors[position] for position in variant["order"]]
+    return LayerGraph.from_tensors(tensors, framework, modules=MappingProxyType(modules), tied=tuple(map(tuple, variant["tied"])))
+
+
+def _filled(value: Any, classes: int | None) -> Any:
+    """Put the number of classes in, and make lists the tuples that they were."""
+    if isinstance(value, list):
+        return tuple([_filled(item, classes) for item in value])
+    if isinstance(value, dict):
+        factor, offset = value["classes"]
+        return factor * (classes or 0) + offset
+    return value
