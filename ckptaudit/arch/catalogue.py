@@ -75,9 +75,10 @@ class Catalogue:
             return None
         block = self._block(family)
         entry = block["architectures"][name]
-        asked = {key: value for key, value in arguments.items() if not (key in entry["weights"] and value in (None, False))}
-        classes = asked.pop("num_classes", None)
-        variant = next((held for held in entry["variants"] if held["arguments"] == asked), None)
+        given = {key: value for key, value in arguments.items() if not (key in entry["weights"] and value in (None, False))}
+        classes = given.get("num_classes")
+        others = {key: value for key, value in given.items() if key != "num_classes"}
+        variant = next((held for held in entry["variants"] if held["arguments"] == others), None)
         if variant is None or (classes is not None and not (type(classes) is int and classes > 0 and variant["symbolic"])):
             return None
         call = entry["call"]
@@ -89,7 +90,7 @@ class Catalogue:
             provenance="catalogue",
             library_version=self.versions[source],
             arguments=dict(arguments),
-            call=format_call(call["function"], {**call["arguments"], **asked, **_given(classes)}, *call["positional"]),
+            call=format_call(call["function"], {**call["arguments"], **given}, *call["positional"]),
             siblings=lambda: self._siblings(source, name, arguments),
         )
 
@@ -110,10 +111,6 @@ def _decoded(catalogue: Catalogue, family: int) -> dict[str, Any]:
     start = catalogue._index["start"] + offset
     block: dict[str, Any] = json.loads(lzma.decompress(catalogue.data[start : start + length]))
     return block
-
-
-def _given(classes: int | None) -> dict[str, Any]:
-    return {} if classes is None else {"num_classes": classes}
 
 
 def _graph(block: Mapping[str, Any], variant: Mapping[str, Any], classes: int | None, framework: str) -> LayerGraph:

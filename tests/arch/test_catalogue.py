@@ -7,6 +7,7 @@ from importlib.metadata import PackageNotFoundError
 import pytest
 
 from ckptaudit.arch import build_model, catalogue, offer
+from ckptaudit.arch.libraries import MissingLibraryError
 from ckptaudit.arch.sources import built_in
 from ckptaudit.errors import ArchitectureError
 
@@ -78,9 +79,11 @@ def test_without_the_library_the_catalogue_answers_alone(monkeypatch):
     def absent(library):
         raise PackageNotFoundError(library)
 
+    def not_installed(extra):
+        raise MissingLibraryError(f"torchvision is not installed; run: pip install 'ckptaudit[{extra}]'")
+
     monkeypatch.setattr(offer, "version", absent)
-    monkeypatch.setitem(sys.modules, "torchvision", None)
-    monkeypatch.setitem(sys.modules, "torchvision.models", None)
+    monkeypatch.setattr(built_in()["torchvision"], "import_library", lambda *_, extra: not_installed(extra))
     assert build_model("resnet18", {"num_classes": 3}).provenance == "catalogue"
     with pytest.raises(
         ArchitectureError,
