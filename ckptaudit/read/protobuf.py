@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -10,11 +10,12 @@ if TYPE_CHECKING:
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
 
 
-def varint(data: bytes, position: int, error: Callable[[str], Exception]) -> tuple[int, int]:
-    """An unsigned number of at most 64 bits, and the position behind it."""
+def varint(data: Any, position: int, error: Callable[[str], Exception], end: int | None = None) -> tuple[int, int]:
+    """An unsigned number of at most 64 bits, and the position behind it; nothing from ``end`` on is looked at."""
+    stop = len(data) if end is None else end
     value = shift = 0
     while shift < 64:
-        if position >= len(data):
+        if position >= stop:
             raise error("ends within a number")
         byte = data[position]
         position += 1
@@ -27,37 +28,43 @@ def varint(data: bytes, position: int, error: Callable[[str], Exception]) -> tup
     raise error("has a number of more than 64 bits")
 
 
-def fields(data: bytes, error: Callable[[str], Exception]) -> Iterator[tuple[int, int, int | bytes]]:
-    """Number, wire type and value of each field of one message: an int, or the bytes of a string or message.
+def spans(data: Any, start: int, end: int, error: Callable[[str], Exception]) -> Iterator[tuple[int, int, int | slice]]:
+    """Number, wire type and value of each field of the message at ``start`` to ``end``: an int, or where a string or message lies.
 
     Parameters
     ----------
     data:
-        The message.
+        Bytes by position; only those between the fields' contents are looked at.
     error:
         Makes the exception to raise from words that follow the name of the thing ("ends within a field").
     """
-    position, size = 0, len(data)
-    while position < size:
-        tag, position = varint(data, position, error)
+    position = start
+    while position < end:
+        tag, position = varint(data, position, error, end)
         number, wire = tag >> 3, tag & 7
         if not number:
             raise error("has a field of number 0")
         if wire == VARINT:
-            value, position = varint(data, position, error)
+            value, position = varint(data, position, error, end)
             yield number, wire, value
             continue
         if wire == BYTES:
-            length, position = varint(data, position, error)
+            length, position = varint(data, position, error, end)
         elif wire in (FIXED32, FIXED64):
             length = 4 if wire == FIXED32 else 8
         else:
             raise error(f"has a field of the unknown wire type {wire}")
-        if length > size - position:
+        if length > end - position:
             raise error("ends within a field")
-        content = data[position : position + length]
+        content = slice(position, position + length)
         position += length
-        yield number, wire, content if wire == BYTES else int.from_bytes(content, "little")
+        yield number, wire, content if wire == BYTES else int.from_bytes(data[content], "little")
+
+
+def fields(data: bytes, error: Callable[[str], Exception]) -> Iterator[tuple[int, int, int | bytes]]:
+    """Like :func:`spans` of a whole message in memory, with the bytes of strings and messages themselves."""
+    for number, wire, value in spans(data, 0, len(data), error):
+        yield number, wire, data[value] if isinstance(value, slice) else value
 
 
 def signed(value: int) -> int:

@@ -68,8 +68,6 @@ def describe(source: Source) -> str | None:
         return "a text file with merge conflicts"
     if _is_text(head):
         return "a text file, not a checkpoint"
-    if _looks_like_onnx(head):
-        return "an ONNX model, a format that this version does not read"
     return None
 
 
@@ -105,8 +103,3 @@ def _is_tar(head: bytes) -> bool:
     if len(head) < 512 or not field or field.strip(b"01234567"):
         return False
     return int(field, 8) == sum(head[:148]) + sum(head[156:512]) + 8 * 0x20
-
-
-def _looks_like_onnx(head: bytes) -> bool:
-    """ModelProto begins with its IR version (field 1, a small number) and soon names its producer (2) or its graph (7)."""
-    return len(head) > 3 and head[0] == 0x08 and 1 <= head[1] <= 20 and head[2] in (0x12, 0x3A, 0x42, 0x1A, 0x22, 0x28)

@@ -18,7 +18,7 @@ import pytest
 ROOT = Path(__file__).parent.parent.parent
 FOLDER = os.environ.get("CKPTAUDIT_HOSTILE")
 #: Formats that this version names and refuses.
-UNREAD = ("onnx",)
+UNREAD = ()
 
 pytestmark = pytest.mark.skipif(not FOLDER, reason="CKPTAUDIT_HOSTILE is not set: no corpus of hostile files here")
 CASES = json.loads((Path(FOLDER) / "cases.json").read_text()) if FOLDER else []
