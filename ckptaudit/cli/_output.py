@@ -27,8 +27,14 @@ class Outputs:
     verbose: bool
 
     def write(self, render: Callable[[str, Options], str]) -> None:
-        """Render every format, then write the files, then print: what fails to render leaves nothing behind."""
+        """Render every format, then write the files, then print: what fails to render leaves nothing behind.
+
+        With ``github``, the page of the job gets the report too, where there is such a page.
+        """
         texts = [(file, render(chosen, render_options(file, self.quiet, self.verbose))) for chosen, file in self.targets]
+        page = os.environ.get("GITHUB_STEP_SUMMARY")
+        if page and any(chosen == "github" for chosen, _ in self.targets):
+            append(render("markdown", render_options(page, self.quiet, self.verbose)), page)
         for file, text in sorted(texts, key=lambda pair: pair[0] is None):
             emit(text, file, self.force)
 
@@ -81,6 +87,23 @@ def check_output(output: str | None, force: bool) -> None:
 
     if output is not None and not force and os.path.lexists(output) and not is_stream(output):
         raise OutputError(f"{output}: exists already; --force overwrites it")
+
+
+def append(text: str, file: str) -> None:
+    """Add ``text`` to a file that others write to as well.
+
+    Raises
+    ------
+    OutputError
+        It cannot be written.
+    """
+    from ckptaudit.errors import OutputError
+
+    try:
+        with Path(file).open("a", encoding="utf-8", errors="backslashreplace") as opened:
+            opened.write(text)
+    except OSError as error:
+        raise OutputError(f"{file}: could not be written ({error.strerror or error})") from None
 
 
 def emit(text: str, output: str | None = None, force: bool = False) -> None:

@@ -1,12 +1,13 @@
-"""Show a network's tree on a page: repeats folded, every line within the width."""
+"""Show a network's tree, or a thousand names of it, on a page: repeats folded."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from ckptaudit.graph import Layer, LayerGraph
-from ckptaudit.graph.names import fold_numbers, split_name
+from ckptaudit.graph.kinds import DERIVED_BUFFERS
+from ckptaudit.graph.names import collapse_modules, fold_names, fold_numbers, leaf, split_name
 
 
 @dataclass(eq=False)
@@ -79,3 +80,13 @@ def _sum_up(root: Node) -> None:
         node.parameters = sum(child.parameters for child in node.children.values())
         if node.layer:
             node.parameters += sum(t.numel for t in node.layer.tensors.values() if not t.buffer)
+
+
+def name_patterns(names: Sequence[str], graph: LayerGraph) -> list[str]:
+    """Names of ``graph`` folded; where that is still too much to read, whole modules as ``module.**``."""
+    folded = fold_names(names)
+    if len(folded) > 2:
+        # Counters are left out of most findings; a module without them is still the whole module.
+        counters = {name for name in graph.tensors if leaf(name) in DERIVED_BUFFERS}
+        folded = fold_names(collapse_modules(names, [name for name in graph.tensors if name not in counters or name in names]))
+    return folded

@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 
 def render_audit(audit: Audit, options: Options) -> str:
     """The whole audit."""
-    return _dump(audit.to_json())
+    return dump(audit.to_json())
 
 
 def render_audits(entries: Sequence[Entry], options: Options) -> str:
     """Several audits: title, whether it passed, the audit as ``render_audit`` gives it or null, and what was allowed and why."""
-    return _dump(
+    return dump(
         {
             "schema": "ckptaudit.report/1",
             "tool": {"name": "ckptaudit", "version": __version__},
@@ -48,7 +48,7 @@ def render_audits(entries: Sequence[Entry], options: Options) -> str:
 def render_checkpoint(checkpoint: Checkpoint, options: Options) -> str:
     """The ``checkpoint`` object of an audit, with its branches and layers."""
     graph = checkpoint.graph
-    return _dump(
+    return dump(
         {
             "schema": "ckptaudit.show/1",
             "checkpoint": checkpoint_to_json(checkpoint),
@@ -77,7 +77,8 @@ def render_checkpoint(checkpoint: Checkpoint, options: Options) -> str:
     )
 
 
-def _dump(value: dict[str, Any]) -> str:
+def dump(value: Any) -> str:
+    """JSON that harms nobody who prints it or puts it into a page."""
     # ASCII only: a name with an escape sequence or half a surrogate pair must not reach a terminal or break a consumer.
     # So must no markup: "<" stands only inside strings, where its escape means the same.
     return json.dumps(value, indent=2, ensure_ascii=True, allow_nan=False).replace("<", "\\u003c") + "\n"

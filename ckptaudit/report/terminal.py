@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import io
-import shlex
-import sys
 import textwrap
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -15,10 +12,10 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from ckptaudit.graph.kinds import DERIVED_BUFFERS
-from ckptaudit.graph.names import collapse_modules, fold_names, leaf
-from ckptaudit.read.checkpoint import CHOSEN_BY_HAND
-from ckptaudit.report._folding import Row, build_tree, folded_rows
+from ckptaudit.report._folding import Row, build_tree, folded_rows, name_patterns
+from ckptaudit.report._next import next_command
+from ckptaudit.report._places import nearest
+from ckptaudit.report._sides import fact_rows, file_in_words, model_in_words, size_in_words
 from ckptaudit.report._words import count, nbytes, plural, share
 from ckptaudit.text import printable
 
@@ -35,15 +32,6 @@ _BAR = 20
 _MAX_MODULES = 12
 _MAX_PATTERNS = 4
 _MAX_TREE_ROWS = 200
-_FACTS = (
-    ("backbone", "backbone"),
-    ("num_classes", "classes"),
-    ("in_channels", "input channels"),
-    ("aux_head", "aux head"),
-    ("decoder", "decoder"),
-    ("batch_norm_layers", "BatchNorm layers"),
-    ("dtype", "dtype"),
-)
 
 
 def render_audit(audit: Audit, options: Options) -> str:
@@ -103,7 +91,7 @@ def render_checkpoint(checkpoint: Checkpoint, options: Options) -> str:
     dtypes = ", ".join(dict.fromkeys(spec.dtype for spec in graph))
     console.print(
         Padding(
-            Text(f"{checkpoint.format}, {nbytes(checkpoint.nbytes)} · {_size(graph)}" + (f" · {dtypes}" if dtypes else "")),
+            Text(f"{checkpoint.format}, {nbytes(checkpoint.nbytes)} · {size_in_words(graph)}" + (f" · {dtypes}" if dtypes else "")),
             (0, 0, 0, 2),
         )
     )
@@ -143,40 +131,6 @@ def _tree_line(row: Row, options: Options) -> Text:
     return line
 
 
-def next_command(audit: Audit) -> str:
-    """The command that a person would type next, or ``""`` when nothing is left to do."""
-    path = shlex.quote(printable(str(audit.checkpoint.path)))
-    retry = [option for finding in audit.findings for option in finding.retry]
-    arch = next((value for name, value in retry if name == "--arch"), None)
-    by_hand = audit.checkpoint.branch.name if audit.checkpoint.branch_reason == CHOSEN_BY_HAND else None
-    branch = next((value for name, value in retry if name == "--branch"), by_hand)
-    # Arguments behind the name (`resnet50?num_classes=5`) are among the model's arguments too.
-    own = audit.model.arch.partition("?")[0]
-    arguments = {key: str(value) for key, value in audit.model.arguments.items()}
-    arguments |= dict(value.split("=", 1) for name, value in retry if name == "--arch-arg")
-    if audit.model.provenance == "file":
-        return ""
-    if audit.verdict.fit and not arch:
-        changed = audit.plan.rules or any(step.ops for step in audit.plan.steps)
-        intent = "" if audit.verdict.intent == "eval" else f" --for {audit.verdict.intent}"
-        command = f"ckptaudit remap {path} --arch {shlex.quote(own)}{_arguments(arguments)}{_branch(by_hand)}{intent} --plan plan.yaml"
-        return command if changed else ""
-    if not retry:
-        if audit.verdict.status == "partial" and audit.verdict.intent == "eval":
-            return f"ckptaudit diff {path} --arch {shlex.quote(own)}{_arguments(arguments)}{_branch(branch)} --for finetune"
-        return f"ckptaudit show {path}"
-    intent = "" if audit.verdict.intent == "eval" else f" --for {audit.verdict.intent}"
-    return f"ckptaudit diff {path} --arch {shlex.quote(arch or own)}{_arguments(arguments)}{_branch(branch)}{intent}"
-
-
-def _branch(name: str | None) -> str:
-    return "" if name is None else f" --branch {shlex.quote(printable(name))}"
-
-
-def _arguments(arguments: dict[str, str]) -> str:
-    return "".join(f" --arch-arg {shlex.quote(f'{key}={value}')}" for key, value in arguments.items())
-
-
 def _console(options: Options) -> tuple[Console, io.StringIO]:
     out = io.StringIO()
     console = Console(
@@ -194,29 +148,15 @@ def _console(options: Options) -> tuple[Console, io.StringIO]:
 
 
 def _print_sides(console: Console, audit: Audit) -> None:
-    checkpoint, model = audit.checkpoint, audit.model
-    branch = f", branch `{checkpoint.branch.name}`" if checkpoint.branch.name else ""
-    version = f" {model.library_version}" if model.library_version else ""
+    checkpoint = audit.checkpoint
     table = Table.grid(padding=(0, 2))
     table.add_column(style="dim")
     table.add_column(overflow="fold")
-    table.add_row("file", _text(f"{checkpoint.format}{branch} · {_size(checkpoint.graph)}"))
-    source = {"file": "Python file", "factory": "Python module", "object": "live object"}.get(model.source, model.source)
-    how = (
-        ""
-        if model.provenance == "file"
-        else f", built {model.provenance}"
-        if model.provenance == "live"
-        else f", from the {model.provenance}"
-    )
-    table.add_row("model", _text(f"{source}{version}{how} · {_size(model.graph)}"))
+    table.add_row("file", _text(file_in_words(audit)))
+    table.add_row("model", _text(model_in_words(audit)))
     if len([b for b in checkpoint.branches if b.role in ("model", "ema")]) > 1:
         table.add_row("", _text(f"branch chosen: {checkpoint.branch_reason}"))
     console.print(table)
-
-
-def _size(graph: LayerGraph) -> str:
-    return f"{plural(len(graph), 'tensor')}, {count(graph.parameters)} parameters"
 
 
 def _print_coverage(console: Console, audit: Audit) -> None:
@@ -247,29 +187,17 @@ def _print_coverage(console: Console, audit: Audit) -> None:
 
 
 def _print_facts(console: Console, audit: Audit) -> None:
-    old, new = (facts.to_json() for facts in audit.facts)
+    rows = fact_rows(audit)
+    if not rows:
+        return
     table = Table.grid(padding=(0, 2))
     for _ in range(4):
         table.add_column(overflow="fold")
-    shown = [(label, old[key], new[key]) for key, label in _FACTS if old[key] not in (None, False, 0) or new[key] not in (None, False, 0)]
-    if not shown:
-        return
     console.print()
     table.add_row(Text("facts", style="bold"), Text("file", style="dim"), Text("model", style="dim"), "")
-    for label, a, b in shown:
-        differs = a != b
-        table.add_row(
-            f"  {label}", _fact(a), _fact(b), Text("≠" if differs and a is not None and b is not None else "", style="bold yellow")
-        )
+    for label, old, new, differs in rows:
+        table.add_row(f"  {label}", _text(old), _text(new), Text("≠" if differs else "", style="bold yellow"))
     console.print(table)
-
-
-def _fact(value: object) -> str:
-    return (
-        {None: "?", True: "yes", False: "no"}.get(value, _text(str(value)))
-        if value is None or isinstance(value, bool)
-        else _text(str(value))
-    )
 
 
 def _print_finding(console: Console, finding: Finding, audit: Audit, options: Options) -> None:
@@ -280,7 +208,7 @@ def _print_finding(console: Console, finding: Finding, audit: Audit, options: Op
         if names:
             _print_entry(console, label, _patterns(names, graph, options), options)
     if finding.origin and finding.severity != "note":
-        _print_entry(console, "at", [_text(f"{_nearest(finding.origin.path)}:{finding.origin.line}")], options)
+        _print_entry(console, "at", [_text(f"{nearest(finding.origin.path)}:{finding.origin.line}")], options)
     if finding.fix:
         _print_entry(console, "fix", textwrap.wrap(_text(finding.fix), options.width - 9), options)
 
@@ -291,14 +219,6 @@ def _print_entry(console: Console, label: str, entries: Sequence[str], options: 
     text = Text(f"  {label:<5}  ", style="dim")
     text.append("\n         ".join(lines), style="default not dim")
     console.print(text, soft_wrap=True)
-
-
-def _nearest(path: str) -> str:
-    """A path as short as it can be named from here: relative, or below the library folder that holds it."""
-    for root in (Path.cwd(), *map(Path, sys.path)):
-        if str(root) not in ("", ".") and Path(path).is_relative_to(root):
-            return str(Path(path).relative_to(root))
-    return path
 
 
 def _print_renames(console: Console, audit: Audit) -> None:
@@ -367,11 +287,7 @@ def _patterns(names: Sequence[str], graph: LayerGraph, options: Options) -> list
     """Names folded; where that is still too much to read, whole modules as ``module.**``."""
     if options.verbose:
         return [_text(name) for name in names]
-    folded = fold_names(names)
-    if len(folded) > 2:
-        # Counters are left out of most findings; a module without them is still the whole module.
-        counters = {name for name in graph.tensors if leaf(name) in DERIVED_BUFFERS}
-        folded = fold_names(collapse_modules(names, [name for name in graph.tensors if name not in counters or name in names]))
+    folded = name_patterns(names, graph)
     shown = [_text(pattern) for pattern in folded[:_MAX_PATTERNS]]
     if len(folded) > len(shown):
         shown.append(f"… {len(folded) - len(shown)} more patterns (-v)")

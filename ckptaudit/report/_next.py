@@ -1,0 +1,46 @@
+"""The command that a person would type next."""
+
+from __future__ import annotations
+
+import shlex
+from typing import TYPE_CHECKING
+
+from ckptaudit.read.checkpoint import CHOSEN_BY_HAND
+from ckptaudit.text import printable
+
+if TYPE_CHECKING:
+    from ckptaudit.pipeline import Audit
+
+
+def next_command(audit: Audit) -> str:
+    """The command that a person would type next, or ``""`` when nothing is left to do."""
+    path = shlex.quote(printable(str(audit.checkpoint.path)))
+    retry = [option for finding in audit.findings for option in finding.retry]
+    arch = next((value for name, value in retry if name == "--arch"), None)
+    by_hand = audit.checkpoint.branch.name if audit.checkpoint.branch_reason == CHOSEN_BY_HAND else None
+    branch = next((value for name, value in retry if name == "--branch"), by_hand)
+    # Arguments behind the name (`resnet50?num_classes=5`) are among the model's arguments too.
+    own = audit.model.arch.partition("?")[0]
+    arguments = {key: str(value) for key, value in audit.model.arguments.items()}
+    arguments |= dict(value.split("=", 1) for name, value in retry if name == "--arch-arg")
+    if audit.model.provenance == "file":
+        return ""
+    if audit.verdict.fit and not arch:
+        changed = audit.plan.rules or any(step.ops for step in audit.plan.steps)
+        intent = "" if audit.verdict.intent == "eval" else f" --for {audit.verdict.intent}"
+        command = f"ckptaudit remap {path} --arch {shlex.quote(own)}{_arguments(arguments)}{_branch(by_hand)}{intent} --plan plan.yaml"
+        return command if changed else ""
+    if not retry:
+        if audit.verdict.status == "partial" and audit.verdict.intent == "eval":
+            return f"ckptaudit diff {path} --arch {shlex.quote(own)}{_arguments(arguments)}{_branch(branch)} --for finetune"
+        return f"ckptaudit show {path}"
+    intent = "" if audit.verdict.intent == "eval" else f" --for {audit.verdict.intent}"
+    return f"ckptaudit diff {path} --arch {shlex.quote(arch or own)}{_arguments(arguments)}{_branch(branch)}{intent}"
+
+
+def _branch(name: str | None) -> str:
+    return "" if name is None else f" --branch {shlex.quote(printable(name))}"
+
+
+def _arguments(arguments: dict[str, str]) -> str:
+    return "".join(f" --arch-arg {shlex.quote(f'{key}={value}')}" for key, value in arguments.items())
