@@ -15,10 +15,11 @@ from ckptaudit._version import __version__
 
 if TYPE_CHECKING:
     from ckptaudit.arch import Model, build_model
-    from ckptaudit.errors import CkptAuditError
+    from ckptaudit.errors import CkptAuditError, IncompatibleCheckpoint
     from ckptaudit.pipeline import Audit, audit, propose
     from ckptaudit.plan import Plan
     from ckptaudit.read import Checkpoint, open_checkpoint
+    from ckptaudit.restore import guard, load, verify
     from ckptaudit.rules import Finding
     from ckptaudit.verdict import Coverage, Verdict
 
@@ -28,13 +29,17 @@ _HOMES = {
     "CkptAuditError": "errors",
     "Coverage": "verdict",
     "Finding": "rules",
+    "IncompatibleCheckpoint": "errors",
     "Model": "arch",
     "Plan": "plan",
     "Verdict": "verdict",
     "audit": "pipeline",
     "build_model": "arch",
+    "guard": "restore",
+    "load": "restore",
     "open_checkpoint": "read",
     "propose": "pipeline",
+    "verify": "restore",
 }
 
 __all__ = [
@@ -43,14 +48,18 @@ __all__ = [
     "CkptAuditError",
     "Coverage",
     "Finding",
+    "IncompatibleCheckpoint",
     "Model",
     "Plan",
     "Verdict",
     "__version__",
     "audit",
     "build_model",
+    "guard",
+    "load",
     "open_checkpoint",
     "propose",
+    "verify",
 ]
 
 

@@ -6,9 +6,12 @@ The command line turns each into one line and an exit code; nothing else about a
 from __future__ import annotations
 
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from ckptaudit.text import printable
+
+if TYPE_CHECKING:
+    from ckptaudit.pipeline import Audit
 
 
 class CkptAuditError(Exception):
@@ -69,3 +72,28 @@ class OutputError(CkptAuditError):
 
 class PlanError(CkptAuditError):
     """A plan is not well-formed, does not belong to this checkpoint, or has a step that cannot be carried out."""
+
+
+class IncompatibleCheckpoint(CkptAuditError):  # noqa: N818 (the public name: what is the case, not that it is an error)
+    """A checkpoint does not serve its intent, so nothing was restored. Its text is the short report, several lines.
+
+    Attributes
+    ----------
+    audit:
+        The audit that says so; its ``plan`` is what would make the checkpoint fit, where anything would. None in another process
+        than the one that raised it.
+    """
+
+    exit_code = 1
+
+    def __init__(self, report: str, audit: Audit) -> None:
+        super().__init__("")
+        self.args = (report,)
+        self.report = report
+        self.audit = audit
+
+    def __str__(self) -> str:
+        return self.report
+
+    def __reduce__(self) -> tuple[type[IncompatibleCheckpoint], tuple[str, None]]:
+        return type(self), (self.report, None)

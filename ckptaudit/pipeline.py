@@ -67,6 +67,7 @@ def audit(
     intent: Intent = "eval",
     branch: str | None = None,
     deep: bool = False,
+    allow_missing: Sequence[str] = (),
 ) -> Audit:
     """Audit a checkpoint against a model; nothing is executed from the file and nothing is restored.
 
@@ -85,6 +86,8 @@ def audit(
         Which part of the file to audit; by default the one that fits the model best, raw weights before averaged ones.
     deep:
         Scan every value for NaN instead of a sample.
+    allow_missing:
+        What of the model may keep its initial values: names of modules or tensors, or shell patterns (``"head"``, ``"*.relative_*"``).
 
     Raises
     ------
@@ -99,13 +102,23 @@ def audit(
     built = load_other(model) if _is_file(model) else build_model(model, arguments)
     if branch is None:
         opened = _with_fitting_branch(opened, built)
-    return compare(opened, built, intent=intent, deep=deep)
+    return compare(opened, built, intent=intent, deep=deep, allow_missing=allow_missing)
 
 
-def compare(checkpoint: Checkpoint, model: Model, *, intent: Intent = "eval", deep: bool = False, allow: Sequence[Allowance] = ()) -> Audit:
-    """Audit one branch of an open checkpoint against a built model: the pipeline itself."""
-    alignment = align(checkpoint.graph, model.graph)
-    comparison = Comparison(checkpoint, model, alignment, intent, deep)
+def compare(
+    checkpoint: Checkpoint,
+    model: Model,
+    *,
+    intent: Intent = "eval",
+    deep: bool = False,
+    allow: Sequence[Allowance] = (),
+    allow_missing: Sequence[str] = (),
+    alignment: Alignment | None = None,
+) -> Audit:
+    """Audit one branch of an open checkpoint against a built model: the pipeline itself. An alignment is found unless one is given."""
+    if alignment is None:
+        alignment = align(checkpoint.graph, model.graph)
+    comparison = Comparison(checkpoint, model, alignment, intent, deep, allow_missing=tuple(allow_missing))
     findings = run_rules(comparison, allow)
     plan = make_plan(alignment, checkpoint.graph, model.graph)
     coverage = measure_coverage(comparison)

@@ -47,14 +47,20 @@ def to_array(tensor: torch.Tensor) -> numpy.ndarray[Any, Any]:
 
 
 def to_tensor(array: numpy.ndarray[Any, Any], like: torch.Tensor | None = None) -> torch.Tensor:
-    """A tensor of these values, on the device of ``like``; it may share the array's memory."""
+    """A dense tensor of these values, on the device of ``like``; it may share the array's memory."""
+    import numpy
+
+    tensor = lent_tensor(array if array.flags.c_contiguous else numpy.array(array, copy=True, order="C"))
+    return tensor if like is None else tensor.to(like.device)
+
+
+def lent_tensor(array: numpy.ndarray[Any, Any]) -> torch.Tensor:
+    """A tensor that is the array itself, strides and all, unless the array may not be written to."""
     import numpy
     import torch
 
-    contiguous = array if array.flags.c_contiguous and array.flags.writeable else numpy.array(array, copy=True, order="C")
+    lent = array if array.flags.writeable else numpy.array(array, copy=True, order="C")
     word = array.dtype.name
     if word.startswith(("bfloat16", "float8")):
-        tensor = torch.from_numpy(contiguous.view(_BITS[array.dtype.itemsize])).view(getattr(torch, word))
-    else:
-        tensor = torch.from_numpy(contiguous)
-    return tensor if like is None else tensor.to(like.device)
+        return torch.from_numpy(lent.view(_BITS[array.dtype.itemsize])).view(getattr(torch, word))
+    return torch.from_numpy(lent)

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import os
 import stat
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from ckptaudit.errors import CheckpointError, CorruptCheckpointError, NotACheckpointError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
 _KINDS = (
     (stat.S_ISFIFO, "a FIFO (named pipe), not a file"),
@@ -53,8 +55,9 @@ class FileIdentity:
         CheckpointError
             The system does not let it be read.
         """
+        kept = _KEPT.get().get(self)
         try:
-            descriptor = os.open(self.absolute, _FLAGS)
+            descriptor = os.open(self.absolute, _FLAGS) if kept is None else os.dup(kept)
         except (OSError, ValueError) as error:
             raise CheckpointError(self.path, unreadable(error)) from None
         try:
@@ -78,6 +81,29 @@ UNKNOWN = FileIdentity(Path(), Path(), None)
 
 #: Files that are open for checking right now; whatever is found in them belongs to these, whoever holds their names by then.
 _OPEN: dict[Path, FileIdentity] = {}
+
+
+#: Files that must stay what they are for a while, whoever takes their names, with their descriptors.
+_KEPT: ContextVar[Mapping[FileIdentity, int]] = ContextVar("_KEPT", default=MappingProxyType({}))
+
+
+@contextmanager
+def kept_open(files: Iterable[FileIdentity]) -> Iterator[None]:
+    """Within, values are read from these very files even when others take their names meanwhile.
+
+    Raises
+    ------
+    CheckpointError
+        One of them is gone already, or is not the file that was checked.
+    """
+    kept = dict(_KEPT.get())
+    with ExitStack() as stack:
+        for file in files:
+            if file not in kept:
+                kept[file] = file.open()
+                stack.callback(os.close, kept[file])
+        stack.callback(_KEPT.reset, _KEPT.set(kept))
+        yield
 
 
 @contextmanager

@@ -109,7 +109,20 @@ class StoredTensor:
         CheckpointError
             The system does not let it be read.
         """
-        return self._read(self.shape)
+        return self._copied(self.shape)
+
+    def view(self) -> numpy.ndarray[Any, Any]:
+        """Like :meth:`read`, but the array is the file itself, mapped, wherever that holds the values as they are.
+
+        A page is read when it is looked at, and what was read is given back when the array is dropped. The mapping is private:
+        writing to the array changes no file.
+
+        Raises
+        ------
+        CheckpointError
+            As :meth:`read`.
+        """
+        return self._view(self.shape)
 
     def sample(self, elements: int) -> numpy.ndarray[Any, Any]:
         """Like :meth:`read`, but flat, and of a tensor with more than ``elements`` values only some rows from its start."""
@@ -120,9 +133,14 @@ class StoredTensor:
             else:
                 shape = (max(1, elements // max(1, _numel(shape[1:]))), *shape[1:])
                 break
-        return self._read(shape).reshape(-1)
+        return self._copied(shape).reshape(-1)
 
-    def _read(self, shape: tuple[int, ...]) -> numpy.ndarray[Any, Any]:
+    def _copied(self, shape: tuple[int, ...]) -> numpy.ndarray[Any, Any]:
+        import numpy
+
+        return numpy.array(self._view(shape), copy=True, order="C")
+
+    def _view(self, shape: tuple[int, ...]) -> numpy.ndarray[Any, Any]:
         import numpy
 
         if self.storage.unavailable:
@@ -150,20 +168,19 @@ class StoredTensor:
                 raise CorruptCheckpointError(
                     self.storage.path, f"{len(content):,} bytes were unpacked where {self.storage.nbytes:,} should be"
                 )
-            whole: numpy.ndarray[Any, Any] = numpy.ndarray(shape, dtype, content, first, [s * dtype.itemsize for s in strides])
-            values = numpy.array(whole, copy=True, order="C")
-            return _swapped(values) if self.storage.big_endian else values
-        page = start - start % mmap.ALLOCATIONGRANULARITY
-        with self._window(page, start - page + count) as window:
-            view: numpy.ndarray[Any, Any] = numpy.ndarray(shape, dtype, window, start - page, [s * dtype.itemsize for s in strides])
-            values = numpy.array(view, copy=True, order="C")
-            del view  # it would keep the map alive
-        return _swapped(values) if self.storage.big_endian else values
+            held: bytes | mmap.mmap = content
+        else:
+            page = start - start % mmap.ALLOCATIONGRANULARITY
+            held, first = self._window(page, start - page + count), start - page
+        # The array keeps the mapping alive, and ends it when it is dropped.
+        values: numpy.ndarray[Any, Any] = numpy.ndarray(shape, dtype, held, first, [s * dtype.itemsize for s in strides])
+        return _swapped(numpy.array(values, copy=True, order="C")) if self.storage.big_endian else values
 
     def _window(self, page: int, nbytes: int) -> mmap.mmap:
         descriptor = self.storage.file.open()
         try:
-            return mmap.mmap(descriptor, nbytes, access=mmap.ACCESS_READ, offset=page)
+            # A private mapping that may be written to costs nothing until it is, and torch takes no read-only memory.
+            return mmap.mmap(descriptor, nbytes, access=mmap.ACCESS_COPY, offset=page)
         except ValueError:
             raise CorruptCheckpointError(
                 self.storage.path, f"ends before byte {page + nbytes:,}, where a tensor's values should be"

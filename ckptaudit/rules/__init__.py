@@ -13,7 +13,7 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from ckptaudit.graph.names import parent
-from ckptaudit.rules.allowance import Allowance, excuse
+from ckptaudit.rules.allowance import Allowance, as_allowed, excuse
 from ckptaudit.rules.finding import Finding, Phase, Rule, Severity, Status
 
 if TYPE_CHECKING:
@@ -42,7 +42,10 @@ def run_rules(comparison: Comparison, allow: Sequence[Allowance] = ()) -> list[F
     for phase in _PHASES:
         found = [finding for rule, check in all_rules() if rule.phase == phase for finding in check(comparison)]
         comparison.findings += [_with_origin(finding, comparison.model.graph) for finding in found]
-    comparison.findings = excuse(comparison.findings, allow)
+    comparison.findings = [
+        as_allowed(finding, "the caller lets it keep its values") if comparison.waives(finding) else finding
+        for finding in excuse(comparison.findings, allow)
+    ]
     return comparison.findings
 
 

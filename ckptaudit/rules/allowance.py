@@ -37,11 +37,10 @@ class Allowance:
 
 def excuse(findings: Sequence[Finding], allowances: Sequence[Allowance]) -> list[Finding]:
     """The findings, those that are allowed as notes which stand in the way of no verdict and carry the reason."""
+    reasons = [next((a.reason for a in allowances if a.covers(finding)), None) for finding in findings]
+    return [finding if reason is None else as_allowed(finding, reason) for finding, reason in zip(findings, reasons, strict=True)]
 
-    def excused(finding: Finding) -> Finding:
-        reason = next((a.reason for a in allowances if a.covers(finding)), None)
-        if reason is None:
-            return finding
-        return replace(finding, severity="note", status="compatible", phrase=f"{finding.rule} allowed", retry=(), allowed=reason)
 
-    return [excused(finding) for finding in findings]
+def as_allowed(finding: Finding, reason: str) -> Finding:
+    """The finding as a note that stands in the way of no verdict and carries the reason."""
+    return replace(finding, severity="note", status="compatible", phrase=f"{finding.rule} allowed", retry=(), allowed=reason)

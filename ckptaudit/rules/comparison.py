@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from functools import cached_property
 from typing import Literal
 
@@ -39,6 +40,8 @@ class Comparison:
         Whether every value is to be scanned, rather than running statistics and a sample of each tensor.
     findings:
         What earlier phases found: a symptom rule reports only what no cause explains.
+    allow_missing:
+        Modules, tensors, or shell patterns of either, of the model that the caller does not ask from the file.
     """
 
     checkpoint: Checkpoint
@@ -47,6 +50,7 @@ class Comparison:
     intent: Intent = "eval"
     deep: bool = False
     findings: list[Finding] = field(default_factory=list)
+    allow_missing: tuple[str, ...] = ()
 
     # What does not fit --------------------------------------------------------------------------------------------
 
@@ -68,6 +72,17 @@ class Comparison:
     def shapes(self, target: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """Shapes in the file and in the model of a mismatched tensor, by its name in the model."""
         return self.checkpoint.graph.tensors[self.mismatched[target]].shape, self.model.graph.tensors[target].shape
+
+    @cached_property
+    def waived(self) -> frozenset[str]:
+        """Tensors of the model that the file does not set and that the caller does not ask for."""
+        unset = (*self.alignment.unmatched_target, *self.mismatched)
+        return frozenset(n for n in unset if any(is_under(n, word) or fnmatchcase(n, word) for word in self.allow_missing if word))
+
+    def waives(self, finding: Finding) -> bool:
+        """Whether all that a finding says is unset is what the caller does not ask for."""
+        unset = {*self.alignment.unmatched_target, *self.mismatched}.intersection(finding.model)
+        return bool(unset) and unset <= self.waived
 
     @cached_property
     def used(self) -> frozenset[str]:
@@ -97,8 +112,8 @@ class Comparison:
 
     @property
     def excused(self) -> frozenset[str]:
-        """Tensors of the model whose gap is allowed, with a reason."""
-        return frozenset(name for finding in self.findings if finding.allowed for name in finding.model)
+        """Tensors of the model whose gap is allowed: with a reason, or by the caller."""
+        return self.waived.union(name for finding in self.findings if finding.allowed for name in finding.model)
 
     def unexplained(self, names: Iterable[str], side: Literal["checkpoint", "model"]) -> tuple[str, ...]:
         """Those of ``names`` that no finding so far is about."""

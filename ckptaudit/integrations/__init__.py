@@ -1,0 +1,1 @@
+"""Ready-made parts for other tools; each imports its tool only when it is used."""

@@ -1,0 +1,107 @@
+"""What ``load_state_dict`` would set, found out by running it on tensors without values."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from ckptaudit.arch.torch_arrays import is_tensor
+from ckptaudit.graph.kinds import DERIVED_BUFFERS
+from ckptaudit.graph.names import leaf
+
+if TYPE_CHECKING:
+    import torch
+
+
+class Watcher:
+    """A load hook of this package: it watches and changes nothing, so dry runs leave it out."""
+
+    def __reduce__(self) -> Any:
+        # A model that is copied or pickled meanwhile takes along something inert that accepts any arguments, and needs no package.
+        return getattr, ("", "format")
+
+
+def plain_load(module: torch.nn.Module, state: Mapping[str, Any], prefix: str, metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """Run the load of a state dict, hooks and overridden ``_load_from_state_dict`` included, without writing to the module.
+
+    Parameters
+    ----------
+    module:
+        What is loaded into; of each of its modules a stand-in with meta tensors goes through the load.
+    state:
+        What ``load_state_dict`` was given, as the module's hooks see it.
+    prefix:
+        What stands before the module's own names in ``state``.
+    metadata:
+        The state dict's ``_metadata``, by module path.
+
+    Returns
+    -------
+    dict
+        The state dict as it counts: for each tensor of the module that would be set, by its name in the module, what it would be set
+        to, then what of ``state`` is left over. Values that a hook computed are on the meta device.
+    """
+    import torch
+
+    given = {name: _without_values(value) for name, value in state.items() if name.startswith(prefix)}
+    origin = {id(value): name for name, value in given.items()}
+    run = _Run(metadata)
+    with torch.inference_mode(mode=False), torch.no_grad(), torch.device("meta"):
+        run.load(module, dict(given), prefix, frozenset())
+    used = {origin[id(value)] for value in run.set.values() if id(value) in origin}
+    # BatchNorm makes up a counter where an old file has none: that is no tensor of the state dict.
+    there = {name: value for name, value in run.set.items() if name in given or leaf(name) not in DERIVED_BUFFERS}
+    counted = {name[len(prefix) :]: state[origin[id(v)]] if id(v) in origin else v for name, v in there.items()}
+    left = {name[len(prefix) :]: state[name] for name in given if name not in used}
+    return counted | {name: value for name, value in left.items() if name not in counted}
+
+
+class _Run:
+    def __init__(self, metadata: Mapping[str, Any]) -> None:
+        self.metadata = metadata
+        self.set: dict[str, Any] = {}
+
+    def load(self, module: torch.nn.Module, state: dict[str, Any], prefix: str, above: frozenset[int]) -> None:
+        """One module and those below it, as ``load_state_dict`` itself goes about it."""
+        own = {name: tensor for name, tensor in (*module._parameters.items(), *module._buffers.items()) if tensor is not None}
+        own = {name: tensor for name, tensor in own.items() if name not in module._non_persistent_buffers_set}
+        try:
+            done = self._load_own(module, state, prefix)
+        except Exception:  # a hook that cannot do without values, or a module of an unusual kind: its names decide
+            done = [name for name, tensor in own.items() if getattr(state.get(prefix + name), "shape", None) == tensor.shape]
+        for name in done:
+            if name in own:
+                self.set[prefix + name] = state.get(prefix + name, _without_values(own[name]))
+        for name, child in module._modules.items():
+            if child is not None and id(child) not in above:
+                below = f"{prefix}{name}."
+                part = {key: value for key, value in state.items() if key.startswith(below)}
+                self.load(child, part, below, above | {id(module)})
+
+    def _load_own(self, module: torch.nn.Module, state: dict[str, Any], prefix: str) -> list[str]:
+        """Names of the module's own tensors that are written to."""
+        stand_in = object.__new__(type(module))
+        parameters = {name: _without_values(value, as_parameter=True) for name, value in module._parameters.items()}
+        buffers = {name: _without_values(value) for name, value in module._buffers.items()}
+        hooks = OrderedDict((key, hook) for key, hook in module._load_state_dict_pre_hooks.items() if not _watches(hook))
+        stand_in.__dict__.update(module.__dict__)
+        stand_in.__dict__.update(_parameters=dict(parameters), _buffers=dict(buffers), _load_state_dict_pre_hooks=hooks)
+        before = {name: (value, value._version) for name, value in (*parameters.items(), *buffers.items()) if value is not None}
+        local = {key: value for key, value in self.metadata.get(prefix[:-1], {}).items() if key != "assign_to_params_buffers"}
+        stand_in._load_from_state_dict(state, prefix, local, True, [], [], [])
+        now = {**stand_in._parameters, **stand_in._buffers}
+        return [name for name, (value, version) in before.items() if (after := now.get(name)) is not value or after._version != version]
+
+
+def _watches(hook: Any) -> bool:
+    return isinstance(getattr(hook, "hook", hook), Watcher)
+
+
+def _without_values(value: Any, *, as_parameter: bool = False) -> Any:
+    import torch
+
+    if not is_tensor(value):
+        return value
+    bare = torch.empty(value.shape, dtype=value.dtype, device="meta")
+    return torch.nn.Parameter(bare, requires_grad=False) if as_parameter else bare

@@ -1,0 +1,83 @@
+"""A state dict in memory as a checkpoint, so that it can be audited like a file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from math import prod
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+from ckptaudit.arch.torch_arrays import is_tensor, tensor_dtype, to_array
+from ckptaudit.errors import CkptAuditError, ValuesUnavailableError
+from ckptaudit.read import Branch, Checkpoint
+from ckptaudit.read.identity import FileIdentity
+from ckptaudit.read.stored import Storage, StoredTensor, contiguous_strides
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import numpy
+
+
+@dataclass(frozen=True, slots=True)
+class HeldTensor(StoredTensor):
+    """A tensor whose values lie in memory, on whatever device; only what is asked for is brought to main memory."""
+
+    held: Any = field(default=None, compare=False, repr=False)
+
+    def _view(self, shape: tuple[int, ...]) -> numpy.ndarray[Any, Any]:
+        part = self.held
+        while part.ndim > len(shape):
+            part = part[0]
+        if shape and part.shape[0] > shape[0]:
+            part = part[: shape[0]]
+        try:
+            return to_array(part)
+        except (CkptAuditError, RuntimeError, TypeError, NotImplementedError) as error:
+            raise ValuesUnavailableError(self.storage.path, " ".join(str(error).split())) from None
+
+
+def checkpoint_of_state(state: Mapping[str, Any], label: str, framework: str = "torch") -> Checkpoint:
+    """The tensors of a state dict as a checkpoint with one branch; whatever is no tensor is left out.
+
+    Parameters
+    ----------
+    state:
+        Names to torch tensors. Their values are looked at when a rule asks for them, and never copied as a whole.
+    label:
+        What messages call it, in the place of a file's name.
+    """
+    path = Path(label)
+    tensors = {name: _held(value, path) for name, value in state.items() if is_tensor(value)}
+    branch = Branch("", "model", MappingProxyType(tensors))
+    return Checkpoint(
+        path=path,
+        format="state-dict",
+        framework=framework,
+        branch=branch,
+        branch_reason="the state dict that was given",
+        branches=(branch,),
+        metadata=MappingProxyType({}),
+        refused_globals=(),
+        nbytes=sum(tensor.storage.nbytes for tensor in tensors.values()),
+    )
+
+
+def _held(tensor: Any, path: Path) -> HeldTensor:
+    shape = tuple(map(int, tensor.shape))
+    key, offset, strides = _memory(tensor)
+    nbytes = prod(shape) * int(tensor.element_size())
+    storage = Storage(key, path, 0, nbytes, file=FileIdentity(path, path, None))
+    return HeldTensor(shape, contiguous_strides(shape) if strides is None else strides, tensor_dtype(tensor), offset, storage, held=tensor)
+
+
+def _memory(tensor: Any) -> tuple[str, int, tuple[int, ...] | None]:
+    """What two names of one tensor have in common; sparse, sharded and quantised tensors have no plain memory."""
+    try:
+        address = tensor.untyped_storage().data_ptr()
+        if address:
+            return f"memory:{address}", int(tensor.storage_offset()), tuple(tensor.stride())
+    except (RuntimeError, NotImplementedError):
+        pass
+    return f"object:{id(tensor)}", 0, None

@@ -1,0 +1,69 @@
+"""Restore a checkpoint into a live model, or raise and leave the model as it was."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from ckptaudit.arch.live import model_of_object
+from ckptaudit.pipeline import Audit, audit
+from ckptaudit.restore.demand import Demand
+from ckptaudit.rules.comparison import Intent
+
+if TYPE_CHECKING:
+    from ckptaudit.read import Checkpoint
+
+
+def load(
+    model: Any,
+    checkpoint: str | os.PathLike[str] | Checkpoint,
+    *,
+    intent: Intent = "eval",
+    allow_missing: Sequence[str] = (),
+    min_coverage: float | None = None,
+    device: Any = None,
+    branch: str | None = None,
+) -> Audit:
+    """Audit a checkpoint, restore it in place by its plan, and look whether that worked.
+
+    Values go from the mapped file into the model's own tensors one by one: beside the model there is never more than one tensor in
+    memory. Tensors keep their identity, dtype, device and ``requires_grad``; optimizers that hold them stay valid. The model's
+    ``load_state_dict`` and its hooks are not called.
+
+    Parameters
+    ----------
+    model:
+        A live ``torch.nn.Module``, also one in a wrapper (DataParallel, ``torch.compile``).
+    checkpoint:
+        Path of a file, of a shard index or of a folder that holds one; or a checkpoint that was opened already.
+    intent:
+        ``eval``, ``finetune`` or ``resume``. Of the optimizer's state, only whether it fits is looked at.
+    allow_missing:
+        What of the model may keep its values: names of modules or tensors, or shell patterns (``"head"``, ``"*.relative_*"``).
+    min_coverage:
+        Share of the model's parameters, from 0 to 1, that must be set at least.
+    device:
+        Where the model is to be afterwards; by default it stays where it is. A model on the meta device needs it.
+    branch:
+        Which part of the file to restore; by default the one that fits best.
+
+    Returns
+    -------
+    Audit
+        What was found before anything was written.
+
+    Raises
+    ------
+    IncompatibleCheckpoint
+        The checkpoint does not meet the demand, or not every step of the plan is sure; the model is as it was.
+    CkptAuditError
+        The file cannot be read, or the model cannot be written to; the model is as it was.
+    """
+    demand = Demand.of(intent, allow_missing, min_coverage)
+    found = audit(checkpoint, model_of_object(model, {}), intent=intent, branch=branch, allow_missing=demand.allow_missing)
+    demand.check(found)
+    from ckptaudit.restore.torch_writing import restore
+
+    restore(model, found, demand, device)
+    return found

@@ -1,0 +1,66 @@
+"""What a plan's steps give, as torch tensors that borrow the mapped file's memory wherever that is possible."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from ckptaudit.align.ops import apply_ops
+from ckptaudit.arch.torch_arrays import lent_tensor, to_array
+from ckptaudit.plan.applying import refuse_undecoded
+
+if TYPE_CHECKING:
+    import torch
+
+    from ckptaudit.plan import Step
+    from ckptaudit.read import Checkpoint
+
+#: Values at each end of a tensor that are looked at where looking at all of them would cost as much as restoring again.
+_SAMPLE = 512
+
+
+def step_value(step: Step, checkpoint: Checkpoint, initial: Mapping[str, torch.Tensor]) -> torch.Tensor:
+    """What the step gives: the file's own pages where nothing has to be computed. Drop it before asking for the next.
+
+    Parameters
+    ----------
+    initial:
+        The model's tensors, for steps that keep rows of them.
+
+    Raises
+    ------
+    CkptAuditError
+        The values cannot be read, or have a dtype that is not restored.
+    """
+    for name in step.sources:
+        refuse_undecoded(checkpoint.branch.tensors[name].dtype)
+    arrays = [checkpoint.branch.tensors[name].view() for name in step.sources]
+    kept = to_array(initial[step.target]) if any(getattr(op, "needs_initial", False) for op in step.ops) else None
+    return lent_tensor(apply_ops(step.ops, arrays, kept))
+
+
+def same_values(a: torch.Tensor, b: torch.Tensor) -> bool:
+    """Whether two tensors of one dtype hold the same values; a NaN is equal to the NaN in its place."""
+    import torch
+
+    if torch.equal(a, b):
+        return True
+    if a.shape != b.shape or not (a.is_floating_point() or a.is_complex()):
+        return False
+    return bool(((a == b) | (a.isnan() & b.isnan())).all())
+
+
+def ends(tensor: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Copies of some values from the beginning and of some from the end, in main memory; equal tensors give equal ones."""
+    first, last = tensor, tensor
+    while first.ndim and first.numel() > _SAMPLE:
+        count = max(1, _SAMPLE // max(1, first[0].numel()))
+        first, last = (first[0], last[-1]) if count == 1 else (first[:count], last[-count:])
+    return first.detach().to("cpu", copy=True), last.detach().to("cpu", copy=True)
+
+
+def is_plain(tensor: Any) -> bool:
+    """Whether the tensor's elements lie in one memory of its own process: not sharded, sparse, quantised or of a subclass of its own."""
+    import torch
+
+    return type(tensor) in (torch.Tensor, torch.nn.Parameter) and tensor.layout is torch.strided and not tensor.is_quantized

@@ -1,0 +1,198 @@
+"""Audit every ``load_state_dict`` on a torch model, through torch's own load hooks."""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from ckptaudit.align import Alignment
+from ckptaudit.arch.live import model_of_object
+from ckptaudit.errors import UsageError
+from ckptaudit.graph.kinds import DERIVED_BUFFERS
+from ckptaudit.graph.names import leaf
+from ckptaudit.pipeline import Audit, compare
+from ckptaudit.restore.changes import Snapshot
+from ckptaudit.restore.demand import Demand, few_names, refusal
+from ckptaudit.restore.dry_run import Watcher, plain_load
+from ckptaudit.restore.held import checkpoint_of_state
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass(eq=False)
+class _Hook(Watcher):
+    """torch calls it once per module and load, before that module's own tensors are written."""
+
+    watch: _Loads
+
+    def __call__(
+        self, module: torch.nn.Module, state: Any, prefix: str, metadata: Any, strict: bool, missing: Any, unexpected: Any, errors: Any
+    ) -> None:
+        if self.watch.is_new(errors, prefix):
+            self.watch.audit(module, state, prefix, metadata)
+
+
+class _Loads:
+    """Loads of hooked modules, and what each of them sets."""
+
+    def __init__(self, demand: Demand) -> None:
+        self.demand = replace(demand, intent="eval") if demand.intent == "resume" else demand
+        self.audits: list[Audit] = []
+        self._handles: list[Any] = []
+        self._seen: dict[int, tuple[Any, list[str]]] = {}
+
+    def watch(self, module: torch.nn.Module) -> None:
+        """Hook a module. Before its other hooks, which may rename: the dry run repeats them on a copy."""
+        handle = module._register_load_state_dict_pre_hook(_Hook(self), with_module=True)
+        module._load_state_dict_pre_hooks.move_to_end(handle.id, last=False)
+        self._handles.append(handle)
+
+    def end(self) -> None:
+        """Take all hooks away."""
+        for handle in self._handles:
+            handle.remove()
+        self._handles.clear()
+
+    def is_new(self, errors: Any, prefix: str) -> bool:
+        """Whether this is where a load enters the watched modules: one load goes through all modules with one list of errors."""
+        _, entered = self._seen.setdefault(id(errors), (errors, []))
+        if any(prefix.startswith(outer) for outer in entered):
+            return False
+        entered.append(prefix)
+        return True
+
+    def audit(self, module: torch.nn.Module, state: Mapping[str, Any], prefix: str, metadata: Mapping[str, Any]) -> None:
+        """Audit what a load would set, and raise before it sets anything."""
+        known = getattr(state, "_metadata", None) or {prefix[:-1]: metadata}
+        counted = plain_load(module, state, prefix, known)
+        found = audit_as_is(module, counted, prefix, self.demand)
+        self.demand.check(found)
+        self.audits.append(found)
+        self.restored(module, found)
+
+    def restored(self, module: torch.nn.Module, audit: Audit) -> None:
+        """A load that meets the demand is about to happen."""
+
+
+class TorchWatch(_Loads):
+    """One live model and its parts."""
+
+    def __init__(self, model: torch.nn.Module, demand: Demand) -> None:
+        super().__init__(demand)
+        self.model = model
+        self.snapshot: Snapshot | None = None
+        self._paths: dict[int, list[str]] = {}
+        self._set: set[str] = set()
+        self._whole = False
+
+    def begin(self) -> None:
+        """Hook every module, and remember what the model holds."""
+        self.snapshot = Snapshot.of(self.model)
+        for path, module in self.model.named_modules(remove_duplicate=False):
+            if id(module) not in self._paths:
+                self.watch(module)
+            self._paths.setdefault(id(module), []).append(path)
+
+    def restored(self, module: torch.nn.Module, audit: Audit) -> None:
+        """Note what a load sets, by the names of the whole model."""
+        self._whole |= module is self.model
+        for path in self._paths.get(id(module), []):
+            self._set.update(f"{path}.{step.target}" if path else step.target for step in audit.plan.steps)
+
+    def look_back(self) -> None:
+        """Hold what was set, by whatever means, against the demand; a load of the whole model has been judged already."""
+        if self._whole or self.snapshot is None:
+            return
+        state = self.model.state_dict()
+        done = self.snapshot.changed(state, self._set)
+        held = checkpoint_of_state({name: value for name, value in state.items() if name in done}, "what was restored inside the guard")
+        found = compare(held, model_of_object(self.model, {}), intent=self.demand.intent, allow_missing=self.demand.allow_missing)
+        if not found.verdict.fit:
+            unset = [name for name in state if name not in done]
+            remark = f"{len(unset):,} of the model's {len(state):,} tensors were never set inside the guard: {few_names(unset, state)}."
+            raise refusal(found, remark, findings=not unset)
+        self.demand.check(found)
+
+
+class WatchOfClass(_Loads):
+    """All objects of a class that this thread builds inside the block."""
+
+    def __init__(self, kind: type[torch.nn.Module], demand: Demand) -> None:
+        super().__init__(demand)
+        self.kind = kind
+        self._thread = threading.get_ident()
+        self._built: weakref.WeakSet[torch.nn.Module] = weakref.WeakSet()
+        self._latest: weakref.ref[torch.nn.Module] | None = None
+
+    def begin(self) -> None:
+        """Learn of each object when it gets its first parameter or module, through torch's registration hooks."""
+        from torch.nn.modules import module as torch_module
+
+        self._handles.append(torch_module.register_module_module_registration_hook(self._registered))
+        self._handles.append(torch_module.register_module_parameter_registration_hook(self._registered))
+
+    def look_back(self) -> None:
+        """A guard that saw no load has guarded nothing."""
+        if self.audits:
+            return
+        built = None if self._latest is None else self._latest()
+        name = self.kind.__name__
+        if built is None:
+            raise UsageError(f"no {name} was built inside the guard: it watched over nothing")
+        nothing = compare(checkpoint_of_state({}, "what was restored inside the guard"), model_of_object(built, {}))
+        raise refusal(
+            nothing,
+            f"No load_state_dict reached the {name} that was built inside the guard. After a loader that writes tensors itself "
+            "(from_pretrained), ckptaudit.verify(model, file) compares the values.",
+            findings=False,
+        )
+
+    def _registered(self, module: torch.nn.Module, name: str, registered: object) -> None:
+        if isinstance(module, self.kind) and threading.get_ident() == self._thread and module not in self._built:
+            self._built.add(module)
+            self._latest = weakref.ref(module)
+            self.watch(module)
+
+
+def audit_as_is(module: torch.nn.Module, state: Mapping[str, Any], prefix: str, demand: Demand) -> Audit:
+    """Audit a state dict for what it sets under exactly its own names; the plan is what it could set under others.
+
+    Parameters
+    ----------
+    state:
+        As :func:`plain_load` gives it.
+    prefix:
+        Where the module stands in the one that was asked to load; for messages.
+    """
+    model = model_of_object(module, {})
+    checkpoint = checkpoint_of_state(state, f"state dict, {prefix[:-1]}" if prefix else "state dict")
+    found = compare(checkpoint, model, intent=demand.intent, allow_missing=demand.allow_missing)
+    renamed = [s.target for s in found.plan.steps if (s.sources != (s.target,) or s.ops) and leaf(s.target) not in DERIVED_BUFFERS]
+    if not renamed:
+        return found
+    plain = _named_alike(checkpoint.graph.tensors, model.graph.tensors)
+    loaded = compare(checkpoint, model, intent=demand.intent, allow_missing=demand.allow_missing, alignment=plain)
+    if loaded.verdict.fit:
+        return loaded
+    diagnosis = found.verdict.summary.rpartition(":")[0]
+    could = "; under other names it would be fit (ckptaudit.load)" if found.verdict.fit else ""
+    done, of = loaded.coverage.tensors
+    summary = f"Loaded as it is, it sets {done:,} of {of:,} tensors{could}. {diagnosis}."
+    return replace(found, coverage=loaded.coverage, verdict=replace(found.verdict, fit=False, summary=summary))
+
+
+def _named_alike(source: Mapping[str, Any], target: Mapping[str, Any]) -> Alignment:
+    from ckptaudit.align.pairs import Pair
+
+    same = {name: Pair(name, (name,), (), "decided", 1.0, ("loaded by this name",)) for name in target if name in source}
+    equal = {name: pair for name, pair in same.items() if source[name].shape == target[name].shape}
+    return Alignment(
+        pairs=equal,
+        unmatched_source=tuple(name for name in source if name not in target),
+        unmatched_target=tuple(name for name in target if name not in source),
+        mismatched={name: name for name in same if name not in equal},
+    )

@@ -1,0 +1,171 @@
+"""Write what a plan gives into a live torch model: everything is decided before the first write."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from ckptaudit.align.ops import shape_after
+from ckptaudit.arch.live import model_of_object
+from ckptaudit.arch.torch_arrays import tensor_dtype
+from ckptaudit.errors import CkptAuditError, PlanError
+from ckptaudit.pipeline import Audit, compare
+from ckptaudit.read.identity import kept_open
+from ckptaudit.restore.demand import Demand, refusal
+from ckptaudit.restore.held import checkpoint_of_state
+from ckptaudit.restore.meta import materialised
+from ckptaudit.restore.overlaps import refuse_contradictions
+from ckptaudit.restore.torch_values import ends, is_plain, same_values, step_value
+
+if TYPE_CHECKING:
+    import torch
+
+    from ckptaudit.plan import Step
+    from ckptaudit.read import Checkpoint
+
+
+@dataclass(frozen=True, eq=False)
+class Write:
+    """One tensor of the model and where its values come from; ``tensor`` shares the model's memory and is part of no graph."""
+
+    step: Step
+    tensor: torch.Tensor
+    checkpoint: Checkpoint
+    state: Mapping[str, torch.Tensor]
+
+    @cached_property
+    def target(self) -> torch.Tensor:
+        """What is written to: the tensor itself, or, where it was expanded, the one slice that is all of its memory."""
+        return self._narrowed(self.tensor)
+
+    def value(self) -> torch.Tensor:
+        """What is written, in the file's dtype."""
+        value = step_value(self.step, self.checkpoint, self.state)
+        narrowed = self._narrowed(value)
+        if narrowed.shape != value.shape and not same_values(narrowed.expand_as(value), value):
+            raise PlanError(f"{self.step.target}: the model repeats one slice (an expanded tensor), and the file's slices differ")
+        return narrowed
+
+    @property
+    def computed(self) -> bool:
+        """Whether the values must be looked at to know that they can be written, and not only to copy them."""
+        stored = [self.checkpoint.branch.tensors[name] for name in self.step.sources]
+        unpacked = any(tensor.storage.fetch is not None for tensor in stored)
+        return bool(
+            self.step.ops or unpacked or self.target.shape != self.tensor.shape or _narrows(stored[0].dtype, tensor_dtype(self.tensor))
+        )
+
+    def _narrowed(self, value: torch.Tensor) -> torch.Tensor:
+        for dim, (size, stride) in enumerate(zip(self.tensor.shape, self.tensor.stride(), strict=True)):
+            if size > 1 and stride == 0:
+                value = value.narrow(dim, 0, 1)
+        return value
+
+
+def restore(model: Any, audit: Audit, demand: Demand, device: Any) -> None:
+    """Carry out the plan of an audit that meets the demand, and look whether it worked: see :func:`ckptaudit.load`."""
+    files = {tensor.storage.file for step in audit.plan.steps for tensor in _sources(step, audit.checkpoint)}
+    with kept_open(files), materialised(model, audit.plan, device), _writing(model):
+        writes = _writes(model, audit)
+        for write in writes:
+            _rehearse(write, audit)
+        refuse_contradictions(writes)
+        expected = {}
+        for write in writes:
+            value = write.value()
+            write.target.copy_(value)
+            expected[write.step.target] = ends(value.to(write.target.dtype)) if write.computed else ends(value)
+            del value  # its pages are given back before the next is read
+        _look(model, writes, expected, audit)
+    _audit_again(model, audit, demand)
+    if device is not None:
+        model.to(device)
+
+
+def _writes(model: Any, audit: Audit) -> list[Write]:
+    state, again = model.state_dict(), model.state_dict()
+    writes = []
+    for step in audit.plan.steps:
+        tensor, other = state[step.target], again[step.target]
+        if not is_plain(tensor):
+            raise CkptAuditError(f"{step.target} is kept as {type(tensor).__name__} ({tensor.layout}): it cannot be restored in place")
+        # Where the model hands out copies, writing to them would set nothing.
+        if tensor.data_ptr() != other.data_ptr() or tensor.stride() != other.stride():
+            raise CkptAuditError(f"{step.target}: the model's state_dict() gives a copy, which cannot be written to")
+        writes.append(Write(step, tensor.detach(), audit.checkpoint, state))
+    return writes
+
+
+def _rehearse(write: Write, audit: Audit) -> None:
+    """Raise what writing would raise, and refuse values that the model's dtype does not hold."""
+    import torch
+
+    step, target = write.step, write.target
+    shape = shape_after(step.ops, [tensor.shape for tensor in _sources(step, write.checkpoint)])
+    if shape != tuple(write.tensor.shape):
+        raise PlanError(f"{step.target}: the plan gives the shape {shape}, the model has {tuple(write.tensor.shape)}")
+    span = 1 + sum((size - 1) * stride for size, stride in zip(target.shape, target.stride(), strict=True))
+    if span < target.numel():
+        raise CkptAuditError(f"{step.target}: several of its elements share one place in memory: it cannot be restored in place")
+    value = write.value()
+    if not write.computed:
+        return
+    if value.is_floating_point() and target.is_floating_point():
+        lost = int((torch.isfinite(value) & ~torch.isfinite(value.to(target.dtype))).sum())
+    elif value.is_complex() or target.is_complex() or target.is_floating_point():
+        lost = 0
+    else:
+        lost = int((value.to(target.dtype).to(value.dtype) != value).sum())
+    if lost:
+        raise refusal(audit, f"{lost:,} values of `{step.target}` are beyond what {tensor_dtype(target)} holds.")
+
+
+def _look(model: Any, writes: list[Write], expected: Mapping[str, tuple[torch.Tensor, torch.Tensor]], audit: Audit) -> None:
+    """Compare what the model holds with what was written."""
+    state = model.state_dict()
+    for write in writes:
+        name, before, after = write.step.target, write.tensor, state[write.step.target]
+        kept = (before.shape, before.dtype, before.device) == (after.shape, after.dtype, after.device)
+        found = ends(write._narrowed(after))
+        if not kept or not all(same_values(a, b.to(a.dtype)) for a, b in zip(found, expected[name], strict=True)):
+            raise refusal(audit, f"`{name}` does not hold what was written to it: the model is no longer as it was.")
+
+
+def _audit_again(model: Any, audit: Audit, demand: Demand) -> None:
+    """Audit the restored model by itself: what the checkpoint's audit could not see shows now (values that were not sampled)."""
+    held = checkpoint_of_state(model.state_dict(), "the restored model")
+    again = compare(held, model_of_object(model, {}), intent="eval", allow_missing=demand.allow_missing)
+    known = {finding.rule for finding in audit.findings}
+    unset = set(audit.plan.initial)
+    grave = [f for f in again.findings if f.severity == "error" and f.rule not in known and not unset.issuperset(f.model or f.checkpoint)]
+    if grave:
+        raise refusal(again, "The restored model fails its own audit, and is no longer as it was.")
+
+
+def _sources(step: Step, checkpoint: Checkpoint) -> list[Any]:
+    return [checkpoint.branch.tensors[name] for name in step.sources]
+
+
+@contextmanager
+def _writing(model: Any) -> Iterator[None]:
+    """Let leaves be written to, also those that were made in inference mode."""
+    import torch
+
+    inference = any(tensor.is_inference() for tensor in (*model.parameters(), *model.buffers()))
+    with torch.inference_mode() if inference else torch.no_grad():
+        yield
+
+
+def _narrows(old: str, new: str) -> bool:
+    """Whether some number of the dtype ``old`` is beyond what ``new`` holds."""
+    import torch
+
+    if old == new:
+        return False
+    a, b = getattr(torch, old, None), getattr(torch, new, None)
+    if a is None or b is None or not (a.is_floating_point and b.is_floating_point):
+        return True
+    return bool(torch.finfo(b).max < torch.finfo(a).max)

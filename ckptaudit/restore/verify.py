@@ -1,0 +1,64 @@
+"""Look, after whatever restored a model, whether it holds what the checkpoint holds."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from ckptaudit.arch.live import model_of_object
+from ckptaudit.graph.kinds import DERIVED_BUFFERS
+from ckptaudit.graph.names import leaf
+from ckptaudit.pipeline import Audit, audit
+from ckptaudit.restore.demand import Demand, few_names, refusal
+from ckptaudit.rules.comparison import Intent
+
+if TYPE_CHECKING:
+    from ckptaudit.read import Checkpoint
+
+
+def verify(
+    model: Any,
+    checkpoint: str | os.PathLike[str] | Checkpoint,
+    *,
+    intent: Intent = "eval",
+    allow_missing: Sequence[str] = (),
+    min_coverage: float | None = None,
+    branch: str | None = None,
+) -> Audit:
+    """Compare every value of a restored model with the checkpoint that it was restored from.
+
+    For loaders that build the model themselves or write to it past ``load_state_dict``, such as ``from_pretrained`` of transformers.
+    Values of another dtype are compared after conversion to the model's.
+
+    Parameters
+    ----------
+    model, checkpoint, intent, allow_missing, min_coverage, branch:
+        As of :func:`ckptaudit.load`; the model is only looked at.
+
+    Raises
+    ------
+    IncompatibleCheckpoint
+        The checkpoint does not meet the demand, or the model holds other values than it.
+    CkptAuditError
+        The file cannot be read.
+    """
+    demand = Demand.of(intent, allow_missing, min_coverage)
+    found = audit(checkpoint, model_of_object(model, {}), intent=intent, branch=branch, allow_missing=demand.allow_missing)
+    demand.check(found)
+    from ckptaudit.restore.torch_values import same_values, step_value
+
+    state = model.state_dict()
+    other = []
+    for step in found.plan.steps:
+        held = state[step.target]
+        if leaf(step.target) not in DERIVED_BUFFERS and not same_values(
+            held.detach().cpu(), step_value(step, found.checkpoint, state).to(held.dtype)
+        ):
+            other.append(step.target)
+    if other:
+        shown = few_names(other, state)
+        raise refusal(
+            found, f"{len(other):,} of the model's {len(state):,} tensors do not hold the file's values: they were not restored ({shown})."
+        )
+    return found
