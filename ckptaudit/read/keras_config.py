@@ -350,7 +350,7 @@ class _Flow:
                 if not open_inputs[later]:
                     ready.append(later)
         outputs = [
-            _pick(done[name, node], tensor) for name, node, tensor in _history(settings.get("output_layers")) if (name, node) in done
+            _pick(done[name, node], tensor) for name, node, tensor in keras_history(settings.get("output_layers")) if (name, node) in done
         ]
         return outputs or [frozenset()]
 
@@ -393,10 +393,10 @@ def _calls(layer: LayerConfig) -> Iterator[tuple[int, list[tuple[str, int, int]]
         yield 0, []
         return
     for position, node in enumerate(nodes):
-        yield position, _history(node)
+        yield position, keras_history(node)
 
 
-def _history(value: Any) -> list[tuple[str, int, int]]:
+def keras_history(value: Any) -> list[tuple[str, int, int]]:
     """Every reference to a tensor within ``value``, in any dialect.
 
     Keras 3 spells ``{"class_name": "__keras_tensor__", "config": {"keras_history": ["conv1", 0, 0]}}``, the others ``["conv1", 0, 0]`` or
@@ -420,7 +420,7 @@ def _history(value: Any) -> list[tuple[str, int, int]]:
 
 
 def _keys(value: Any) -> list[tuple[str, int]]:
-    return [(name, node) for name, node, _ in _history(value)]
+    return [(name, node) for name, node, _ in keras_history(value)]
 
 
 def _pick(outputs: list[Sources], position: int) -> Sources:

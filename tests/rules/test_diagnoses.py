@@ -269,3 +269,10 @@ def test_cifar_resnet_with_other_classes(real):
     result = ckptaudit.audit(real / "cifar10_resnet20.th", CifarResNet(3, classes=100), intent="finetune")
     assert "num-classes" in rules(result)
     assert (result.verdict.status, result.verdict.fit) == ("partial", True)
+
+
+@pytest.mark.parametrize(("name", "fires"), [("fer_emotion_model.hdf5", False), ("musicnn_keras_MTT_vgg.h5", True)])
+def test_training_configs_of_real_files(real, name, fires):
+    """One was trained with softmax and its loss; the other holds a linear output whose loss takes probabilities."""
+    audit = ckptaudit.audit(real / name, real / name)
+    assert ("training-config" in {finding.rule for finding in audit.findings}) is fires

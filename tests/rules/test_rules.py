@@ -5,6 +5,8 @@ nothing else is said beside it.
 """
 
 import argparse
+import os
+import warnings
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -13,6 +15,7 @@ from typing import Any
 import pytest
 
 import ckptaudit
+from ckptaudit.graph import LayerGraph, TensorSpec
 from ckptaudit.graph.settings import computing_modules
 from ckptaudit.read import RefusedGlobal, open_checkpoint
 from ckptaudit.read.recorded import Recorded
@@ -242,11 +245,41 @@ class Locked:
     under: str = ""
 
 
+@dataclass(frozen=True)
+class Keras:
+    """A compiled Keras model with one dense layer, as a file."""
+
+    activation: str
+    loss: Any
+    units: int = 3
+
+
+def keras_file(content, folder):
+    os.environ.setdefault("KERAS_BACKEND", "torch")
+    import keras
+
+    model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(content.units, activation=content.activation, name="dense")])
+    model.compile(loss=content.loss(keras) if callable(content.loss) else content.loss)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Keras would rather have another format
+        model.save(folder / "model.h5")
+    return folder / "model.h5"
+
+
+def dense(units):
+    """The model that such a file is from."""
+    names = {"dense/kernel": (4, units), "dense/bias": (units,)}
+    graph = LayerGraph.from_tensors([TensorSpec(name, shape, "float32") for name, shape in names.items()], "keras")
+    return lambda: ckptaudit.Model("dense", "test", graph)
+
+
 def write(content, folder):
     if isinstance(content, Locked):
         modules = {content.under + path: module for path, module in computing_modules(ckptaudit.build_model(content.model).graph).items()}
         opened = open_checkpoint(write(under(content.under, trained(content.model)), folder))
         return replace(opened, recorded=Recorded(modules=modules))
+    if isinstance(content, Keras):
+        return keras_file(content, folder)
     if isinstance(content, Safetensors):
         path = folder / "model.safetensors"
         safetensors_torch.save_file({name: value.contiguous() for name, value in content.tensors.items()}, path)
@@ -843,6 +876,23 @@ CASES = [
             Tied,
             lambda: changed(trained(Tied()), embedding__weight=torch.ones(12, 6), lm_head__weight=torch.ones(12, 6)),
         ),
+    ),
+    *cases(
+        "training-config",
+        (YES, "logits taken for probabilities", dense(3), lambda: Keras("linear", "categorical_crossentropy"), {}),
+        (YES, "one unit for several classes", dense(1), lambda: Keras("sigmoid", "sparse_categorical_crossentropy", 1), {}),
+        (YES, "softmax over one unit", dense(1), lambda: Keras("softmax", "binary_crossentropy", 1), {}),
+        (YES, "squashed twice", dense(3), lambda: Keras("softmax", lambda k: k.losses.CategoricalCrossentropy(from_logits=True)), {}),
+        (YES, "classes that do not compete", dense(3), lambda: Keras("sigmoid", "categorical_crossentropy"), {}),
+        (NO, "softmax", dense(3), lambda: Keras("softmax", "categorical_crossentropy")),
+        (
+            NEAR,
+            "logits, and the loss knows",
+            dense(3),
+            lambda: Keras("linear", lambda k: k.losses.CategoricalCrossentropy(from_logits=True)),
+        ),
+        (NEAR, "a regression", dense(1), lambda: Keras("linear", "mse", 1)),
+        (NEAR, "several labels at once", dense(3), lambda: Keras("sigmoid", "binary_crossentropy")),
     ),
     *cases(
         "unexpected-layers",
