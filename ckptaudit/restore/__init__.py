@@ -2,6 +2,6 @@
 
 from ckptaudit.restore.load import load
 from ckptaudit.restore.verify import verify
-from ckptaudit.restore.watch import guard
+from ckptaudit.restore.watch import Guard, guard
 
-__all__ = ["guard", "load", "verify"]
+__all__ = ["Guard", "guard", "load", "verify"]

@@ -142,7 +142,7 @@ class WatchOfClass(_Loads):
         built = None if self._latest is None else self._latest()
         name = self.kind.__name__
         if built is None:
-            raise UsageError(f"no {name} was built inside the guard: it watched over nothing")
+            raise UsageError(f"no {name} that was built inside the guard is left: it watched over nothing")
         nothing = compare(checkpoint_of_state({}, "what was restored inside the guard"), model_of_object(built, {}))
         raise refusal(
             nothing,

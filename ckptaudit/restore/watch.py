@@ -51,11 +51,16 @@ class Guard(ContextDecorator):
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        watch, self._watch = self._watch, None
-        assert watch is not None  # noqa: S101 (entered before)
-        watch.end()
-        if kind is None:
+        watch = self._watch
+        self.dismiss()
+        if kind is None and watch is not None:
             watch.look_back()
+
+    def dismiss(self) -> None:
+        """End the watch without asking that anything was restored."""
+        watch, self._watch = self._watch, None
+        if watch is not None:
+            watch.end()
 
     def _recreate_cm(self) -> Guard:
         """Each call of a decorated function has a guard of its own, so that it may call itself or run in several threads."""
