@@ -27,7 +27,10 @@ INTENTS: tuple[Intent, ...] = get_args(Intent)
 
 @dataclass(frozen=True, eq=False)
 class Audit:
-    """The outcome of an audit: everything that a report may show."""
+    """The outcome of an audit: everything that a report may show.
+
+    ``mismatched`` gives, by the model's name, the file's tensor that corresponds to it and has another shape.
+    """
 
     checkpoint: Checkpoint
     model: Model
@@ -36,6 +39,7 @@ class Audit:
     facts: tuple[Facts, Facts]
     findings: tuple[Finding, ...]
     plan: Plan
+    mismatched: Mapping[str, str]
 
     def to_json(self) -> dict[str, Any]:
         """The audit as JSON values, schema ``ckptaudit.audit/1``."""
@@ -123,7 +127,8 @@ def compare(
     plan = make_plan(alignment, checkpoint.graph, model.graph)
     coverage = measure_coverage(comparison)
     verdict = judge(comparison, plan, coverage)
-    return Audit(checkpoint, model, verdict, coverage, (comparison.file_facts, comparison.model_facts), _by_weight(findings), plan)
+    facts = comparison.file_facts, comparison.model_facts
+    return Audit(checkpoint, model, verdict, coverage, facts, _by_weight(findings), plan, alignment.mismatched)
 
 
 def propose(source: Any, target: Any) -> Plan:
