@@ -97,3 +97,15 @@ class IncompatibleCheckpoint(CkptAuditError):  # noqa: N818 (the public name: wh
 
     def __reduce__(self) -> tuple[type[IncompatibleCheckpoint], tuple[str, None]]:
         return type(self), (self.report, None)
+
+
+class ContractError(CkptAuditError):
+    """The contracts of a project cannot be used: a key is unknown, missing or wrong, or a contract is not as it was locked."""
+
+
+class LockError(CkptAuditError):
+    """The lock is missing, is not well-formed, or holds nothing of a contract."""
+
+
+class RevisionError(CkptAuditError):
+    """Another revision of the project could not be laid beside this one."""

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
-from ckptaudit.align.pairs import Alignment
+from ckptaudit.align.pairs import Pair
 from ckptaudit.graph.names import leaf, parent
 
 
-def module_in_file(alignment: Alignment) -> Callable[[str], str | None]:
+def module_in_file(pairs: Mapping[str, Pair]) -> Callable[[str], str | None]:
     """What gives the path in the file of a module of the model; None for one that has no counterpart.
 
     A module that owns no tensors (an activation) lies below its parent's counterpart, under its own name.
     """
     known: dict[str, str] = {}
-    for target, pair in alignment.pairs.items():
+    for target, pair in pairs.items():
         if len(pair.sources) != 1:
             continue
         there, here = parent(target), parent(pair.sources[0])

@@ -13,7 +13,9 @@ import click
 from ckptaudit._version import __version__
 from ckptaudit.cli._exit_codes import COULD_NOT_AUDIT, INTERRUPTED
 from ckptaudit.cli.apply import apply
+from ckptaudit.cli.check import check
 from ckptaudit.cli.diff import diff
+from ckptaudit.cli.lock import lock
 from ckptaudit.cli.remap import remap
 from ckptaudit.cli.show import show
 from ckptaudit.cli.spec import spec
@@ -60,5 +62,5 @@ def main() -> None:
     """  # noqa: D301
 
 
-for _verb in (diff, remap, apply, show, spec):
+for _verb in (diff, remap, apply, show, spec, lock, check):
     main.add_command(_verb)

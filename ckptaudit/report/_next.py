@@ -23,8 +23,8 @@ def next_command(audit: Audit) -> str:
     own = audit.model.arch.partition("?")[0]
     arguments = {key: str(value) for key, value in audit.model.arguments.items()}
     arguments |= dict(value.split("=", 1) for name, value in retry if name == "--arch-arg")
-    if audit.model.provenance == "file":
-        return ""
+    if audit.model.provenance == "file" or audit.checkpoint.recorded is not None:
+        return ""  # there is no model to build, or no file to read
     if audit.verdict.fit and not arch:
         changed = audit.plan.rules or any(step.ops for step in audit.plan.steps)
         intent = "" if audit.verdict.intent == "eval" else f" --for {audit.verdict.intent}"

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 
-from ckptaudit.rules.finding import Finding
+from ckptaudit.rules.finding import Finding, Rule
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,3 +44,7 @@ def excuse(findings: Sequence[Finding], allowances: Sequence[Allowance]) -> list
 def as_allowed(finding: Finding, reason: str) -> Finding:
     """The finding as a note that stands in the way of no verdict and carries the reason."""
     return replace(finding, severity="note", status="compatible", phrase=f"{finding.rule} allowed", retry=(), allowed=reason)
+
+
+#: Not a rule of the comparison: what became of the allowances themselves.
+UNUSED = Rule("unused-allowance", "Something is allowed that is not found", "warning", "file")

@@ -58,7 +58,7 @@ def check(comparison: Comparison) -> Iterator[Finding]:
 
 
 def _drifts(comparison: Comparison, then: Mapping[str, Module]) -> Iterator[_Drift]:
-    in_file = module_in_file(comparison.alignment)
+    in_file = module_in_file(comparison.alignment.pairs)
     about = [name for finding in comparison.findings if finding.status != "compatible" for name in finding.model]
     graph = comparison.model.graph
     containers = {parent(path) for path in graph.modules if path}
