@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import numpy
+
 from ckptaudit import open_checkpoint
 
 FILES = (
@@ -26,7 +28,8 @@ def test_the_script_makes_exactly_these_files(samples, tmp_path):
         assert made.metadata == kept.metadata
         assert [branch.name for branch in made.branches] == [branch.name for branch in kept.branches]
         assert list(made.graph) == list(kept.graph)
-        assert all((made.read(spec.name) == kept.read(spec.name)).all() for spec in kept.graph if len(spec.shape) == 1)
+        # Processors differ in the last bit of exp().
+        assert all(numpy.allclose(made.read(spec.name), kept.read(spec.name), 1e-6, 0) for spec in kept.graph if len(spec.shape) == 1)
 
 
 def test_they_stay_small(samples):
