@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from ckptaudit.errors import IncompatibleCheckpoint
@@ -64,6 +64,13 @@ class Demand:
 def refusal(audit: Audit, remark: str = "", *, findings: bool = True) -> IncompatibleCheckpoint:
     """The error to raise, with the short report as its text; without findings where they would speak of a file that there is none of."""
     return IncompatibleCheckpoint(short_report(audit if findings else replace(audit, findings=()), remark), audit)
+
+
+def never_set(audit: Audit, unset: Collection[str], everything: Collection[str]) -> IncompatibleCheckpoint:
+    """The error at the end of a guarded block, for tensors that nothing has set in it."""
+    shown = f": {few_names(unset, everything)}" if unset else ""
+    remark = f"{len(unset):,} of the model's {len(everything):,} tensors were never set inside the guard{shown}."
+    return refusal(audit, remark, findings=not unset)
 
 
 def few_names(names: Iterable[str], everything: Iterable[str]) -> str:

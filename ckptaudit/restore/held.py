@@ -27,11 +27,15 @@ class HeldTensor(StoredTensor):
     held: Any = field(default=None, compare=False, repr=False)
 
     def _view(self, shape: tuple[int, ...]) -> numpy.ndarray[Any, Any]:
+        import numpy
+
         part = self.held
         while part.ndim > len(shape):
             part = part[0]
         if shape and part.shape[0] > shape[0]:
             part = part[: shape[0]]
+        if not is_tensor(part):
+            return numpy.asarray(part)
         try:
             return to_array(part)
         except (CkptAuditError, RuntimeError, TypeError, NotImplementedError) as error:
@@ -44,12 +48,12 @@ def checkpoint_of_state(state: Mapping[str, Any], label: str, framework: str = "
     Parameters
     ----------
     state:
-        Names to torch tensors. Their values are looked at when a rule asks for them, and never copied as a whole.
+        Names to torch tensors or numpy arrays. Their values are looked at when a rule asks for them, and never copied as a whole.
     label:
         What messages call it, in the place of a file's name.
     """
     path = Path(label)
-    tensors = {name: _held(value, path) for name, value in state.items() if is_tensor(value)}
+    tensors = {name: _held(value, path) for name, value in state.items() if is_tensor(value) or _is_array(value)}
     branch = Branch("", "model", MappingProxyType(tensors))
     return Checkpoint(
         path=path,
@@ -66,10 +70,19 @@ def checkpoint_of_state(state: Mapping[str, Any], label: str, framework: str = "
 
 def _held(tensor: Any, path: Path) -> HeldTensor:
     shape = tuple(map(int, tensor.shape))
+    if not is_tensor(tensor):
+        storage = Storage(f"object:{id(tensor)}", path, 0, int(tensor.nbytes), file=FileIdentity(path, path, None))
+        return HeldTensor(shape, contiguous_strides(shape), str(tensor.dtype.name), 0, storage, held=tensor)
     key, offset, strides = _memory(tensor)
     nbytes = prod(shape) * int(tensor.element_size())
     storage = Storage(key, path, 0, nbytes, file=FileIdentity(path, path, None))
     return HeldTensor(shape, contiguous_strides(shape) if strides is None else strides, tensor_dtype(tensor), offset, storage, held=tensor)
+
+
+def _is_array(value: Any) -> bool:
+    import numpy
+
+    return isinstance(value, numpy.ndarray)
 
 
 def _memory(tensor: Any) -> tuple[str, int, tuple[int, ...] | None]:

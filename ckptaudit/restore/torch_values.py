@@ -12,6 +12,7 @@ from ckptaudit.plan.applying import refuse_undecoded
 if TYPE_CHECKING:
     import torch
 
+    from ckptaudit.pipeline import Audit
     from ckptaudit.plan import Step
     from ckptaudit.read import Checkpoint
 
@@ -37,6 +38,16 @@ def step_value(step: Step, checkpoint: Checkpoint, initial: Mapping[str, torch.T
     arrays = [checkpoint.branch.tensors[name].view() for name in step.sources]
     kept = to_array(initial[step.target]) if any(getattr(op, "needs_initial", False) for op in step.ops) else None
     return lent_tensor(apply_ops(step.ops, arrays, kept))
+
+
+def other_values(model: Any, audit: Audit) -> list[str]:
+    """Names of the tensors that hold something else than the plan gives; every value is compared, in the model's dtype."""
+    state = model.state_dict()
+    return [
+        step.target
+        for step in audit.plan.steps
+        if not same_values(state[step.target].detach().cpu(), step_value(step, audit.checkpoint, state).to(state[step.target].dtype))
+    ]
 
 
 def same_values(a: torch.Tensor, b: torch.Tensor) -> bool:

@@ -15,7 +15,7 @@ from ckptaudit.graph.kinds import DERIVED_BUFFERS
 from ckptaudit.graph.names import leaf
 from ckptaudit.pipeline import Audit, compare
 from ckptaudit.restore.changes import Snapshot
-from ckptaudit.restore.demand import Demand, few_names, refusal
+from ckptaudit.restore.demand import Demand, never_set, refusal
 from ckptaudit.restore.dry_run import Watcher, plain_load
 from ckptaudit.restore.held import checkpoint_of_state
 
@@ -113,8 +113,7 @@ class TorchWatch(_Loads):
         found = compare(held, model_of_object(self.model, {}), intent=self.demand.intent, allow_missing=self.demand.allow_missing)
         if not found.verdict.fit:
             unset = [name for name in state if name not in done]
-            remark = f"{len(unset):,} of the model's {len(state):,} tensors were never set inside the guard: {few_names(unset, state)}."
-            raise refusal(found, remark, findings=not unset)
+            raise never_set(found, unset, state)
         self.demand.check(found)
 
 

@@ -9,13 +9,12 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from ckptaudit.align.ops import shape_after
-from ckptaudit.arch.live import model_of_object
 from ckptaudit.arch.torch_arrays import tensor_dtype
 from ckptaudit.errors import CkptAuditError, PlanError
-from ckptaudit.pipeline import Audit, compare
+from ckptaudit.pipeline import Audit
 from ckptaudit.read.identity import kept_open
+from ckptaudit.restore.again import audit_again
 from ckptaudit.restore.demand import Demand, refusal
-from ckptaudit.restore.held import checkpoint_of_state
 from ckptaudit.restore.meta import materialised
 from ckptaudit.restore.overlaps import refuse_contradictions
 from ckptaudit.restore.torch_values import ends, is_plain, same_values, step_value
@@ -80,7 +79,7 @@ def restore(model: Any, audit: Audit, demand: Demand, device: Any) -> None:
             expected[write.step.target] = ends(value.to(write.target.dtype)) if write.computed else ends(value)
             del value  # its pages are given back before the next is read
         _look(model, writes, expected, audit)
-    _audit_again(model, audit, demand)
+    audit_again(model, model.state_dict(), audit, demand)
     if device is not None:
         model.to(device)
 
@@ -132,17 +131,6 @@ def _look(model: Any, writes: list[Write], expected: Mapping[str, tuple[torch.Te
         found = ends(write._narrowed(after))
         if not kept or not all(same_values(a, b.to(a.dtype)) for a, b in zip(found, expected[name], strict=True)):
             raise refusal(audit, f"`{name}` does not hold what was written to it: the model is no longer as it was.")
-
-
-def _audit_again(model: Any, audit: Audit, demand: Demand) -> None:
-    """Audit the restored model by itself: what the checkpoint's audit could not see shows now (values that were not sampled)."""
-    held = checkpoint_of_state(model.state_dict(), "the restored model")
-    again = compare(held, model_of_object(model, {}), intent="eval", allow_missing=demand.allow_missing)
-    known = {finding.rule for finding in audit.findings}
-    unset = set(audit.plan.initial)
-    grave = [f for f in again.findings if f.severity == "error" and f.rule not in known and not unset.issuperset(f.model or f.checkpoint)]
-    if grave:
-        raise refusal(again, "The restored model fails its own audit, and is no longer as it was.")
 
 
 def _sources(step: Step, checkpoint: Checkpoint) -> list[Any]:

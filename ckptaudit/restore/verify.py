@@ -46,19 +46,13 @@ def verify(
     demand = Demand.of(intent, allow_missing, min_coverage)
     found = audit(checkpoint, model_of_object(model, {}), intent=intent, branch=branch, allow_missing=demand.allow_missing)
     demand.check(found)
-    from ckptaudit.restore.torch_values import same_values, step_value
+    from ckptaudit.restore.torch_values import other_values
 
-    state = model.state_dict()
-    other = []
-    for step in found.plan.steps:
-        held = state[step.target]
-        if leaf(step.target) not in DERIVED_BUFFERS and not same_values(
-            held.detach().cpu(), step_value(step, found.checkpoint, state).to(held.dtype)
-        ):
-            other.append(step.target)
-    if other:
-        shown = few_names(other, state)
+    if other := [name for name in other_values(model, found) if leaf(name) not in DERIVED_BUFFERS]:
+        names = found.model.graph.tensors
         raise refusal(
-            found, f"{len(other):,} of the model's {len(state):,} tensors do not hold the file's values: they were not restored ({shown})."
+            found,
+            f"{len(other):,} of the model's {len(names):,} tensors do not hold the file's values: they were not restored "
+            f"({few_names(other, names)}).",
         )
     return found

@@ -47,7 +47,11 @@ class Guard(ContextDecorator):
             raise UsageError("this guard stands already: make another one for a block within its block")
         self._watch = _watch_of(self._model, self._demand)
         self.audits = self._watch.audits
-        self._watch.begin()
+        try:
+            self._watch.begin()
+        except BaseException:
+            self.dismiss()
+            raise
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
@@ -78,8 +82,8 @@ def guard(model: Any, *, intent: Intent = "eval", allow_missing: Sequence[str] =
     Parameters
     ----------
     model:
-        A live ``torch.nn.Module``; or a class of them, for code that builds the model itself inside the block: then each of its
-        objects is watched that this thread builds there.
+        A live ``torch.nn.Module``; or a class of torch modules, for code that builds the model itself inside the
+        block: then each of its objects is watched that this thread builds there.
     intent:
         ``eval``, ``finetune`` or ``resume``; a state dict holds weights alone, so ``resume`` asks the same as ``eval`` here.
     allow_missing, min_coverage:
