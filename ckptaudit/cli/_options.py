@@ -10,7 +10,6 @@ import click
 
 from ckptaudit.cli._output import plan_outputs
 from ckptaudit.errors import UsageError
-from ckptaudit.report import formats
 
 if TYPE_CHECKING:
     from ckptaudit.arch import Model
@@ -101,16 +100,6 @@ def outputs_options(choices: tuple[str, ...]) -> Callable[[Command], Command]:
         )(with_outputs)  # type: ignore[return-value]
 
     return decorate
-
-
-#: What is printed, and where to.
-output_options = _together(
-    click.option("--format", "output_format", type=click.Choice(formats()), default="terminal", show_default=True, help="What to print."),
-    click.option("-o", "--output", type=click.Path(dir_okay=False), help="Write to a file instead of printing."),
-    click.option("--force", is_flag=True, help="Overwrite existing output files."),
-    click.option("-q", "--quiet", is_flag=True, help="The diagnosis alone."),
-    click.option("-v", "--verbose", is_flag=True, help="Every name, nothing folded."),
-)
 
 
 def parse_arguments(arch_args: tuple[str, ...]) -> Mapping[str, Any]:

@@ -75,11 +75,30 @@ def page(run, tmp_path_factory):
 
 
 def _rows(browser, side):
-    return [element.text.replace("\n", " ") for element in browser.find_elements(By.CSS_SELECTOR, f"[data-side={side}] .row")]
+    """The rows in view by the full names of their nodes: what they say, and their classes. One look, as they are made anew all the time."""
+    script = """return [...document.querySelectorAll(`[data-side=${arguments[0]}] .row`)].map(
+        (row) => [row.title, [...row.children].map((part) => part.textContent).join(" ").trim(), row.className]);"""
+    return {title: (text, classes.split()) for title, text, classes in browser.execute_script(script, side)}
 
 
-def _row(browser, side, name):
-    return next(e for e in browser.find_elements(By.CSS_SELECTOR, f"[data-side={side}] .row") if e.get_attribute("title") == name)
+def _until(browser, condition):
+    return WebDriverWait(browser, 30, poll_frequency=0.05).until(lambda _: condition())
+
+
+def _click(browser, side, name):
+    script = """const rows = [...document.querySelectorAll(`[data-side=${arguments[0]}] .row`)];
+        const row = rows.find((candidate) => candidate.title === arguments[1]);
+        if (row) row.click();
+        return Boolean(row);"""
+    _until(browser, lambda: browser.execute_script(script, side, name))
+
+
+def _text(browser, selector):
+    return browser.find_element(By.CSS_SELECTOR, selector).text
+
+
+def _lines(browser, classes=""):
+    return len(browser.find_elements(By.CSS_SELECTOR, f".links path{classes}"))
 
 
 def test_page_needs_nothing_but_itself(page):
@@ -114,48 +133,50 @@ def test_readable_without_scripts(show, page):
 def test_both_graphs_stand_side_by_side(show, page):
     browser = show(page)
     assert not browser.find_elements(By.CSS_SELECTOR, "noscript details")
-    WebDriverWait(browser, 10).until(lambda b: b.find_elements(By.CSS_SELECTOR, ".links path"))
     # What does not fit is open from the start, in its colour, with a line to its counterpart.
-    assert _row(browser, "file", "module.classifier.4.weight").text.replace("\n", " ").endswith("weight 10×256×1×1 float32")
-    assert "s7" in _row(browser, "model", "classifier.4.weight").get_attribute("class")
-    assert len(browser.find_elements(By.CSS_SELECTOR, ".links path.s7")) == 2
-    assert len(browser.find_elements(By.CSS_SELECTOR, ".links path.s3.many")) >= 3
+    _until(browser, lambda: _lines(browser, ".s7") == 2)
+    assert _rows(browser, "file")["module.classifier.4.weight"][0].endswith("weight 10×256×1×1 float32")
+    assert "s7" in _rows(browser, "model")["classifier.4.weight"][1]
+    assert _lines(browser, ".s3.many") >= 3
 
 
 def test_repeats_are_folded_and_open(show, page):
     browser = show(page)
     for name in ("backbone", "backbone.layer1"):
-        _row(browser, "model", name).click()
-    WebDriverWait(browser, 10).until(lambda b: "{1..2} 18 tensors · ×2" in " ".join(_rows(b, "model")).replace("▸ ", ""))
-    _row(browser, "model", "backbone.layer1.1 to backbone.layer1.2").click()
-    WebDriverWait(browser, 10).until(lambda b: _row(b, "model", "backbone.layer1.2"))
+        _click(browser, "model", name)
+    folded = "backbone.layer1.1 to backbone.layer1.2"
+    _until(browser, lambda: folded in _rows(browser, "model"))
+    assert _rows(browser, "model")[folded][0].split(maxsplit=1)[1].split() == ["{1..2}", "18", "tensors", "·", "×2"]
+    _click(browser, "model", folded)
+    _until(browser, lambda: {"backbone.layer1.1", "backbone.layer1.2"} <= set(_rows(browser, "model")))
 
 
 def test_search_finds_tensors_on_both_sides(show, page):
     browser = show(page)
     browser.find_element(By.CSS_SELECTOR, ".graph input").send_keys("LAYER3.2.BN1.W")
-    WebDriverWait(browser, 10).until(lambda b: b.find_element(By.CSS_SELECTOR, ".found").text == "1 of the file, 1 of the model")
-    assert [row.split()[-3:] for row in _rows(browser, "file")][-1] == ["weight", "256", "float32"]
-    assert len(browser.find_elements(By.CSS_SELECTOR, ".links path")) == 1
+    _until(browser, lambda: _text(browser, ".found") == "1 of the file, 1 of the model")
+    _until(browser, lambda: list(_rows(browser, "file"))[-1] == "module.backbone.layer3.2.bn1.weight")
+    _until(browser, lambda: _lines(browser) == 1)
 
 
 def test_only_what_is_wrong(show, page):
     browser = show(page)
     browser.find_element(By.CSS_SELECTOR, ".graph select option[value='5']").click()
-    WebDriverWait(browser, 10).until(lambda b: b.find_element(By.CSS_SELECTOR, ".found").text == "2 of the file, 2 of the model")
+    _until(browser, lambda: _text(browser, ".found") == "2 of the file, 2 of the model")
 
 
 def test_choosing_a_tensor_tells_what_becomes_of_it(show, page):
     browser = show(page)
-    _row(browser, "file", "module.classifier.4.weight").click()
-    detail = browser.find_element(By.CSS_SELECTOR, ".detail")
-    WebDriverWait(browser, 10).until(lambda b: "other shape" in detail.text)
-    assert "module.classifier.4.weight 10×256×1×1 float32 → classifier.4.weight 21×256×1×1 float32" in detail.text
-    WebDriverWait(browser, 10).until(lambda b: "partner" in _row(b, "model", "classifier.4.weight").get_attribute("class"))
-    browser.find_element(By.CSS_SELECTOR, "[data-side=file]").send_keys(Keys.ARROW_DOWN)
-    WebDriverWait(browser, 10).until(lambda b: "module.classifier.4.bias" in detail.text)
-    browser.find_element(By.CSS_SELECTOR, "[data-side=file]").send_keys(Keys.ARROW_LEFT)
-    WebDriverWait(browser, 10).until(lambda b: detail.text.startswith("file: module.classifier.4 · 2 tensors"))
+    _click(browser, "file", "module.classifier.4.weight")
+    _until(browser, lambda: "other shape" in _text(browser, ".detail"))
+    told = "module.classifier.4.weight 10×256×1×1 float32 → classifier.4.weight 21×256×1×1 float32"
+    assert told in _text(browser, ".detail")
+    _until(browser, lambda: "partner" in _rows(browser, "model")["classifier.4.weight"][1])
+    pane = browser.find_element(By.CSS_SELECTOR, "[data-side=file]")
+    pane.send_keys(Keys.ARROW_DOWN)
+    _until(browser, lambda: "module.classifier.4.bias" in _text(browser, ".detail"))
+    pane.send_keys(Keys.ARROW_LEFT)
+    _until(browser, lambda: _text(browser, ".detail").startswith("file: module.classifier.4 · 2 tensors"))
 
 
 def test_hostile_names_stay_text(show):
@@ -212,12 +233,12 @@ def test_100_000_tensors_stay_usable(show):
     assert len(page) < 12_000_000
     browser = show(page)
     ready = browser.execute_script("return performance.getEntriesByType('navigation')[0].domInteractive")
-    WebDriverWait(browser, 30).until(lambda b: "s6" in _row(b, "model", "stage2.blocks.7.fc.weight").get_attribute("class"))
+    _until(browser, lambda: "s6" in _rows(browser, "model").get("stage2.blocks.7.fc.weight", ("", []))[1])
     frame = """const done = arguments[arguments.length - 1], start = performance.now();
         document.querySelector("[data-side=model]").scrollTop = arguments[0];
         requestAnimationFrame(() => requestAnimationFrame(() => done(performance.now() - start)));"""
     browser.find_element(By.CSS_SELECTOR, ".graph input").send_keys("weight")
-    WebDriverWait(browser, 30).until(lambda b: b.find_element(By.CSS_SELECTOR, ".found").text == "60,000 of the file, 60,000 of the model")
+    _until(browser, lambda: _text(browser, ".found") == "60,000 of the file, 60,000 of the model")
     scrolled = [browser.execute_async_script(frame, position) for position in (1000, 500_000, 1_500_000)]
     assert len(browser.find_elements(By.CSS_SELECTOR, ".row")) < 120  # only what is in view exists
     # Generous bounds, for busy machines: it is a matter of half a second and of single frames.

@@ -48,7 +48,8 @@ def render_audits(entries: Sequence[Entry], options: Options) -> str:
         finalize=lambda value: printable(value) if isinstance(value, str) and not isinstance(value, Markup) else value,
     )
     environment.filters.update(count=count, plural=plural, code=_with_code)
-    style, script = ((_HERE / name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
+    style = (_HERE / "page.css").read_text(encoding="utf-8")
+    script = "\n".join((_HERE / name).read_text(encoding="utf-8") for name in ("tree.js", "page.js"))
     page = environment.get_template("page.html").render(
         entries=[_Shown(entry, options) for entry in entries],
         options=options,
