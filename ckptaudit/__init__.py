@@ -16,7 +16,8 @@ from ckptaudit._version import __version__
 if TYPE_CHECKING:
     from ckptaudit.arch import Model, build_model
     from ckptaudit.errors import CkptAuditError, IncompatibleCheckpoint
-    from ckptaudit.pipeline import Audit, audit, propose
+    from ckptaudit.identification import Identification
+    from ckptaudit.pipeline import Audit, audit, identify, propose
     from ckptaudit.plan import Plan
     from ckptaudit.read import Checkpoint, open_checkpoint
     from ckptaudit.restore import guard, load, verify
@@ -30,6 +31,7 @@ _HOMES = {
     "Coverage": "verdict",
     "Finding": "rules",
     "IncompatibleCheckpoint": "errors",
+    "Identification": "identification",
     "Model": "arch",
     "Plan": "plan",
     "Verdict": "verdict",
@@ -37,6 +39,7 @@ _HOMES = {
     "build_model": "arch",
     "guard": "restore",
     "load": "restore",
+    "identify": "pipeline",
     "open_checkpoint": "read",
     "propose": "pipeline",
     "verify": "restore",
@@ -48,6 +51,7 @@ __all__ = [
     "CkptAuditError",
     "Coverage",
     "Finding",
+    "Identification",
     "IncompatibleCheckpoint",
     "Model",
     "Plan",
@@ -56,6 +60,7 @@ __all__ = [
     "audit",
     "build_model",
     "guard",
+    "identify",
     "load",
     "open_checkpoint",
     "propose",

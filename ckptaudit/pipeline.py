@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -12,8 +12,11 @@ from ckptaudit._version import __version__
 from ckptaudit.align import Alignment, align, align_by_name
 from ckptaudit.arch import Model, build_model, load_spec, model_of_checkpoint
 from ckptaudit.arch.spec import SCHEMA as SPEC_SCHEMA
+from ckptaudit.errors import UsageError
 from ckptaudit.graph import LayerGraph, TensorSpec
 from ckptaudit.graph.facts import Facts
+from ckptaudit.identification import Identification
+from ckptaudit.identification import identify as identify_graph
 from ckptaudit.plan import Plan, make_plan
 from ckptaudit.read import Branch, Checkpoint, open_checkpoint
 from ckptaudit.rules import Finding, run_rules
@@ -22,6 +25,8 @@ from ckptaudit.rules.comparison import Comparison, Intent
 from ckptaudit.verdict import Coverage, Verdict, judge, measure_coverage
 
 SCHEMA = "ckptaudit.audit/1"
+#: How many candidates are named where none is sure; no name of an architecture is longer.
+_NAMED, _MAX_NAME = 3, 80
 INTENTS: tuple[Intent, ...] = get_args(Intent)
 
 
@@ -65,7 +70,7 @@ class Audit:
 
 def audit(
     checkpoint: str | os.PathLike[str] | Checkpoint,
-    model: Any,
+    model: Any = None,
     *,
     arguments: Mapping[str, Any] | None = None,
     intent: Intent = "eval",
@@ -81,7 +86,8 @@ def audit(
         Path of a file, of a shard index or of a folder that holds one; or a checkpoint that was opened already.
     model:
         An architecture (``"deeplabv3_resnet50"``, ``"package.module:factory"``, ``"models.py:factory"``), a live
-        ``torch.nn.Module``, a :class:`~ckptaudit.arch.Model`, or the path of another checkpoint or of a saved spec.
+        ``torch.nn.Module``, a :class:`~ckptaudit.arch.Model`, or the path of another checkpoint or of a saved spec. By default the
+        architecture that the file is sure to be.
     arguments:
         Keyword arguments for the architecture's builder.
     intent:
@@ -97,13 +103,18 @@ def audit(
     ------
     CkptAuditError
         The file cannot be read or the model cannot be built; the message is one line.
+    UsageError
+        No model is given, and it is not sure which one the file holds.
     ValueError
         There is no such intent.
     """
     if intent not in INTENTS:
         raise ValueError(f"intent {intent!r} is none of {', '.join(INTENTS)}")
     opened = checkpoint if isinstance(checkpoint, Checkpoint) else open_checkpoint(Path(checkpoint), branch=branch)
-    built = load_other(model) if _is_file(model) else build_model(model, arguments)
+    if model is None:
+        built = model_of_identity(opened, arguments or {})
+    else:
+        built = load_other(model) if _is_file(model) else build_model(model, arguments)
     if branch is None:
         opened = _with_fitting_branch(opened, built)
     return compare(opened, built, intent=intent, deep=deep, allow_missing=allow_missing)
@@ -129,6 +140,48 @@ def compare(
     verdict = judge(comparison, plan, coverage)
     facts = comparison.file_facts, comparison.model_facts
     return Audit(checkpoint, model, verdict, coverage, facts, _by_weight(findings), plan, alignment.mismatched)
+
+
+def identify(checkpoint: str | os.PathLike[str] | Checkpoint, *, branch: str | None = None) -> Identification:
+    """Rank the published architectures that a checkpoint may hold, by names and shapes; nothing is built and no value is read.
+
+    Raises
+    ------
+    CkptAuditError
+        The file cannot be read.
+    """
+    opened = checkpoint if isinstance(checkpoint, Checkpoint) else open_checkpoint(Path(checkpoint), branch=branch)
+    return identify_graph(opened.graph, _words(opened.metadata))
+
+
+def model_of_identity(checkpoint: Checkpoint, arguments: Mapping[str, Any], *, fresh: bool = False) -> Model:
+    """Build the architecture that a checkpoint is sure to be, with what ``arguments`` say otherwise; a remark says that it was identified.
+
+    Raises
+    ------
+    UsageError
+        Nothing fits, or several architectures fit.
+    ArchitectureError
+        It cannot be built with these arguments.
+    """
+    found = identify(checkpoint)
+    best = found.best
+    if best is None:
+        near = ", ".join(f"{candidate.arch} ({candidate.score:.2f})" for candidate in found.candidates[:_NAMED])
+        doubt = {"likely": f"it may be {near}", "unknown": f"it is none that is known (the nearest: {near or 'none'})"}[found.certainty]
+        raise UsageError(f"no --arch is given, and the file does not show for sure what it is: {doubt}; give --arch or --against")
+    model = build_model(best.arch, {**best.arguments, **arguments}, fresh=fresh)
+    same = f", or what has the same tensors: {', '.join(best.equivalents[:_NAMED])}" if best.equivalents else ""
+    told = f"no architecture was given: {best.told[0].lower()}{best.told[1:]}{same}"
+    return replace(model, remarks=(*model.remarks, told))
+
+
+def _words(value: Any) -> set[str]:
+    """Every text among JSON values that may be a name."""
+    if isinstance(value, str):
+        return {value} if len(value) <= _MAX_NAME else set()
+    inside = value.values() if isinstance(value, Mapping) else value if isinstance(value, list | tuple) else ()
+    return {word for item in inside for word in _words(item)}
 
 
 def propose(source: Any, target: Any) -> Plan:

@@ -112,7 +112,9 @@ def _without_version(page: str) -> list[str]:
 
 BAD_CALLS = [
     ((), 2, "Usage"),
-    (("diff", "sample_ckpts/deeplabv3_voc.pth"), 2, "--arch or --against"),
+    (("diff", "sample_ckpts/tiny_unet_sharded"), 2, "give --arch or --against"),
+    (("diff", "sample_ckpts/deeplabv3_voc.pth", "--arch", "resnet50", "--against", "sample_ckpts/deeplabv3_voc.pth"), 2, "not both"),
+    (("identify", "sample_ckpts/not_a_checkpoint.pth"), 3, "git-lfs pointer"),
     (("diff", "sample_ckpts/deeplabv3_voc.pth", "--arch", "resnet50", "--arch-arg", "num_classes"), 2, "KEY=VALUE"),
     (("diff", "sample_ckpts/deeplabv3_voc.pth", "--arch", "resnet50", "--for", "fun"), 2, "'fun'"),
     (("diff", "sample_ckpts/deeplabv3_voc.pth", "--arch", "deeplabv3_resnet5"), 3, "deeplabv3_resnet50"),
@@ -155,6 +157,7 @@ def test_fail_on_never_is_not_for_files_that_cannot_be_audited(run):
         "import ckptaudit",
         "import ckptaudit.cli; ckptaudit.cli.main(['--help'])",
         "import ckptaudit.cli; ckptaudit.cli.main(['diff', '--help'])",
+        "import ckptaudit; ckptaudit.identify('sample_ckpts/deeplabv3_voc.pth')",
         "import ckptaudit.cli; ckptaudit.cli.main(['show', 'sample_ckpts/deeplabv3_voc.pth'])",
         "import ckptaudit.cli; ckptaudit.cli.main(['diff', 'sample_ckpts/not_a_checkpoint.pth', '--arch', 'resnet50'])",
         "import ckptaudit; ckptaudit.open_checkpoint('sample_ckpts/tiny_unet_sharded')",

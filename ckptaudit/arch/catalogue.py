@@ -94,6 +94,17 @@ class Catalogue:
             siblings=lambda: self._siblings(source, name, arguments),
         )
 
+    def variants(self, source: str, name: str) -> Iterator[tuple[Mapping[str, Any], int | None]]:
+        """With which arguments an architecture is held; with each its own number of classes, or None where it cannot be another one."""
+        for variant in self._block(self._index["names"][source][name])["architectures"][name]["variants"]:
+            yield variant["arguments"], variant["classes"] if variant["symbolic"] else None
+
+    def call(self, source: str, name: str, arguments: Mapping[str, Any]) -> str:
+        """The Python expression that builds one architecture, whatever the arguments."""
+        call = self._block(self._index["names"][source][name])["architectures"][name]["call"]
+        fixed = {key: value for key, value in call["arguments"].items() if key not in arguments}
+        return format_call(call["function"], {**fixed, **arguments}, *call["positional"])
+
     def _siblings(self, source: str, name: str, arguments: Mapping[str, Any]) -> Iterator[Model]:
         names = self._index["names"][source]
         for relative in by_closeness(name, (other for other, family in names.items() if family == names[name])):

@@ -15,6 +15,7 @@ from ckptaudit.cli._exit_codes import COULD_NOT_AUDIT, INTERRUPTED
 from ckptaudit.cli.apply import apply
 from ckptaudit.cli.check import check
 from ckptaudit.cli.diff import diff
+from ckptaudit.cli.identify import identify
 from ckptaudit.cli.lock import lock
 from ckptaudit.cli.remap import remap
 from ckptaudit.cli.show import show
@@ -62,5 +63,5 @@ def main() -> None:
     """  # noqa: D301
 
 
-for _verb in (diff, remap, apply, show, spec, lock, check):
+for _verb in (diff, remap, apply, show, identify, spec, lock, check):
     main.add_command(_verb)

@@ -13,6 +13,7 @@ from ckptaudit.errors import UsageError
 
 if TYPE_CHECKING:
     from ckptaudit.arch import Model
+    from ckptaudit.read import Checkpoint
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -32,7 +33,7 @@ arch_arg_option = click.option(
     "--arch-arg", "arch_args", multiple=True, metavar="KEY=VALUE", help="Argument for the model's builder; repeatable."
 )
 
-#: The two sides of a comparison: CHECKPOINT, and the model by one of two ways; see :func:`model_side`.
+#: The two sides of a comparison: CHECKPOINT, and the model by one of two ways or by what the file is; see :func:`model_side`.
 sides_options = _together(
     click.argument("checkpoint", type=click.Path()),
     click.option("--arch", help="torchvision name, package.module:factory, or file.py:factory."),
@@ -109,26 +110,30 @@ def parse_arguments(arch_args: tuple[str, ...]) -> Mapping[str, Any]:
     return dict(parse_argument(text) for text in arch_args)
 
 
-def model_side(arch: str | None, against: str | None, arch_args: tuple[str, ...], fresh: bool) -> Callable[[], Model]:
-    """Check how the model is named, and return what builds it.
+def model_side(arch: str | None, against: str | None, arch_args: tuple[str, ...], fresh: bool) -> Callable[[Checkpoint], Model]:
+    """Check how the model is named, and return what builds it for an open checkpoint, which says what it is where nobody else does.
 
     Nothing is built yet, so that a bad checkpoint is told at once.
 
     Raises
     ------
     UsageError
-        Neither or both of ``--arch`` and ``--against``, or arguments for what is not built.
+        Both ``--arch`` and ``--against``, or arguments for what is not built.
     """
-    if (arch is None) == (against is None):
-        raise UsageError("give either --arch or --against")
+    if arch is not None and against is not None:
+        raise UsageError("give either --arch or --against, not both")
     if against is not None and arch_args:
         raise UsageError("--arch-arg goes with --arch")
     arguments = parse_arguments(arch_args)
 
-    def build() -> Model:
+    def build(checkpoint: Checkpoint) -> Model:
         from ckptaudit.arch import build_model
-        from ckptaudit.pipeline import load_other
+        from ckptaudit.pipeline import load_other, model_of_identity
 
-        return build_model(arch, arguments, fresh=fresh) if arch is not None else load_other(str(against))
+        if against is not None:
+            return load_other(against)
+        if arch is not None:
+            return build_model(arch, arguments, fresh=fresh)
+        return model_of_identity(checkpoint, arguments, fresh=fresh)
 
     return build

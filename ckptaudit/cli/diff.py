@@ -40,6 +40,6 @@ def diff(
 
     build = model_side(arch, against, arch_args, fresh)
     opened = open_checkpoint(checkpoint, branch=branch)
-    outcome = audit(opened, build(), intent=intent, branch=branch, deep=deep)
+    outcome = audit(opened, build(opened), intent=intent, branch=branch, deep=deep)
     outputs.write(lambda output_format, options: render_audit(outcome, output_format, options))
     sys.exit(exit_code(outcome, fail_on))

@@ -44,7 +44,7 @@ def remap(
     build = model_side(arch, against, arch_args, fresh)
     check_output(plan_path, force)
     opened = open_checkpoint(checkpoint, branch=branch)
-    outcome = audit(opened, build(), intent=intent, branch=branch)
+    outcome = audit(opened, build(opened), intent=intent, branch=branch)
     plan = outcome.plan.named(outcome.checkpoint.path.name, outcome.model.arch, outcome.checkpoint.branch.name)
     if form is not None:
         from ckptaudit.plan.emit import emit as emit_code

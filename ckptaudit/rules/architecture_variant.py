@@ -40,28 +40,36 @@ def check(comparison: Comparison) -> Iterator[Finding]:
     if relative is None and (old is None or new is None or old == new):
         corresponding = comparison.corresponding
         if (missing or unexpected) and len(mismatched) > _OTHER_SHAPES * corresponding > _FEW:
+            other = comparison.identity
             yield RULE.finding(
                 f"The file holds a network of another depth and width: of {plural(corresponding, 'tensor')} with the same names "
-                f"{len(mismatched)} have other shapes, {len(missing)} are only in the model and {len(unexpected)} only in the file.",
+                f"{len(mismatched)} have other shapes, {len(missing)} are only in the model and {len(unexpected)} only in the file."
+                + (f" Its tensors are those of {other.arch}." if other else ""),
                 checkpoint=file_side,
                 model=model_side,
                 confidence=0.9,
-                fix="build the variant that the file was trained as",
+                fix=f"build {other.arch}" if other else "build the variant that the file was trained as",
+                retry=[("--arch", other.arch)] if other else (),
                 status="incompatible",
                 phrase="a network of another depth and width",
             )
         return
     if relative is not None and (old is None or new is None):
         old, new = relative.arch, comparison.model.arch
+    other = comparison.identity if relative is None else None
     held, wanted = _with_article(old or ""), _with_article(new or "")
-    proof = f" Every tensor{'' if exact else ' outside the heads'} fits {relative.arch}." if relative else ""
+    if relative is not None:
+        proof = f" Every tensor{'' if exact else ' outside the heads'} fits {relative.arch}."
+    else:
+        proof = f" Its tensors are those of {other.arch}." if other else ""
+    build = relative.arch if relative else other.arch if other else None
     yield RULE.finding(
         f"The file holds {held} and the model is built on {wanted}.{proof}",
         checkpoint=file_side,
         model=model_side,
         confidence=1.0 if relative else 0.95,
-        fix=f"build {relative.arch}" if relative else f"build the model on {held}",
-        retry=[("--arch", relative.arch)] if relative else (),
+        fix=f"build {build}" if build else f"build the model on {held}",
+        retry=[("--arch", build)] if build else (),
         status="incompatible",
         phrase=f"the file holds {held}, the model {wanted}",
     )

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from functools import cached_property
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from ckptaudit.align import Alignment
 from ckptaudit.arch import Model
@@ -19,6 +19,9 @@ from ckptaudit.read import Checkpoint
 from ckptaudit.read.recorded import BatchNormStatistics
 from ckptaudit.rules.finding import Finding
 from ckptaudit.rules.values import non_finite_shares, read_batch_norm
+
+if TYPE_CHECKING:
+    from ckptaudit.identification import Candidate
 
 Intent = Literal["eval", "finetune", "resume"]
 
@@ -131,6 +134,17 @@ class Comparison:
     def model_facts(self) -> Facts:
         """Facts of the model."""
         return facts_of(self.model.graph)
+
+    @cached_property
+    def identity(self) -> Candidate | None:
+        """The published architecture that the file is sure to hold, where that is not the model."""
+        from ckptaudit.identification import identify  # most audits never need it
+
+        if self.model.source == "checkpoint":  # then the file is not to be another architecture but like another file
+            return None
+        found = identify(self.checkpoint.graph).best
+        own = {self.model.arch.partition("?")[0], f"{self.model.source}:{self.model.arch.partition('?')[0]}"}
+        return None if found is None or own & {found.arch, *found.equivalents} else found
 
     @cached_property
     def _auxiliary_only_in_one(self) -> tuple[str, ...]:

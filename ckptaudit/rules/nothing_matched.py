@@ -29,15 +29,19 @@ def check(comparison: Comparison) -> Iterator[Finding]:
     first_file = next(iter(comparison.checkpoint.graph.tensors))
     first_model = next(iter(comparison.model.graph.tensors))
     held, some = comparison.file_facts.backbone, comparison.corresponding
+    other = comparison.identity
     yield RULE.finding(
         f"{f'Only {some}' if some else 'None'} of the model's {plural(len(comparison.model.graph), 'tensor')} "
         f"{'is' if some == 1 else 'are'} in the file under any known prefix{', by coincidence' if some else ''}: "
         f"the file's names begin with `{first_file}`, the model's with `{first_model}`. "
         "load_state_dict(strict=False) would leave the model untrained in silence."
-        + (f" By its structure the file's backbone is {held}." if held else ""),
+        + (f" {other.told}." if other else f" By its structure the file's backbone is {held}." if held else ""),
         checkpoint=(*comparison.unexpected, *comparison.mismatched.values()),
         model=(*comparison.missing, *comparison.mismatched),
-        fix="check the architecture; if it is the right one, the file was written by a library with other names",
+        fix=f"build {other.arch}"
+        if other
+        else "check the architecture; if it is the right one, the file was written by a library with other names",
+        retry=[("--arch", other.arch)] if other else (),
         status="incompatible",
         phrase="nothing in the file is of this model",
     )

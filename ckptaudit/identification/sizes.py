@@ -1,0 +1,83 @@
+"""What the file's own tensors say of the number of classes and of input channels."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Mapping
+
+from ckptaudit.graph import TensorSpec
+from ckptaudit.graph.facts import stem_layer
+from ckptaudit.identification.index import OTHER_CLASSES, Template
+
+
+def class_count(template: Template, own: int | None, below: Mapping[str, TensorSpec], channels_last: bool) -> int | None:
+    """The number of classes with which the architecture has the file's own head; None where there is no head, or more than one.
+
+    Parameters
+    ----------
+    template, own:
+        The architecture, and its own number of classes.
+    below:
+        Tensors of the file by their names from where the architecture begins.
+    channels_last:
+        Whether the file stores kernels with the output channel last.
+    """
+    if own is None or not template.varying:
+        return None
+    open_shapes = _open_shapes(template, below, channels_last)
+    found: dict[int, int] = defaultdict(int)
+    by_name: dict[int, int] = defaultdict(int)
+    for spec, other in template.varying:
+        twin = below.get(spec.name)
+        if twin is not None and (number := _solved(spec.shape, other, own, _in_torch_order(twin, channels_last))) is not None:
+            by_name[number] += 1
+        for number in {n for shape in open_shapes if (n := _solved(spec.shape, other, own, shape)) is not None}:
+            found[number] += 1
+    if by_name:
+        return max(by_name, key=lambda number: by_name[number])
+    whole = [number for number, tensors in found.items() if tensors == len(template.varying)]
+    return whole[0] if len(whole) == 1 else None
+
+
+def _solved(shape: tuple[int, ...], other: tuple[int, ...], own: int, seen: tuple[int, ...]) -> int | None:
+    """The number of classes for which a tensor has the shape ``seen``: each size is a · classes + b, known at two points."""
+    if len(seen) != len(shape):
+        return None
+    numbers = set()
+    for a, b, size in zip(shape, other, seen, strict=True):
+        if a == b:
+            if size != a:
+                return None
+            continue
+        factor = (b - a) // (OTHER_CLASSES - own)
+        number, rest = divmod(size - (a - factor * own), factor)
+        if rest or number < 1:
+            return None
+        numbers.add(number)
+    return numbers.pop() if len(numbers) == 1 else None
+
+
+def input_channels(template: Template, below: Mapping[str, TensorSpec], channels_last: bool) -> tuple[int, int] | None:
+    """Input channels of the architecture's first convolution, and of the file's; None where that does not show."""
+    path = stem_layer(template.graph)
+    spec = template.fixed.get(f"{path}.weight") if path is not None else None
+    if spec is None or len(spec.shape) < 3:
+        return None
+    twin = below.get(spec.name)
+    shapes = _open_shapes(template, below, channels_last) if twin is None else [_in_torch_order(twin, channels_last)]
+    rest = (spec.shape[0], *spec.shape[2:])
+    channels = {shape[1] for shape in shapes if len(shape) == len(spec.shape) and (shape[0], *shape[2:]) == rest}
+    return (spec.shape[1], channels.pop()) if len(channels) == 1 else None
+
+
+def _open_shapes(template: Template, below: Mapping[str, TensorSpec], channels_last: bool) -> list[tuple[int, ...]]:
+    """Shapes of the file that the architecture does not have, or not as often."""
+    known = Counter(spec.shape for spec in template.fixed.values())
+    return list(Counter(_in_torch_order(spec, channels_last) for spec in below.values()) - known)
+
+
+def _in_torch_order(spec: TensorSpec, channels_last: bool) -> tuple[int, ...]:
+    shape = spec.shape
+    if not channels_last or len(shape) < 2:
+        return shape
+    return (shape[-1], shape[-2], *shape[:-2])
