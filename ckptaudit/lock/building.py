@@ -41,7 +41,7 @@ def build_contract(project: Project, contract: Contract) -> Model:
         # A path in the configuration is one from its folder; shown from where the user is.
         arch = f"{os.path.relpath(project.root / file)}:{rest}"
         arch = arch if "/" in arch else f"./{arch}"
-    model = build_model(arch, contract.arguments)
+    model = build_model(arch, contract.arguments, fresh=True)  # the installed library, not a catalogue of some version of it
     _refuse_other_tree()
     return model
 
