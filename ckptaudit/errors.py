@@ -6,7 +6,7 @@ The command line turns each into one line and an exit code; nothing else about a
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from ckptaudit.text import printable
 
@@ -32,7 +32,14 @@ class CheckpointError(CkptAuditError):
         The file as the user named it.
     reason:
         What the file looks like, in words that help ("a git-lfs pointer, not the file itself").
+
+    Attributes
+    ----------
+    refused_globals:
+        What its pickles name and was not imported, as far as they could be followed: damage must not hide an attack.
     """
+
+    refused_globals: tuple[Any, ...] = ()
 
     def __init__(self, path: Path | str, reason: str) -> None:
         self.path = Path(path)

@@ -18,6 +18,7 @@ from ckptaudit.cli.diff import diff
 from ckptaudit.cli.identify import identify
 from ckptaudit.cli.lock import lock
 from ckptaudit.cli.remap import remap
+from ckptaudit.cli.scan import scan
 from ckptaudit.cli.show import show
 from ckptaudit.cli.spec import spec
 from ckptaudit.errors import CkptAuditError

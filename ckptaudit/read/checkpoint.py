@@ -27,6 +27,32 @@ if TYPE_CHECKING:
 CHOSEN_BY_HAND = "chosen by --branch"
 
 
+class Remark(str):
+    """One line about a file that an audit should report. A remark that is plain text is an ``odd-structure`` of severity ``warning``.
+
+    Attributes
+    ----------
+    rule:
+        What kind of thing it is, as ``ckptaudit scan`` calls it.
+    severity:
+        ``note``, ``warning`` or ``error``.
+    """
+
+    __slots__ = ("rule", "severity")
+    rule: str
+    severity: str
+
+    def __new__(cls, words: str, rule: str = "odd-structure", severity: str = "warning") -> Remark:
+        """``words`` with what kind of thing they are about; a remark keeps what it is."""
+        remark = super().__new__(cls, words)
+        remark.rule, remark.severity = (words.rule, words.severity) if isinstance(words, Remark) else (rule, severity)
+        return remark
+
+    def within(self, name: str) -> Remark:
+        """The same about a part of the file: a shard, a member."""
+        return Remark(f"{name}: {self}", self.rule, self.severity)
+
+
 @dataclass(frozen=True, slots=True)
 class RefusedGlobal:
     """A class or function that the file's pickle names and that was not imported.
@@ -41,12 +67,15 @@ class RefusedGlobal:
         Whether loading the file ordinarily would call it.
     pickle:
         Which pickle of the file (``archive/data.pkl``).
+    arguments:
+        What it would be called with, shortened (``'touch x', …``); ``""`` where that is nothing, or it is not called.
     """
 
     name: str
     position: int
     called: bool
     pickle: str = ""
+    arguments: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from ckptaudit.errors import CkptAuditError, CorruptCheckpointError
 from ckptaudit.graph import DTYPE_BITS
+from ckptaudit.read.checkpoint import Remark
 from ckptaudit.read.source import opened
 from ckptaudit.read.stored import Storage, StoredTensor, contiguous_strides
 
@@ -175,10 +176,10 @@ class Hdf5:
         """The error that refuses the file."""
         return CorruptCheckpointError(self.path, f"an HDF5 file {reason}")
 
-    def remark(self, words: str) -> None:
+    def remark(self, words: str, rule: str = "odd-structure", severity: str = "warning") -> None:
         """Note something odd; a file that is odd all over is told of only so often."""
         if len(self.remarks) < _MAX_REMARKS:
-            self.remarks.append(words)
+            self.remarks.append(Remark(words, rule, severity))
         else:
             self._unnamed += 1
             self.remarks[_MAX_REMARKS:] = [f"and {self._unnamed:,} more remarks of this kind"]
@@ -270,7 +271,7 @@ class Hdf5:
                 if kind != h5py.h5l.TYPE_HARD:
                     words = kinds.get(kind, "a link of a user-defined kind")
                     group.children[name] = Link(path, words)
-                    self.remark(f"{words} at {path!r} was not followed")
+                    self.remark(f"{words} at {path!r} was not followed", "outside-file")
                     continue
                 if address not in seen:
                     seen[address] = found = self._visit(group, raw, path, address)
@@ -317,15 +318,15 @@ class Hdf5:
             return Storage(key, self.path, 0, nbytes, why, big_endian)
 
         if dtype not in DTYPE_BITS:
-            self.remark(f"dataset {path!r} is of type {dtype}, whose values are not decoded")
+            self.remark(f"dataset {path!r} is of type {dtype}, whose values are not decoded", severity="note")
             storage = without_values(f"values of type {dtype} are not decoded")
         elif dtype == "string":
             storage = without_values("texts are not read as values")
         elif layout == h5py.h5d.VIRTUAL:
-            self.remark(f"dataset {path!r} is virtual: its values lie in other datasets or files, which are not opened")
+            self.remark(f"dataset {path!r} is virtual: its values lie in other datasets or files, which are not opened", "outside-file")
             storage = without_values("a virtual dataset, whose values lie elsewhere")
         elif plan.get_external_count():
-            self.remark(f"dataset {path!r} keeps its values in an external file, which is not opened")
+            self.remark(f"dataset {path!r} keeps its values in an external file, which is not opened", "outside-file")
             storage = without_values("its values lie in an external file")
         elif not nbytes:
             storage = Storage(key, self.path, 0, 0, "", big_endian)
@@ -335,7 +336,7 @@ class Hdf5:
         elif layout == h5py.h5d.CONTIGUOUS:
             if held and held != nbytes:
                 raise self.corrupt(f"whose dataset {path!r} of shape {shape} holds {held:,} bytes where {nbytes:,} should be")
-            self.remark(f"dataset {path!r} was never written: the file holds none of its {nbytes:,} bytes")
+            self.remark(f"dataset {path!r} was never written: the file holds none of its {nbytes:,} bytes", "missing-values")
             storage = without_values("its values were never written")
         else:
             storage = self._packed(plan, key, path, nbytes, held, big_endian, without_values)
@@ -353,7 +354,7 @@ class Hdf5:
         elif nbytes > _MAX_UNPACKED or nbytes > held * _MAX_RATIO + (1 << 16):
             why = f"its {nbytes:,} bytes would be unpacked from {held:,}; such are not read"
         if why:
-            self.remark(f"dataset {path!r}: {why}")
+            self.remark(f"dataset {path!r}: {why}", "missing-values")
             storage: Storage = without_values(why)
             return storage
         return Storage(key, self.path, 0, nbytes, "", big_endian, partial(unpack, self.path, self._locate, path, nbytes))
@@ -429,7 +430,7 @@ def open_hdf5(source: Source, locate: Locate | None = None) -> Iterator[Hdf5]:
             found = Hdf5(source.path, file, window, where, source.max_header)
             before = next((words for magic, words in _SUSPECT if locate is None and source.head.startswith(magic)), "")
             if before:
-                found.remark(f"its user block holds {before}, which was not looked into")
+                found.remark(f"its user block holds {before}, which was not looked into", "unreferenced-bytes")
         except CkptAuditError:
             raise
         except _FAILURES as error:

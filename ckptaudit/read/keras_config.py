@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from ckptaudit.read.checkpoint import Remark
 from ckptaudit.read.strict_json import parse
 
 if TYPE_CHECKING:
@@ -159,7 +160,7 @@ def parse_config(text: str | bytes, what: str, remark: Callable[[str], None]) ->
 
 def read_model_config(raw: Mapping[str, Any]) -> ModelConfig:
     """Find the layers in a model's config, and what loading it would run."""
-    remarks = tuple(_dangers(raw))
+    remarks = tuple(Remark(words, "keras-code") for words in _dangers(raw))
     inner = raw.get("config")
     settings: Mapping[str, Any] = inner if isinstance(inner, dict) else {"layers": inner} if isinstance(inner, list) else {}
     name = settings.get("name")

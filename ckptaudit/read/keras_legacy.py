@@ -113,7 +113,7 @@ def described(branch: Branch, model: ModelConfig | None, file: Hdf5) -> Branch:
                 break
     feeds, why = dataflow(model, owners)
     if why:
-        file.remark(f"its dataflow is not told: {why}")
+        file.remark(f"its dataflow is not told: {why}", severity="note")
     return replace(branch, modules=MappingProxyType(modules), attributes=MappingProxyType(attributes), feeds=feeds)
 
 

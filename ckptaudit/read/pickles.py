@@ -38,6 +38,9 @@ _MAX_COPIED = 1 << 20
 #: Bytes up to this are kept beside their place in the file.
 _SMALL = 4096
 
+#: What is shown of a refused call: so many arguments, so much of each.
+_SHOWN, _SHOWN_TEXT = 3, 80
+
 _MAX_HASH = 2**61 - 1  # integers from here on can be chosen to share one hash
 
 
@@ -55,12 +58,15 @@ class Global:
         Byte offset, within its pickle, of the opcode that named it first.
     called:
         Whether the pickle would have it called.
+    arguments:
+        What with, shortened: of the first call of what is not allowed.
     """
 
     name: str
     allowed: bool
     position: int
     called: bool = False
+    arguments: str = ""
 
 
 @dataclass(slots=True, eq=False)
@@ -155,7 +161,7 @@ class Refusals:
     @property
     def globals(self) -> tuple[RefusedGlobal, ...]:
         """One record per name and pickle, in the order of the file."""
-        return tuple(RefusedGlobal(name.name, name.position, name.called, pickle) for name, pickle in self._found)
+        return tuple(RefusedGlobal(name.name, name.position, name.called, pickle, name.arguments) for name, pickle in self._found)
 
     @contextmanager
     def told_on_error(self) -> Iterator[None]:
@@ -169,7 +175,31 @@ class Refusals:
                 raise
             more = f" and {len(named) - 5:,} more" if len(named) > 5 else ""
             verb = "calls" if called else "names"
-            raise type(error)(error.path, f"{error.reason}; its pickle {verb} {', '.join(named[:5])}{more}") from None
+            told = type(error)(error.path, f"{error.reason}; its pickle {verb} {', '.join(named[:5])}{more}")
+            told.refused_globals = self.globals
+            raise told from None
+
+
+def _brief(args: tuple[Any, ...]) -> str:
+    """The first arguments of a call, as one would write them."""
+    shown = [_brief_value(value) for value in args[:_SHOWN]]
+    return ", ".join([*shown, "…"] if len(args) > _SHOWN else shown)
+
+
+def _brief_value(value: Any) -> str:
+    if isinstance(value, str):
+        return repr(value[:_SHOWN_TEXT]) if len(value) <= _SHOWN_TEXT else f"{value[:_SHOWN_TEXT]!r}…"
+    if value is None or isinstance(value, (bool, float)) or (isinstance(value, int) and value.bit_length() <= 64):
+        return repr(value)
+    if isinstance(value, ByteSpan) and value.small is not None:
+        return repr(value.small[:_SHOWN_TEXT]) + ("…" if value.nbytes > _SHOWN_TEXT else "")
+    if isinstance(value, Global):
+        return value.name[:_SHOWN_TEXT]
+    if isinstance(value, Instance):
+        return f"{value.class_name[:_SHOWN_TEXT]}(…)"
+    if isinstance(value, (list, tuple)) and value and isinstance(value[0], str):
+        return f"[{value[0][:_SHOWN_TEXT]!r}{', …' if len(value) > 1 else ''}]"
+    return "…"
 
 
 class MalformedError(Exception):
@@ -342,6 +372,8 @@ class Machine:
         if not isinstance(factory, Global):
             return Instance(factory, arguments, kwargs)
         factory.called = True
+        if not factory.allowed and not factory.arguments:
+            factory.arguments = _brief(arguments)
         if factory.name == self._watched:
             if not self._watch(self, arguments):
                 factory.allowed = False

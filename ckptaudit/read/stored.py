@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 _NUMPY_NAMES = MappingProxyType(
     {"qint8": "int8", "quint8": "uint8", "qint32": "int32", "quint4x2": "uint8", "quint2x4": "uint8", "float4_e2m1fn_x2": "uint8"}
 )
+#: Dimensions that every version of numpy can handle.
+_MAX_RANK = 32
 _ML_DTYPES = frozenset({"bfloat16", "float8_e4m3fn", "float8_e4m3fnuz", "float8_e5m2", "float8_e5m2fnuz", "float8_e8m0fnu"})
 
 
@@ -149,6 +151,8 @@ class StoredTensor:
         if self.dtype == "complex32":
             shape = (*shape, 2)
         strides = self._strides_of(shape)
+        if len(shape) > _MAX_RANK:
+            raise ValuesUnavailableError(self.storage.path, f"a tensor of {len(shape)} dimensions, more than an array can have")
         if 0 in shape:
             return numpy.empty(shape, dtype)
         if DTYPE_BITS[self.dtype] < 8:

@@ -20,8 +20,9 @@ from ckptaudit.errors import CkptAuditError, CorruptCheckpointError
 from ckptaudit.graph import DTYPE_BITS
 from ckptaudit.graph.names import leaf, parent
 from ckptaudit.read import sstable, tf_objects
-from ckptaudit.read.checkpoint import Branch, Checkpoint
+from ckptaudit.read.checkpoint import Branch, Checkpoint, Remark
 from ckptaudit.read.keras_names import natural
+from ckptaudit.read.links import leaves
 from ckptaudit.read.protobuf import fields, numbers, signed, varint
 from ckptaudit.read.source import check_regular, opened
 from ckptaudit.read.stored import Storage, StoredTensor, contiguous_strides, numpy_dtype
@@ -249,7 +250,8 @@ class _Shards:
     def tell_missing(self) -> None:
         """One remark for each shard without values."""
         self._remarks += [
-            f"{why}: names and shapes of {count:,} tensors are known, their values are not" for why, count in self._lost.items()
+            Remark(f"{why}: names and shapes of {count:,} tensors are known, their values are not", "missing-values")
+            for why, count in self._lost.items()
         ]
 
     def _storage(self, entry: _Entry, corrupt: Callable[[str], Exception]) -> Storage:
@@ -274,9 +276,9 @@ class _Shards:
                 status = path.stat()
                 check_regular(path, status.st_mode)
                 size = status.st_size
-                if path.is_symlink() and path.resolve().parent != self._index.parent.resolve():
-                    # A hub's cache is made of such links, so they are followed; whoever planted one elsewhere is told of.
-                    self._remarks.append(f"shard {name!r} is a symbolic link that leaves the folder")
+                if leaves(path, self._index.parent):
+                    # Links are how people share large files, so they are followed; whoever planted one is told of.
+                    self._remarks.append(Remark(f"shard {name!r} is a symbolic link that leaves the folder", "outside-file"))
             except FileNotFoundError:
                 why = f"the data shard {name!r} is missing"
             except CkptAuditError:
@@ -349,7 +351,7 @@ def _tell_overlaps(entries: Mapping[bytes, _Entry], remarks: list[str]) -> None:
         if (entry.shard, entry.offset + entry.size) > reached:
             reached, before = (entry.shard, entry.offset + entry.size), entry.name
     if count:
-        remarks.append(f"{count:,} tensors overlap others in the data, the first {first}")
+        remarks.append(Remark(f"{count:,} tensors overlap others in the data, the first {first}", "overlapping-storage"))
 
 
 def _object_graph(graph: StoredTensor, entry: _Entry, remarks: list[str]) -> dict[str, tf_objects.Variable]:

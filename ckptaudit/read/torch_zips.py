@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ckptaudit.errors import CorruptCheckpointError
+from ckptaudit.read.checkpoint import Remark
 from ckptaudit.read.pickled import checkpoint_of
 from ckptaudit.read.pickles import Refusals
 from ckptaudit.read.stored import Storage
@@ -25,6 +26,13 @@ _OBJECT = "data.pkl"
 _MAX_INFLATED = 16 << 20
 
 _SMALL_MEMBER = 1024
+
+#: What torch writes beside storages, and the folders in which TorchScript and its mobile variant keep things.
+_MEMBERS = (
+    *(_OBJECT, "version", "byteorder", "traced_inputs.pkl", "constants.pkl", "attributes.pkl", "bytecode.pkl", "mobile_debug_handles.pkl"),
+    *("model.json", ".format_version", ".storage_alignment", ".data/serialization_id"),
+)
+_FOLDERS = ("constants/", "tensors/", "code/", "extra/")
 
 
 def archive_of(source: Source) -> ZipDirectory:
@@ -101,11 +109,11 @@ def read_object(
     label = root + _OBJECT
     member = archive.members[label]
     start = archive.payload(member)
-    remarks = list(archive.remarks)
+    remarks: list[str] = list(archive.remarks)
     if (spelt := archive.local_name(member)) != label:
         remarks.append(f"the local header of {label!r} calls it {spelt!r}")
     if any(name.startswith("__MACOSX/") for name in archive.members):
-        remarks.append("the zip was packed again on a Mac (__MACOSX members); torch itself may refuse it")
+        remarks.append(Remark("the zip was packed again on a Mac (__MACOSX members); torch itself may refuse it", severity="note"))
     odd = [name for name in archive.members if name.startswith(("/", "\\\\")) or ".." in name.split("/") or len(name) > 1000]
     if odd:
         remarks.append(f"the zip has members that a checkpoint has not: {', '.join(map(repr, odd[:3]))}")
@@ -142,11 +150,53 @@ def read_object(
             machine = torch_machine(data, path, refusals, storages, source.size, allowed)
             value = machine.run(0, len(content), label)
             end = len(content)
+        _run_others(source, root, refusals, allowed)
+        remarks += _unreferenced(archive, root, storages)
         if machine.position < end:
-            remarks.append(f"{end - machine.position:,} bytes follow the end of {label}")
+            remarks.append(Remark(f"{end - machine.position:,} bytes follow the end of {label}", "unreferenced-bytes"))
         tensors = TensorReader(path, locate, inline=member.stored, nested=nested_storages(data, path))
         adapt(value, tensors)
         return checkpoint_of(value, path, kind, tensors, refusals, source.size, remarks)
+
+
+def _run_others(source: Source, root: str, refusals: Refusals, allowed: Callable[[str], bool]) -> None:
+    """Look through the zip's other pickles (constants, and what torch does not know): somebody may load them, too."""
+    left = _MAX_INFLATED
+    for name, member in source.zip.members.items():
+        if name == root + _OBJECT or not name.endswith((".pkl", ".pickle")) or member.size > left:
+            continue
+        left -= member.size
+        try:
+            content = source.zip.content(member, _MAX_INFLATED)
+            machine = torch_machine(content, source.path, refusals, lambda identity: identity, source.size, allowed)
+            machine.run(0, len(content), name)
+        except CorruptCheckpointError:
+            continue  # torch does not read it
+
+
+def _unreferenced(archive: ZipDirectory, root: str, storages: StorageTable) -> list[Remark]:
+    """What lies in the zip and is no part of what the object is made of."""
+    known = {root + name for name in _MEMBERS}
+    folders = tuple(root + folder for folder in _FOLDERS)
+    data = f"{root}data/"
+    unused, foreign = [], []
+    for name, member in archive.members.items():
+        if not member.size or name in known or name.startswith("__MACOSX/"):
+            continue
+        if name.startswith(data):
+            ref = storages.declared.get(name[len(data) :])
+            if ref is None:
+                unused.append(name)
+            elif member.size > ref.nbytes:
+                unused.append(f"{name} from byte {ref.nbytes:,} on")
+        elif not name.startswith(folders):
+            foreign.append(name)
+    told = []
+    for names, words in ((unused, "hold bytes that no tensor refers to"), (foreign, "are no part of a torch file")):
+        if names:
+            shown = ", ".join(map(repr, names[:3])) + (" …" if names[3:] else "")
+            told.append(Remark(f"{len(names):,} members of the zip {words}: {shown}", "unreferenced-bytes"))
+    return told
 
 
 def _byte_order(source: Source, root: str) -> str:

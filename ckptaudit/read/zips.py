@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ckptaudit.errors import CorruptCheckpointError
+from ckptaudit.read.checkpoint import Remark
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from pathlib import Path
 
 _END = struct.Struct("<4s4H2LH")
@@ -67,12 +68,15 @@ class ZipDirectory:
         By name, in the directory's order.
     remarks:
         What is odd and harmless.
+    start:
+        Where the directory begins in the file; the members lie before it.
     """
 
     path: Path
     data: Any
     members: Mapping[str, Member]
-    remarks: tuple[str, ...]
+    remarks: tuple[Remark, ...]
+    start: int
 
     @classmethod
     def parse(cls, path: Path, data: Any) -> ZipDirectory:
@@ -92,9 +96,9 @@ class ZipDirectory:
         if end < 0 or end + _END.size > size:
             raise corrupt(_describe_cut(data))
         _, disk, first_disk, _, count, length, start, comment = _END.unpack_from(data, end)
-        remarks = []
+        remarks: list[Remark] = []
         if end + _END.size + comment < size:
-            remarks.append(f"{size - end - _END.size - comment:,} bytes follow the end of the zip")
+            remarks.append(Remark(f"{size - end - _END.size - comment:,} bytes follow the end of the zip", "unreferenced-bytes"))
         limit = end
         locator = end - _END64_LOCATOR.size
         if locator >= 0 and data[locator : locator + 4] == b"PK\x06\x07":
@@ -113,11 +117,12 @@ class ZipDirectory:
                 f"a zip whose directory would lie at bytes {start:,} to {start + length:,}, where it cannot be in a file of {size:,}"
             )
         if start + length < limit:
-            remarks.append(f"{limit - start - length:,} bytes lie between the zip's directory and its end record")
+            words = f"{limit - start - length:,} bytes lie between the zip's directory and its end record"
+            remarks.append(Remark(words, "unreferenced-bytes"))
         members = _members(data, start, start + length, corrupt)
         if len(members) != count:
-            remarks.append(f"the zip's end record counts {count:,} members, its directory {len(members):,}")
-        return cls(path, data, members, tuple(remarks))
+            remarks.append(Remark(f"the zip's end record counts {count:,} members, its directory {len(members):,}"))
+        return cls(path, data, members, tuple(remarks), start)
 
     def payload(self, member: Member) -> int:
         """Where the member's content begins in the file: behind its local header, which may be longer than the directory tells.
@@ -139,6 +144,16 @@ class ZipDirectory:
                 f"a truncated zip: member {member.name!r} reaches to byte {start + member.packed:,} of a file of {len(self.data):,}",
             )
         return start
+
+    def gaps(self) -> Iterator[tuple[int, int]]:
+        """First byte, and the one behind the last, of each piece before the directory that belongs to no member."""
+        reached = 0
+        for member in sorted(self.members.values(), key=lambda m: m.header):
+            if member.header > reached:
+                yield reached, member.header
+            reached = self.payload(member) + member.packed
+        if self.start > reached:
+            yield reached, self.start
 
     def local_name(self, member: Member) -> str:
         """The member's name as its local header spells it: the one that a stream reader believes."""

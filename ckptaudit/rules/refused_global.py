@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from ckptaudit.graph.names import is_under
+from ckptaudit.read import RefusedGlobal
 from ckptaudit.rules.comparison import Comparison
 from ckptaudit.rules.finding import Finding, Rule
 
@@ -132,7 +133,7 @@ def _names(module: str, words: str) -> tuple[str, ...]:
 
 
 _VALUES = (
-    "set frozenset complex slice range xrange bytearray bytes object dict list tuple int float str bool long unicode Ellipsis "
+    "set frozenset complex slice range xrange object dict list tuple int float str bool long unicode Ellipsis "
     "NotImplemented Exception ValueError"
 )
 _ATTRIBUTE_DICTS = (
@@ -191,18 +192,22 @@ _HARMLESS_CLASS = re.compile(
 
 
 def check(comparison: Comparison) -> Iterator[Finding]:
+    """Yield what :func:`graded` does of the file."""
+    yield from graded(comparison.checkpoint.refused_globals)
+
+
+def graded(found: Sequence[RefusedGlobal]) -> Iterator[Finding]:
     """Yield one finding per grade: known dangerous, unknown, and classes that only carry metadata."""
     by_grade: dict[str, list[str]] = {}
     called: dict[str, None] = {}
-    found = comparison.checkpoint.refused_globals
     later = any(refused.called and refused.name == _CALLS_LATER for refused in found)
     for refused in found:
-        grade = _grade(refused.name, called=refused.called or later)
-        if grade == "unknown" and refused.called:
+        of_this = grade(refused.name, called=refused.called or later)
+        if of_this == "unknown" and refused.called:
             called[refused.name] = None
-        by_grade.setdefault(grade, []).append(
-            f"{refused.name} (byte {refused.position}{' of ' + refused.pickle if refused.pickle else ''})"
-        )
+        call = f"{refused.name}({refused.arguments})" if refused.arguments and of_this != "metadata" else refused.name
+        where = f" of {refused.pickle}" if refused.pickle else ""
+        by_grade.setdefault(of_this, []).append(f"{call} (byte {refused.position}{where})")
     if names := by_grade.get("dangerous"):
         yield RULE.finding(
             f"Loading this file with pickle would run {_listed(names)}. Nothing of it was run here.",
@@ -226,7 +231,7 @@ def check(comparison: Comparison) -> Iterator[Finding]:
         )
 
 
-def _grade(name: str, *, called: bool) -> str:
+def grade(name: str, *, called: bool) -> str:
     """``dangerous``, ``unknown`` or ``metadata``: nothing is harmless unless it is listed by its own name."""
     if name in _HARMLESS or _HARMLESS_CLASS.fullmatch(name):
         return "metadata"

@@ -17,8 +17,6 @@ import pytest
 
 ROOT = Path(__file__).parent.parent.parent
 FOLDER = os.environ.get("CKPTAUDIT_HOSTILE")
-#: Formats that this version names and refuses.
-UNREAD = ()
 
 pytestmark = pytest.mark.skipif(not FOLDER, reason="CKPTAUDIT_HOSTILE is not set: no corpus of hostile files here")
 CASES = json.loads((Path(FOLDER) / "cases.json").read_text()) if FOLDER else []
@@ -26,7 +24,7 @@ CASES = json.loads((Path(FOLDER) / "cases.json").read_text()) if FOLDER else []
 
 @pytest.fixture(scope="session")
 def outcomes(tmp_path_factory):
-    """What ``show`` (terminal and JSON) and ``diff`` did with every case, by the case's file; and the folder they lie in."""
+    """What ``show`` and ``scan`` (terminal and JSON) and ``diff`` did with every case, by the case's file; and the folder they lie in."""
     folder = tmp_path_factory.mktemp("corpus")
     with tarfile.open(Path(FOLDER) / "corpus.tar.xz") as archive:
         archive.extractall(folder, filter=lambda member, _: member)
@@ -34,7 +32,15 @@ def outcomes(tmp_path_factory):
     paths = [str(folder / case["file"]) for case in CASES]
     sample = str(ROOT / "sample_ckpts" / "deeplabv3_voc.pth")
     calls = [
-        {"arguments": [["show", "--", path], ["show", "--format", "json", "--", path], ["diff", "-v", "--against", sample, "--", path]]}
+        {
+            "arguments": [
+                ["show", "--", path],
+                ["show", "--format", "json", "--", path],
+                ["diff", "-v", "--against", sample, "--", path],
+                ["scan", "--", path],
+                ["scan", "--format", "json", "--", path],
+            ]
+        }
         for path in paths
     ]
     (folder / "calls.json").write_text(json.dumps(calls))
@@ -64,16 +70,17 @@ def test_case(outcomes, case):
         pytest.skip("root may read everything")
     accepted = {case["expect"], *case.get("also_ok", [])}
     calls = by_file[case["file"]]
-    for call in calls:
+    for call, kind in zip(calls, ("show", "show-json", "diff", "scan", "scan-json"), strict=True):
         said = call["out"] + call["err"]
         assert call["code"] in (0, 1, 3), call["code"]
         assert "Traceback" not in said
         assert "internal error" not in said
         if call["code"] == 3:
-            assert call["out"] == ""
+            assert call["out"] == "" or kind == "scan-json"
             assert len(call["err"].splitlines()) == 1
-            if path.suffix not in (".onnx",) and case["class"] not in UNREAD:
-                assert "refuse" in accepted, said
+            assert "refuse" in accepted, said
+        elif kind.startswith("scan"):
+            assert ("read-with-finding" if call["code"] else "read-ok") in accepted, said
         else:
             assert accepted & {"read-ok", "read-with-finding"}, said
         for raw in case.get("must_not_print") or []:
@@ -92,8 +99,6 @@ def test_case(outcomes, case):
                 or name.startswith((str(ROOT / "ckptaudit"), str(ROOT / "sample_ckpts"), "/proc", "/usr", "/etc"))
             )
             assert inside or library, opened
-    if path.suffix == ".onnx":
-        return  # named and refused by this version; what it would have found inside is not asked
     if (word := case.get("must_mention")) and calls[0]["code"] != 0:
         assert word.lower() in calls[0]["err"].lower()
     elif word and case["expect"] == "read-with-finding":

@@ -31,7 +31,7 @@ def read(source: Source) -> Checkpoint:
     from ckptaudit.read.keras_weights import read_weights
 
     path, archive = source.path, source.zip
-    remarks = list(archive.remarks)
+    remarks: list[str] = list(archive.remarks)
     config = _json(source, _CONFIG, remarks)
     about = _json(source, _METADATA, remarks)
     member = archive.members.get(_WEIGHTS)

@@ -57,7 +57,7 @@ def _is_model(source: Source) -> bool:
 
 def read(source: Source) -> Checkpoint:
     """Read names, shapes and places of all initializers and constants, also within subgraphs, and which feeds which."""
-    from ckptaudit.read.checkpoint import Branch, Checkpoint
+    from ckptaudit.read.checkpoint import Branch, Checkpoint, Remark
     from ckptaudit.read.onnx_graph import Graph
     from ckptaudit.read.onnx_tensors import TensorProtos
 
@@ -78,9 +78,12 @@ def read(source: Source) -> Checkpoint:
     )
     if protos.outside:
         told["external_data"] = dict(list(protos.outside.items())[:_MAX_LISTED])
-    remarks = [f"the graph was exported in train mode: {training}"] if training else []
+    remarks: list[str] = [Remark(f"the graph was exported in train mode: {training}", severity="note")] if training else []
     remarks += [
-        f"the external file {name!r} is missing: names and shapes of {count:,} tensors are known, their values are not"
+        Remark(
+            f"the external file {name!r} is missing: names and shapes of {count:,} tensors are known, their values are not",
+            "missing-values",
+        )
         for name, count in protos.lost.items()
     ]
     if protos.segments:

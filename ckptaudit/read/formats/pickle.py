@@ -48,6 +48,7 @@ def _begins_as_pickle(source: Source) -> bool:
 
 def read(source: Source) -> Checkpoint:
     """Run the pickle, and whatever pickles follow it: a loader in a loop would run them, too."""
+    from ckptaudit.read.checkpoint import Remark
     from ckptaudit.read.pickled import checkpoint_of
     from ckptaudit.read.pickles import Refusals
     from ckptaudit.read.sniff import describe
@@ -69,14 +70,14 @@ def read(source: Source) -> Checkpoint:
         value = machine.run(0, size, "the pickle")
         end = machine.position
         if end < size:
-            remarks.append(f"{size - end:,} bytes follow the end of the pickle")
+            remarks.append(Remark(f"{size - end:,} bytes follow the end of the pickle", "unreferenced-bytes"))
             try:
                 while machine.position < size:
                     machine.run(machine.position, size, "a pickle after the first")
             except CorruptCheckpointError:
                 pass  # no pickle, or no further one
         if storages.declared:
-            remarks.append("a data.pkl taken out of its archive: names and shapes are here, values are not")
+            remarks.append(Remark("a data.pkl taken out of its archive: names and shapes are here, values are not", "missing-values"))
         tensors = TensorReader(path, locate, inline=True, nested=nested_storages(source.data, path))
         try:
             return checkpoint_of(value, path, NAME, tensors, refusals, size, remarks)

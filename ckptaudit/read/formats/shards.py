@@ -8,7 +8,8 @@ from types import MappingProxyType, ModuleType
 from typing import TYPE_CHECKING, Any
 
 from ckptaudit.errors import CheckpointError, CorruptCheckpointError
-from ckptaudit.read.checkpoint import Branch, Checkpoint, RefusedGlobal
+from ckptaudit.read.checkpoint import Branch, Checkpoint, RefusedGlobal, Remark
+from ckptaudit.read.links import leaves
 from ckptaudit.read.source import Source, opened
 from ckptaudit.read.strict_json import parse
 
@@ -58,7 +59,7 @@ def read(source: Source) -> Checkpoint:
             storages[key] = replace(found.storage, key=f"{name}:{found.storage.key}")
         tensors[tensor] = replace(found, storage=storages[key])
     remarks += _disagreements(weight_map, held)
-    remarks += [f"{name}: {remark}" for name, checkpoint in held.items() for remark in checkpoint.remarks]
+    remarks += [Remark(remark).within(name) for name, checkpoint in held.items() for remark in checkpoint.remarks]
     branch = Branch("", "model", MappingProxyType(tensors))
     kind = "safetensors-index" if all(checkpoint.format == "safetensors" for checkpoint in held.values()) else "torch-index"
     about = index.get("metadata")
@@ -101,9 +102,9 @@ def _located(index: Path, name: str, remarks: list[str]) -> Path:
     if Path(name).name != name or name in (".", "..") or name != name.strip() or set(name) & set("\\:\0"):
         raise CorruptCheckpointError(index, f"an index whose shard {name!r} is no file name within its own folder")
     shard = index.parent / name
-    if shard.is_symlink() and shard.resolve().parent != index.parent.resolve():
-        # A hub's cache is made of such links, so they are followed; whoever planted one elsewhere is told of.
-        remarks.append(f"shard {name!r} is a symbolic link that leaves the folder")
+    if leaves(shard, index.parent):
+        # Links are how people share large files, so they are followed; whoever planted one is told of.
+        remarks.append(Remark(f"shard {name!r} is a symbolic link that leaves the folder", "outside-file"))
     return shard
 
 

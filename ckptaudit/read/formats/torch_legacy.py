@@ -25,6 +25,7 @@ def recognise(source: Source) -> bool:
 
 def read(source: Source) -> Checkpoint:
     """Run the five pickles, and step from storage to storage by their sizes."""
+    from ckptaudit.read.checkpoint import Remark
     from ckptaudit.read.pickled import checkpoint_of
     from ckptaudit.read.pickles import Refusals
     from ckptaudit.read.torch_nested import torch_machine
@@ -43,6 +44,6 @@ def read(source: Source) -> Checkpoint:
                 raise CorruptCheckpointError(path, f"storage {ref.key!r} is missing from the file's list of storages")
             return located[ref.key]
 
-        remarks = [f"{size - end:,} bytes follow the last storage"] if end < size else []
+        remarks = [Remark(f"{size - end:,} bytes follow the last storage", "unreferenced-bytes")] if end < size else []
         tensors = TensorReader(path, locate, inline=True, nested=nested_storages(data, path))
         return checkpoint_of(value, path, NAME, tensors, refusals, size, remarks)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -18,6 +19,8 @@ _MAX_CODE = 16 << 20
 _OWN = "__torch__."
 _MANGLED = re.compile(r"\.___torch_mangle_\d+")
 _CLASS = re.compile(r"^class (\w+)\(Module\):\n((?:  __\w+__ = .*\n)*)", re.MULTILINE)
+#: Operators with a file's name among their arguments.
+_REACHING = re.compile(r"\b(torch\.(?:save|load|from_file)|ops\.image\.(?:read_file|write_file))\(")
 _DECLARED = re.compile(r"^  __(parameters|buffers)__ = (\[.*\])$", re.MULTILINE)
 
 
@@ -32,22 +35,31 @@ def recognise(source: Source) -> bool:
 
 def read(source: Source) -> Checkpoint:
     """Read the module's attributes; of its code only the lists of parameters and buffers, as text."""
-    declared = _declarations(source)
+    declared, reaching = _declarations(source)
 
     def adapt(value: Any, tensors: TensorReader) -> None:
         _as_modules(value, declared, tensors)
 
+    from ckptaudit.read.checkpoint import Remark
     from ckptaudit.read.torch_zips import read_object
 
-    return read_object(source, NAME, own_classes=(_OWN, "torch.jit._pickle."), adapt=adapt)
+    found = read_object(source, NAME, own_classes=(_OWN, "torch.jit._pickle."), adapt=adapt)
+    if not reaching:
+        return found
+    words = f"its code reads or writes files when it is run: {', '.join(sorted(reaching))}"
+    return replace(found, remarks=(*found.remarks, Remark(words, "torchscript-code")))
 
 
-def _declarations(source: Source) -> dict[str, dict[str, list[str]]]:
-    """Names of parameters and buffers, by class. A tensor that is neither is an attribute, which no state dict holds."""
+def _declarations(source: Source) -> tuple[dict[str, dict[str, list[str]]], set[str]]:
+    """Names of parameters and buffers, by class, and what of the code reaches the file system.
+
+    A tensor that is neither parameter nor buffer is an attribute, which no state dict holds.
+    """
     from ckptaudit.read.torch_zips import root_of
 
     code = (root_of(source) or "") + "code/"
     declared: dict[str, dict[str, list[str]]] = {}
+    reaching: set[str] = set()
     left = _MAX_CODE
     for name, member in source.zip.members.items():
         if not name.startswith(code) or not name.endswith(".py") or member.size > left:
@@ -55,10 +67,11 @@ def _declarations(source: Source) -> dict[str, dict[str, list[str]]]:
         left -= member.size
         text = source.zip.content(member, _MAX_CODE).decode("utf-8", "replace")
         module = name[len(code) : -len(".py")].replace("/", ".")
+        reaching.update(_REACHING.findall(text))
         for found in _CLASS.finditer(text):
             lists = {kind: _strings(listed) for kind, listed in _DECLARED.findall(found[2])}
             declared[f"{module}.{found[1]}"] = {"parameters": lists.get("parameters", []), "buffers": lists.get("buffers", [])}
-    return declared
+    return declared, reaching
 
 
 def _strings(listed: str) -> list[str]:

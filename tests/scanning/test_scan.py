@@ -1,0 +1,281 @@
+"""``ckptaudit scan``: which files, what is found in them, and with which exit code."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import shutil
+import struct
+import zipfile
+from argparse import Namespace
+from pathlib import Path
+
+import jsonschema
+import numpy as np
+import onnx
+import pytest
+import torch
+from onnx import helper, numpy_helper
+from safetensors.torch import save_file
+
+from ckptaudit.scanning import scan, scan_file
+from ckptaudit.scanning.checks import RULES
+
+ROOT = Path(__file__).parent.parent.parent
+SCHEMA = json.loads((ROOT / "docs/scan-1.schema.json").read_text())
+
+
+class Evil:
+    def __reduce__(self):
+        return os.system, ("echo pwned; exit 1",)
+
+
+def rules(path, **options):
+    return {(finding.rule, finding.severity) for finding in scan_file(path, **options).findings}
+
+
+@pytest.fixture
+def good(tmp_path):
+    torch.save({"w": torch.ones(3)}, tmp_path / "good.pth")
+    return tmp_path / "good.pth"
+
+
+def repacked(path, extra=(), gap=b""):
+    """The same torch zip with more members, and bytes between the members and the directory."""
+    out = path.with_name("repacked.pth")
+    with zipfile.ZipFile(path) as old, zipfile.ZipFile(out, "w", zipfile.ZIP_STORED) as new:
+        for member in old.infolist():
+            new.writestr(member.filename, old.read(member))
+        for name, content in extra:
+            new.writestr(name, content)
+    if gap:
+        data = bytearray(out.read_bytes())
+        end = data.rfind(b"PK\x05\x06")
+        start = struct.unpack_from("<L", data, end + 16)[0]
+        struct.pack_into("<L", data, end + 16, start + len(gap))
+        out.write_bytes(data[:start] + gap + data[start:])
+    return out
+
+
+def pth(value):
+    return lambda folder: torch.save(value, folder / "f.pth") or folder / "f.pth"
+
+
+def pickled(value):
+    def make(folder):
+        (folder / "f.pkl").write_bytes(pickle.dumps(value))
+        return folder / "f.pkl"
+
+    return make
+
+
+def repacking(**how):
+    def make(folder):
+        torch.save({"w": torch.ones(3)}, folder / "good.pth")
+        return repacked(folder / "good.pth", **how)
+
+    return make
+
+
+def script(code):
+    def make(folder):
+        class Module(torch.nn.Module):
+            def forward(self, x):
+                return x + 1
+
+        torch.jit.script(Module()).save(str(folder / "s.pt"))
+        if not code:
+            return folder / "s.pt"
+        out = folder / "t.pt"
+        with zipfile.ZipFile(folder / "s.pt") as old, zipfile.ZipFile(out, "w") as new:
+            for member in old.infolist():
+                content = old.read(member)
+                new.writestr(
+                    member.filename, content.replace(b"return", code + b"\n    return") if member.filename.endswith(".py") else content
+                )
+        return out
+
+    return make
+
+
+def message(number, content):
+    return (content if isinstance(content, bytes) else b"") and bytes([number << 3 | 2, len(content)]) + content
+
+
+def saved_model(*ops):
+    def make(folder):
+        nodes = b"".join(message(1, message(1, b"n") + message(2, op)) for op in ops)
+        (folder / "saved_model.pb").write_bytes(b"\x08\x01" + message(2, message(2, nodes)))
+        return folder / "saved_model.pb"
+
+    return make
+
+
+def keras(class_name):
+    def make(folder):
+        config = json.dumps({"class_name": class_name, "config": {"name": "l", "function": "4wEAAAA="}}).encode()
+        node = message(5, config)
+        (folder / "keras_metadata.pb").write_bytes(message(1, node))
+        return folder / "keras_metadata.pb"
+
+    return make
+
+
+def onnx_external(folder):
+    tensor = numpy_helper.from_array(np.ones(4, "f4"), "w")
+    model = helper.make_model(helper.make_graph([], "g", [], [], [tensor]))
+    onnx.save(model, folder / "m.onnx", save_as_external_data=True, location="w.bin", size_threshold=0)
+    return folder / "m.onnx"
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit:FutureWarning", "ignore:.*torch.jit:DeprecationWarning")
+@pytest.mark.parametrize(
+    ("make", "expected"),
+    [
+        (pth({"w": torch.ones(3)}), set()),
+        (pth({"w": torch.ones(3), "args": Namespace(lr=1)}), {("refused-global", "note")}),
+        (pth({"w": torch.ones(3), "x": Evil()}), {("refused-global", "error")}),
+        (pickled(Evil()), {("refused-global", "error")}),
+        (pth({"w": torch.tensor([1.0, float("nan")])}), {("non-finite-values", "warning")}),
+        (pth({"w": torch.tensor([1.0, float("inf")])}), {("non-finite-values", "warning")}),
+        (pth({"mask": torch.tensor([0.0, float("-inf")])}), set()),
+        (repacking(), set()),
+        (repacking(extra=[("archive/evil.pkl", pickle.dumps(Evil()))]), {("refused-global", "error"), ("unreferenced-bytes", "warning")}),
+        (repacking(extra=[("good/data/77", b"hidden")]), {("unreferenced-bytes", "warning")}),
+        (repacking(gap=b"hidden" * 50), {("unreferenced-bytes", "warning")}),
+        (script(b""), {("torchscript-code", "note")}),
+        (script(b"torch.save(x, 'f')"), {("torchscript-code", "note"), ("torchscript-code", "warning")}),
+        (saved_model(b"Conv2D", b"SaveV2", b"RestoreV2"), set()),
+        (saved_model(b"WriteFile"), {("tensorflow-file-access", "error")}),
+        (saved_model(b"ReadFile"), {("tensorflow-file-access", "warning")}),
+        (saved_model(b"PyFunc"), {("tensorflow-file-access", "error")}),
+        (keras("Dense"), set()),
+        (keras("Lambda"), {("keras-code", "warning")}),
+        (onnx_external, {("external-data", "note")}),
+    ],
+)
+def test_findings(tmp_path, make, expected):
+    assert rules(make(tmp_path)) == expected
+
+
+def test_deep_looks_at_every_value(tmp_path):
+    values = torch.zeros(100_000)
+    values[-1] = float("nan")
+    save_file({"w": values}, tmp_path / "a.safetensors")
+    assert rules(tmp_path / "a.safetensors") == set()
+    assert rules(tmp_path / "a.safetensors", deep=True) == {("non-finite-values", "warning")}
+
+
+def test_overlapping_external_data(tmp_path):
+    path = onnx_external(tmp_path)
+    model = onnx.load(path, load_external_data=False)
+    (tmp_path / "w.bin").write_bytes(np.ones(8, "f4").tobytes())
+    for name, offset in (("a", "8"), ("b", "0")):
+        copy = model.graph.initializer.add()
+        copy.CopyFrom(model.graph.initializer[0])
+        copy.name = name
+        for entry in copy.external_data:
+            if entry.key == "offset":
+                entry.value = offset
+    path.write_bytes(model.SerializeToString())
+    assert ("overlapping-storage", "warning") in rules(path)
+
+
+def test_exit_codes_and_lines(run, tmp_path, good):
+    torch.save({"w": torch.ones(3), "x": Evil()}, tmp_path / "evil.pth")
+    (tmp_path / "cut.pth").write_bytes(good.read_bytes()[:300])
+    clean, found, cut = (run("scan", path) for path in (good, tmp_path / "evil.pth", tmp_path / "cut.pth"))
+    both = run("scan", good, tmp_path / "evil.pth", tmp_path / "cut.pth")
+    assert (clean.returncode, found.returncode, cut.returncode, both.returncode) == (0, 1, 3, 3)
+    assert "clean" in clean.stdout
+    assert "system('echo pwned; exit 1') (byte" in " ".join(found.stdout.split())
+    assert cut.stdout == ""
+    assert len(cut.stderr.splitlines()) == 1
+    assert "cut.pth: a truncated zip" in cut.stderr
+    assert "3 files: 1 clean, 1 with findings, 1 not readable" in both.stdout
+    assert both.stderr.splitlines() == cut.stderr.splitlines()
+
+
+def test_fail_on(run, tmp_path):
+    torch.save({"w": torch.ones(3), "args": Namespace(lr=1)}, tmp_path / "a.pth")
+    torch.save({"w": torch.tensor(float("nan"))}, tmp_path / "b.pth")
+    codes = {
+        (name, bar): run("scan", "--fail-on", bar, tmp_path / name).returncode
+        for name in ("a.pth", "b.pth")
+        for bar in ("note", "warning", "error")
+    }
+    assert codes == {
+        ("a.pth", "note"): 1,
+        ("a.pth", "warning"): 0,
+        ("a.pth", "error"): 0,
+        ("b.pth", "note"): 1,
+        ("b.pth", "warning"): 1,
+        ("b.pth", "error"): 0,
+    }
+
+
+def test_json_follows_its_schema(run, tmp_path, good):
+    torch.save({"w": torch.ones(3), "x": Evil()}, tmp_path / "evil.pth")
+    (tmp_path / "cut.pkl").write_bytes(pickle.dumps(Evil())[:-1])
+    result = json.loads(run("scan", tmp_path, "--format", "json").stdout)
+    jsonschema.validate(result, SCHEMA)
+    assert result["summary"] == {"files": 3, "clean": 1, "findings": 1, "unreadable": 1, "skipped": 0}
+    cut = next(file for file in result["files"] if file["status"] == "unreadable")
+    assert "truncated" in cut["reason"]
+    assert cut["refused_globals"][0]["grade"] == "dangerous"
+    assert cut["refused_globals"][0]["arguments"] == "'echo pwned; exit 1'"
+    assert [finding["rule"] for finding in cut["findings"]] == ["refused-global"]
+
+
+def test_folders_and_patterns(tmp_path, good, samples):
+    shutil.copytree(samples / "tiny_unet_sharded", tmp_path / "sharded")
+    good.rename(tmp_path / "unknown.name")
+    (tmp_path / "README.txt").write_text("Not a checkpoint.")
+    (tmp_path / "broken.bin").write_text("Not a checkpoint either.")
+    found = scan([tmp_path])
+    assert {(file.path.name, file.status()) for file in found.files} == {
+        ("unknown.name", "clean"),
+        ("broken.bin", "unreadable"),
+        ("model.safetensors.index.json", "clean"),
+    }
+    assert found.skipped == 1
+    assert [file.path.name for file in scan([tmp_path / "*.name"]).files] == ["unknown.name"]
+    assert len(scan([tmp_path / "unknown.name", tmp_path / "*.name", tmp_path]).files) == 3
+    assert scan([tmp_path / "nothing*"]).files[0].status() == "unreadable"
+
+
+def test_shards_of_a_broken_index_are_scanned(tmp_path, samples):
+    shutil.copytree(samples / "tiny_unet_sharded", tmp_path / "s")
+    shards = sorted((tmp_path / "s").glob("*.safetensors"))
+    shards[0].unlink()
+    found = {file.path.name: file.status() for file in scan([tmp_path]).files}
+    assert found == {"model.safetensors.index.json": "unreadable", **{shard.name: "clean" for shard in shards[1:]}}
+
+
+def test_folder_without_a_checkpoint(run, tmp_path):
+    (tmp_path / "notes.txt").write_text("nothing")
+    result = run("scan", tmp_path)
+    assert (result.returncode, result.stdout) == (3, "")
+    assert "a directory that holds no checkpoint" in result.stderr
+
+
+def test_links_are_followed_within_the_folder_only(tmp_path, good):
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    good.rename(folder / "good.pth")
+    torch.save({"w": torch.ones(1)}, tmp_path / "secret.pth")
+    (folder / "inside.pth").symlink_to("good.pth")
+    (folder / "outside.pth").symlink_to("../secret.pth")
+    (folder / "dangling.pth").symlink_to("nothing")
+    os.mkfifo(folder / "fifo.pth")
+    found = {file.path.name: file.reason for file in scan([folder]).files}
+    assert found["good.pth"] == found["inside.pth"] == ""
+    assert "leaves the folder" in found["outside.pth"]
+    assert "no such file" in found["dangling.pth"]
+    assert "fifo.pth" not in found
+
+
+def test_every_rule_is_documented():
+    page = (ROOT / "docs/scan.md").read_text()
+    assert [rule.id for rule in RULES if f"`{rule.id}`" not in page] == []
