@@ -64,5 +64,5 @@ def main() -> None:
     """  # noqa: D301
 
 
-for _verb in (diff, remap, apply, show, identify, spec, lock, check):
+for _verb in (diff, remap, apply, show, scan, identify, spec, lock, check):
     main.add_command(_verb)
