@@ -13,6 +13,19 @@ ROOT = Path(__file__).parent.parent
 SAMPLES = ROOT / "sample_ckpts"
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _cache_of_the_session(tmp_path_factory):
+    """The user's own cache is neither read nor written, by fixtures and commands either."""
+    os.environ["CKPTAUDIT_CACHE_DIR"] = str(tmp_path_factory.mktemp("cache"))
+    os.environ.pop("CKPTAUDIT_NO_CACHE", None)
+
+
+@pytest.fixture(autouse=True)
+def _empty_cache(tmp_path_factory, monkeypatch):
+    """Every test begins with an empty cache: what it sees does not depend on which tests ran before."""
+    monkeypatch.setenv("CKPTAUDIT_CACHE_DIR", str(tmp_path_factory.getbasetemp() / "caches" / os.urandom(8).hex()))
+
+
 @pytest.fixture(scope="session")
 def samples() -> Path:
     return SAMPLES

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from types import MappingProxyType
 
 from ckptaudit.align.by_name import align_by_name
+from ckptaudit.align.by_position import align_by_position
 from ckptaudit.align.pairs import Alignment
 from ckptaudit.graph import LayerGraph
 from ckptaudit.graph.kinds import DERIVED_BUFFERS
@@ -40,6 +41,8 @@ def align(source: LayerGraph, target: LayerGraph) -> Alignment:
         return named
     if any(name.count(".") + name.count("/") >= _MAX_SEGMENTS for side in (source, target) for name in side.tensors):
         return named
+    if (in_order := align_by_position(source, target, named)) is not None:
+        return in_order
     from ckptaudit.align.by_structure import align_by_structure  # most audits never need it
 
     found = align_by_structure(source, target)

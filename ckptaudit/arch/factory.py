@@ -7,20 +7,25 @@ import functools
 import importlib
 import importlib.util
 import sys
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ckptaudit.arch.arguments import format_call
+from ckptaudit.arch.attempts import first_that_works, with_article
 from ckptaudit.arch.isolation import importable
-from ckptaudit.arch.libraries import import_library
+from ckptaudit.arch.keras_build import keras_ways, session_of_its_own, usable_backend, without_values
+from ckptaudit.arch.keras_model import is_keras_model
+from ckptaudit.arch.libraries import import_library, is_installed
+from ckptaudit.arch.live import graph_of, is_model
 from ckptaudit.arch.model import Model
 from ckptaudit.arch.suggest import did_you_mean
-from ckptaudit.arch.torch_build import build_module
-from ckptaudit.arch.torch_module import layer_graph
+from ckptaudit.arch.torch_build import torch_ways
 from ckptaudit.errors import ArchitectureError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
+    from contextlib import AbstractContextManager
     from types import ModuleType
 
 
@@ -65,27 +70,54 @@ def build_from_module(module_name: str, factory: str, arguments: Mapping[str, An
 
 
 def _build(load: Callable[[], ModuleType], factory: str, arguments: Mapping[str, Any], label: str, *, source: str, home: Path) -> Model:
-    torch = import_library("torch", extra="torch")
-
     def bound() -> Callable[[], object]:
         found = _attribute(load(), factory, label)
-        if isinstance(found, torch.nn.Module):
+        if is_model(found):
             if arguments:
                 raise ArchitectureError(f"{label} is a model already and takes no arguments")
             return lambda: found
         if not callable(found):
-            raise ArchitectureError(f"{label} is of type {type(found).__name__}: neither a factory nor a torch.nn.Module")
+            raise ArchitectureError(f"{label} is of type {type(found).__name__}: neither a factory nor a torch.nn.Module or keras.Model")
         return functools.partial(found, **arguments)
 
-    built = build_module(bound, label, home)
+    with usable_backend(), session_of_its_own():
+        attempt = first_that_works(bound, label, _ways, home)
+        if not is_model(attempt.made):
+            returned = with_article(type(attempt.made).__name__)
+            raise ArchitectureError(f"{label} returned {returned}, not a torch.nn.Module or a keras.Model")
+        graph = graph_of(attempt.made, label, attempt.notes[is_keras_model(attempt.made)])
     return Model(
         arch=label,
         source=source,
-        graph=layer_graph(built, label),
-        module=built.module,
+        graph=graph,
+        module=attempt.made,
         arguments=dict(arguments),
         call=format_call(factory, arguments),
     )
+
+
+def _ways() -> Iterator[tuple[str, AbstractContextManager[tuple[Any, Any]]]]:
+    """Yield the ways of the frameworks that the user's code has imported; what they note comes as a pair, torch's first.
+
+    Where it has imported none, it will import one while it builds, or what it builds is no model.
+    """
+    if "keras" not in sys.modules and is_installed("torch"):
+        import_library("torch", extra="torch")
+    torch: dict[str, AbstractContextManager[Any]] = dict(torch_ways()) if "torch" in sys.modules else {}
+    keras: dict[str, AbstractContextManager[Any]] = dict(keras_ways()) if "keras" in sys.modules else {}
+    plain = torch.pop("real", nullcontext()), keras.pop("real", nullcontext())
+    stateless = keras.get("stateless")
+    for way, context in torch.items():
+        yield way, _both(context, without_values() if stateless else nullcontext())
+    if stateless:
+        yield "stateless", _both(nullcontext(), stateless)
+    yield "real", _both(*plain)
+
+
+@contextmanager
+def _both(torch: AbstractContextManager[Any], keras: AbstractContextManager[Any]) -> Iterator[tuple[Any, Any]]:
+    with torch as attached, keras as made:
+        yield attached, made
 
 
 def _load_module(name: str) -> ModuleType:

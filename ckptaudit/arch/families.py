@@ -6,21 +6,8 @@ import re
 from difflib import SequenceMatcher
 from typing import TYPE_CHECKING
 
-from ckptaudit.errors import ArchitectureError
-
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
-
-    from ckptaudit.arch.model import Model
-
-
-def built_relatives(name: str, others: Iterable[str], build: Callable[[str], Model]) -> Iterator[Model]:
-    """Build the relatives of ``name``, each when it is asked for, the closest name first; those that cannot be built are left out."""
-    for relative in by_closeness(name, others):
-        try:
-            yield build(relative)
-        except ArchitectureError:
-            continue
+    from collections.abc import Iterable
 
 
 def by_closeness(name: str, others: Iterable[str]) -> list[str]:

@@ -4,11 +4,26 @@ from __future__ import annotations
 
 import importlib
 import warnings
+from collections.abc import Mapping
+from importlib.util import find_spec
+from types import MappingProxyType
 from typing import Any
 
 from ckptaudit.arch.deferred import deferred
 from ckptaudit.arch.failures import describe_error
 from ckptaudit.errors import ArchitectureError
+
+#: Libraries that a user's own code may import, and the extras that install them.
+EXTRAS: Mapping[str, str] = MappingProxyType(
+    {
+        "torch": "torch",
+        "torchvision": "torch",
+        "timm": "timm",
+        "segmentation_models_pytorch": "smp",
+        "transformers": "transformers",
+        "keras": "keras",
+    }
+)
 
 #: Only compiling a model needs them, and they take as long to import as the rest of torch.
 _COMPILER = ("torch._dynamo", "torch._dynamo.utils")
@@ -16,6 +31,19 @@ _COMPILER = ("torch._dynamo", "torch._dynamo.utils")
 
 class MissingLibraryError(ArchitectureError):
     """A library that an architecture needs is not installed."""
+
+
+def missing_library(module: str, extra: str) -> MissingLibraryError:
+    """Say how to get a library that the extra ``extra`` of this package installs."""
+    return MissingLibraryError(f"{module} is not installed; run: pip install 'ckptaudit[{extra}]'")
+
+
+def is_installed(module: str) -> bool:
+    """Whether a top-level module could be imported; it is not."""
+    try:
+        return find_spec(module) is not None
+    except (ImportError, ValueError):  # an import hook that refuses it, or a module without a spec
+        return False
 
 
 def import_library(module: str, extra: str) -> Any:
@@ -33,8 +61,9 @@ def import_library(module: str, extra: str) -> Any:
             warnings.simplefilter("ignore")  # an optional part of the library that does not work is none of our business
             return importlib.import_module(module)
     except ModuleNotFoundError as error:
-        if error.name != module.partition(".")[0]:
+        # A library may be there without torch, which its users choose themselves.
+        if error.name not in (module.partition(".")[0], "torch", "torchvision"):
             raise ArchitectureError(f"{module} cannot be imported: {describe_error(error)}") from error
-        raise MissingLibraryError(f"{error.name} is not installed; run: pip install 'ckptaudit[{extra}]'") from error
+        raise missing_library(error.name, extra) from error
     except Exception as error:  # a broken installation raises anything (OSError: libcudart.so …)
         raise ArchitectureError(f"{module} cannot be imported: {describe_error(error)}") from error

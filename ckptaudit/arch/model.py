@@ -37,8 +37,11 @@ class Model:
     siblings:
         Yields other architectures of the same family, built with the same arguments on demand; used to name the one
         that a file really holds. Empty where the source has no families.
+    preprocessing:
+        What the library says of the input that its trained weights expect, in its own words: size, mean, standard deviation, mode.
+        Empty where it says nothing.
     module:
-        The live ``torch.nn.Module``, on the meta device where it was built for nothing; None where there is none.
+        The live ``torch.nn.Module`` or ``keras.Model``, without values where it was built for nothing; None where there is none.
     remarks:
         What a reader of the audit should know of how the model was found, one line each.
     """
@@ -52,4 +55,5 @@ class Model:
     call: str | None = None
     siblings: Callable[[], Iterator[Model]] = lambda: iter(())
     remarks: tuple[str, ...] = ()
+    preprocessing: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
     module: Any = field(default=None, repr=False)

@@ -36,7 +36,7 @@ def build_model(
     arch:
         ``deeplabv3_resnet50`` (every source is asked), ``torchvision:deeplabv3_resnet50``, ``package.module:factory``,
         ``path/to/file.py:factory``, each also with arguments behind it (``resnet50?num_classes=10``); or a live
-        ``torch.nn.Module``, or a :class:`Model`, which is returned as it is.
+        ``torch.nn.Module`` or ``keras.Model``, or a :class:`Model`, which is returned as it is.
     arguments:
         Keyword arguments for the factory, beside those in the name.
     trace:
@@ -44,7 +44,7 @@ def build_model(
     input_size:
         Sizes of one input of the pass, without the batch; guessed where it is not given.
     fresh:
-        Build it now, even where the shipped catalogue knows it. What is traced is always built now.
+        Build it now, even where it was built before or the shipped catalogue knows it. What is traced is always built now.
 
     Raises
     ------
@@ -78,10 +78,7 @@ def _build(name: str, arguments: Mapping[str, Any], fresh: bool) -> Model:
         return factory.build_from_file(Path(before), after, arguments, name)
     source = sources.built_in().get(before) or sources.third_party(before).get(before)
     if source is not None:
-        offer = Offer(before, source, fresh)
-        if not offer.knows(after):
-            raise ArchitectureError(f"{before} has no architecture named {after!r}{did_you_mean(after, offer.names())}")
-        return offer.model(after, arguments)
+        return Offer(before, source, fresh).model(after, arguments)
     return factory.build_from_module(before, after, arguments, name)
 
 
@@ -92,6 +89,8 @@ def _ask_everyone(name: str, arguments: Mapping[str, Any], fresh: bool) -> Model
     for candidates in (sources.built_in, sources.third_party):
         offers: list[Offer] = []
         for prefix, source in candidates().items():
+            if source.RANK is None:
+                continue
             offer = Offer(prefix, source, fresh)
             try:
                 if offer.knows(name):

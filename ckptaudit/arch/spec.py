@@ -38,14 +38,24 @@ def save_spec(model: Model, path: Path | str, *, force: bool = False) -> None:
 
 def spec_text(model: Model) -> str:
     """The text of a saved spec: JSON, schema ``ckptaudit.spec/1``."""
+    # One tensor and one module a line, so that a diff of two specs reads as the change of the model.
+    return "{\n" + ",\n".join(f"{json.dumps(key)}: {_rows(value)}" for key, value in to_document(model).items()) + "\n}\n"
+
+
+def to_document(model: Model) -> dict[str, Any]:
+    """What a saved spec holds, as JSON values.
+
+    An argument may be anything that a factory takes; what JSON cannot hold is left to the writer, which keeps it as it would be printed.
+    """
     graph = model.graph
-    document = {
+    return {
         "schema": SCHEMA,
         "arch": model.arch,
         "source": model.source,
         "library_version": model.library_version,
         "arguments": dict(model.arguments),
         "call": model.call,
+        "preprocessing": dict(model.preprocessing),
         "framework": graph.framework,
         "tensors": [{"name": t.name, "shape": list(t.shape), "dtype": t.dtype, "buffer": t.buffer} for t in graph],
         "modules": {
@@ -59,9 +69,6 @@ def spec_text(model: Model) -> str:
         "feeds": [list(pair) for pair in graph.feeds],
         "tied": [list(group) for group in graph.tied],
     }
-    # An argument may be anything that a factory takes; what JSON cannot hold is kept as it would be printed.
-    # One tensor and one module a line, so that a diff of two specs reads as the change of the model.
-    return "{\n" + ",\n".join(f"{json.dumps(key)}: {_rows(value)}" for key, value in document.items()) + "\n}\n"
 
 
 def _rows(value: object) -> str:
@@ -88,32 +95,33 @@ def load_spec(path: Path | str) -> Model:
     except (ValueError, RecursionError) as error:
         raise ArchitectureError(f"{path} is no saved spec: it is not JSON ({' '.join(str(error).split())})") from error
     try:
-        return _model(document)
-    except _Malformed as error:
+        return from_document(document)
+    except MalformedSpecError as error:
         raise ArchitectureError(f"{path} is no usable spec: {error}") from error
 
 
-class _Malformed(ValueError):  # noqa: N818 (says what it means, and never leaves this module)
+class MalformedSpecError(ValueError):
     """The document breaks the schema; the text says where."""
 
 
-def _model(document: Any) -> Model:
+def from_document(document: Any) -> Model:
+    """The model that a document describes; strict: the first thing that is wrong raises :class:`MalformedSpecError`."""
     fields = _object(document, "the file")
     schema = fields.get("schema")
     if schema != SCHEMA:
-        raise _Malformed(f"schema is {schema!r}, not {SCHEMA!r}")
+        raise MalformedSpecError(f"schema is {schema!r}, not {SCHEMA!r}")
     tensors = [_tensor(item, f"tensors[{index}]") for index, item in enumerate(_get(fields, "tensors", list))]
     names = {tensor.name for tensor in tensors}
     if len(names) < len(tensors):
         seen: set[str] = set()
         twice = next(t.name for t in tensors if t.name in seen or seen.add(t.name))  # type: ignore[func-returns-value]
-        raise _Malformed(f"tensors names {twice!r} twice")
+        raise MalformedSpecError(f"tensors names {twice!r} twice")
     feeds = [_strings(item, f"feeds[{index}]") for index, item in enumerate(_get(fields, "feeds", list))]
     if any(len(pair) != 2 for pair in feeds):
-        raise _Malformed("feeds holds something other than pairs")
+        raise MalformedSpecError("feeds holds something other than pairs")
     tied = [_strings(item, f"tied[{index}]") for index, item in enumerate(_get(fields, "tied", list))]
     for name in (name for group in tied for name in group if name not in names):
-        raise _Malformed(f"tied names {name!r}, which is not among the tensors")
+        raise MalformedSpecError(f"tied names {name!r}, which is not among the tensors")
     modules = {name: _module(item, f"modules[{name!r}]") for name, item in _get(fields, "modules", dict).items()}
     graph = LayerGraph.from_tensors(
         tensors,
@@ -130,6 +138,7 @@ def _model(document: Any) -> Model:
         library_version=_get(fields, "library_version", str | None),
         arguments=MappingProxyType(_get(fields, "arguments", dict)),
         call=_get(fields, "call", str | None),
+        preprocessing=MappingProxyType(_get(fields, "preprocessing", dict) if "preprocessing" in fields else {}),
     )
 
 
@@ -137,7 +146,7 @@ def _tensor(item: Any, where: str) -> TensorSpec:
     fields = _object(item, where)
     shape = _get(fields, "shape", list, where)
     if not all(type(size) is int and size >= 0 for size in shape):
-        raise _Malformed(f"{where}.shape is {shape!r}, not a list of sizes")
+        raise MalformedSpecError(f"{where}.shape is {shape!r}, not a list of sizes")
     return TensorSpec(
         _get(fields, "name", str, where), tuple(shape), _get(fields, "dtype", str, where), _get(fields, "buffer", bool, where)
     )
@@ -156,24 +165,24 @@ def _module(item: Any, where: str) -> Module:
 
 def _object(item: Any, where: str) -> Mapping[str, Any]:
     if not isinstance(item, dict):
-        raise _Malformed(f"{where} is {_kind(item)}, not an object")
+        raise MalformedSpecError(f"{where} is {_kind(item)}, not an object")
     return item
 
 
 def _get(fields: Mapping[str, Any], name: str, kind: Any, where: str = "") -> Any:
     place = f"{where}.{name}" if where else name
     if name not in fields:
-        raise _Malformed(f"{place} is missing")
+        raise MalformedSpecError(f"{place} is missing")
     value = fields[name]
     # bool is an int to Python, but not to anyone who writes a line number.
     if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
-        raise _Malformed(f"{place} is {_kind(value)}, not {getattr(kind, '__name__', kind)}")
+        raise MalformedSpecError(f"{place} is {_kind(value)}, not {getattr(kind, '__name__', kind)}")
     return value
 
 
 def _strings(item: Any, where: str) -> tuple[str, ...]:
     if not isinstance(item, list) or not all(isinstance(word, str) for word in item):
-        raise _Malformed(f"{where} is not a list of names")
+        raise MalformedSpecError(f"{where} is not a list of names")
     return tuple(item)
 
 

@@ -8,14 +8,12 @@ even so is built for real.
 
 from __future__ import annotations
 
-import logging
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ckptaudit.arch.failures import blamed_line, describe_error
-from ckptaudit.arch.isolation import isolated, output_to_stderr
+from ckptaudit.arch.attempts import calling_line, first_that_works, with_article
 from ckptaudit.errors import ArchitectureError
 from ckptaudit.graph import Origin
 
@@ -24,9 +22,8 @@ if TYPE_CHECKING:
 
     import torch
 
-    from ckptaudit.arch.network import Refusals
-
-_log = logging.getLogger(__name__)
+    #: By ``id`` of a module: the module itself, so that its id stays its own, and the origin of each child by name.
+    Attached = dict[int, tuple[torch.nn.Module, dict[str, Origin]]]
 
 #: Methods that only change values. A meta tensor has none, and going through torch's decompositions for it imports the compiler.
 _INITIALISERS = (
@@ -81,39 +78,22 @@ def build_module(load: Callable[[], Callable[[], object]], label: str, home: Pat
     """
     import torch
 
-    with isolated(label) as refusals:
-        with _failures_told(label, "cannot be imported", refusals, home), output_to_stderr():
-            factory = load()
-        for way, mode in _ways():
-            last = way == "real"
-            refused_before = len(refusals.targets)
-            try:
-                with recorded_origins() as attached, output_to_stderr(), mode:
-                    made = factory()
-                break
-            except KeyboardInterrupt:
-                raise
-            except BaseException as error:
-                # Trying again helps against what the meta device cannot do; not against exits and missing networks.
-                hopeless = isinstance(error, SystemExit) or len(refusals.targets) > refused_before
-                if last or hopeless:
-                    raise _failure(label, "raised", error, refusals, home) from error
-                _log.debug("%s failed on %s: %s", label, way, describe_error(error))
-    if not isinstance(made, torch.nn.Module):
-        raise ArchitectureError(f"{label} returned {_a(type(made).__name__)}, not a torch.nn.Module")
-    return BuiltModule(made, attached, way)
+    attempt = first_that_works(load, label, torch_ways, home)
+    if not isinstance(attempt.made, torch.nn.Module):
+        raise ArchitectureError(f"{label} returned {with_article(type(attempt.made).__name__)}, not a torch.nn.Module")
+    return BuiltModule(attempt.made, attempt.notes, attempt.way)
 
 
 @contextmanager
-def recorded_origins() -> Iterator[dict[int, tuple[torch.nn.Module, dict[str, Origin]]]]:
+def recorded_origins() -> Iterator[Attached]:
     """Record which line outside ``torch.nn`` attaches each submodule, until the block is left."""
     import torch
 
     library = str(Path(torch.nn.__file__).parent)
-    attached: dict[int, tuple[torch.nn.Module, dict[str, Origin]]] = {}
+    attached: Attached = {}
 
     def remember(parent: torch.nn.Module, name: str, child: torch.nn.Module | None) -> None:
-        origin = _calling_line(library)
+        origin = calling_line(lambda file: file.startswith(library))
         if child is not None and origin is not None:
             attached.setdefault(id(parent), (parent, {}))[1][name] = origin
 
@@ -124,19 +104,17 @@ def recorded_origins() -> Iterator[dict[int, tuple[torch.nn.Module, dict[str, Or
         handle.remove()
 
 
-def _calling_line(library: str) -> Origin | None:
-    import sys
-
-    frame = sys._getframe(2)
-    while frame is not None and frame.f_code.co_filename.startswith(library):
-        frame = frame.f_back  # type: ignore[assignment]
-    return None if frame is None else Origin(frame.f_code.co_filename, frame.f_lineno)
+def torch_ways() -> Iterator[tuple[str, AbstractContextManager[Attached]]]:
+    """Yield the ways to build a model, from the cheapest to the surest; each notes which line attached each submodule."""
+    yield "meta", _recording(_on_meta(_FACTORIES))
+    yield "meta-random", _recording(_on_meta(_RANDOM_FACTORIES))
+    yield "real", recorded_origins()
 
 
-def _ways() -> Iterator[tuple[str, AbstractContextManager[object]]]:
-    yield "meta", _on_meta(_FACTORIES)
-    yield "meta-random", _on_meta(_RANDOM_FACTORIES)
-    yield "real", nullcontext()
+@contextmanager
+def _recording(mode: AbstractContextManager[object]) -> Iterator[Attached]:
+    with recorded_origins() as attached, mode:
+        yield attached
 
 
 def _on_meta(factories: Collection[str]) -> AbstractContextManager[object]:
@@ -174,32 +152,3 @@ def _on_meta(factories: Collection[str]) -> AbstractContextManager[object]:
 def _on_cpu(device: object) -> bool:
     """Whether the CPU was asked for by name: that is done to compute with values, so it is respected."""
     return device is not None and str(device).startswith("cpu")
-
-
-@contextmanager
-def _failures_told(label: str, what: str, refusals: Refusals, home: Path | None) -> Iterator[None]:
-    try:
-        yield
-    except (KeyboardInterrupt, ArchitectureError):
-        raise
-    except BaseException as error:
-        raise _failure(label, what, error, refusals, home) from error
-
-
-def _failure(label: str, what: str, error: BaseException, refusals: Refusals, home: Path | None) -> ArchitectureError:
-    if isinstance(error, ArchitectureError):
-        return error
-    where = blamed_line(error, home)
-    if refusals.targets:
-        # Told whatever was raised in the end: libraries wrap the refusal into errors of their own.
-        return ArchitectureError(
-            f"{label}: the factory tried to download weights from {refusals.targets[0]}; pass weights=None / pretrained=False{where}"
-        )
-    if isinstance(error, SystemExit):
-        return ArchitectureError(f"{label} called sys.exit({error.code!r}){where}")
-    separator = ":" if what == "cannot be imported" else ""
-    return ArchitectureError(f"{label} {what}{separator} {describe_error(error)}{where}")
-
-
-def _a(noun: str) -> str:
-    return noun if noun == "NoneType" else f"{'an' if noun[:1].lower() in 'aeiou' else 'a'} {noun}"

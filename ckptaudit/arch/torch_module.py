@@ -109,7 +109,7 @@ def _walk_below(
         if child is not None:
             below = f"{path}.{name}" if path else name
             line = lines.get(name)
-            yield from _walk_below(below, child, origin if line is None else _shown(line), built, above | {id(module)})
+            yield from _walk_below(below, child, origin if line is None else shown_origin(line), built, above | {id(module)})
 
 
 def _definition(module: torch.nn.Module) -> Origin | None:
@@ -117,11 +117,12 @@ def _definition(module: torch.nn.Module) -> Origin | None:
     code = getattr(type(module).__init__, "__code__", None)
     if code is None or type(module).__module__.partition(".")[0] == "torch":
         return None
-    return _shown(Origin(code.co_filename, code.co_firstlineno))
+    return shown_origin(Origin(code.co_filename, code.co_firstlineno))
 
 
 @functools.lru_cache(maxsize=4096)
-def _shown(origin: Origin) -> Origin:
+def shown_origin(origin: Origin) -> Origin:
+    """The same line, its file as :func:`~ckptaudit.arch.failures.shown_path` shows it."""
     return Origin(shown_path(Path(origin.path)), origin.line)
 
 

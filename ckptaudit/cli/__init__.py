@@ -13,6 +13,7 @@ import click
 from ckptaudit._version import __version__
 from ckptaudit.cli._exit_codes import COULD_NOT_AUDIT, INTERRUPTED
 from ckptaudit.cli.apply import apply
+from ckptaudit.cli.cache import cache
 from ckptaudit.cli.check import check
 from ckptaudit.cli.diff import diff
 from ckptaudit.cli.identify import identify
@@ -64,5 +65,5 @@ def main() -> None:
     """  # noqa: D301
 
 
-for _verb in (diff, remap, apply, show, scan, identify, spec, lock, check):
+for _verb in (diff, remap, apply, show, scan, identify, spec, lock, check, cache):
     main.add_command(_verb)

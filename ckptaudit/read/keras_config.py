@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from ckptaudit.graph.keras_settings import MAX_TEXT, keras_settings
 from ckptaudit.read.checkpoint import Remark
 from ckptaudit.read.strict_json import parse
 
@@ -22,7 +23,6 @@ _MAX_VALUES = 2_000_000
 _MAX_NESTED = 32
 _MAX_WORK = 2_000_000
 _MAX_REMARKS = 10
-_MAX_TEXT = 300
 _MAX_ITEMS = 50
 
 #: Classes of Keras itself that run code, or open a file, that the config carries or names.
@@ -41,35 +41,6 @@ _FUNCTION_HOMES = frozenset({"activations", "losses", "metrics", "initializers",
 #: Where Keras keeps what is no part of a model: loaders, downloaders, exporters.
 _FOREIGN_HOMES = frozenset({"utils", "saving", "config", "export", "datasets", "callbacks", "backend", "wrappers"})
 _CONTAINERS = frozenset({"Sequential", "Functional", "Model"})
-
-#: Settings that shapes do not show, by the word that torch uses for them.
-_SETTINGS = MappingProxyType(
-    {
-        "epsilon": "eps",
-        "momentum": "momentum",
-        "strides": "stride",
-        "padding": "padding",
-        "dilation_rate": "dilation",
-        "groups": "groups",
-        "activation": "activation",
-        "recurrent_activation": "recurrent_activation",
-        "reset_after": "reset_after",
-        "data_format": "data_format",
-        "axis": "axis",
-        "use_bias": "bias",
-        "scale": "scale",
-        "center": "center",
-        "depth_multiplier": "depth_multiplier",
-        "rate": "p",
-        "pool_size": "kernel_size",
-        "kernel_size": "kernel_size",
-        "negative_slope": "negative_slope",
-        "alpha": "negative_slope",
-        "trainable": "trainable",
-        "go_backwards": "go_backwards",
-        "return_sequences": "return_sequences",
-    }
-)
 
 #: What is known of one layer: the paths of its weights' owners that its output depends on.
 Sources = frozenset[str]
@@ -107,16 +78,7 @@ class LayerConfig:
 
     def attributes(self) -> Mapping[str, Any]:
         """Settings that matter to a comparison, as numbers, words and short tuples."""
-        kept = {}
-        for key, word in _SETTINGS.items():
-            value = self.settings.get(key)
-            if isinstance(value, dict):
-                value = value.get("config") if value.get("class_name") == "function" else value.get("class_name")
-            if isinstance(value, list) and len(value) <= 8 and all(isinstance(item, (int, float, str)) for item in value):
-                value = tuple(value)
-            if isinstance(value, (bool, int, float, str, tuple)):
-                kept[word] = value if not isinstance(value, str) else value[:_MAX_TEXT]
-        return MappingProxyType(kept)
+        return keras_settings(self.settings)
 
 
 @dataclass(frozen=True, eq=False)
@@ -197,7 +159,7 @@ def _layer(raw: Any, above: str, budget: list[int], depth: int) -> LayerConfig |
 
 
 def _text(value: Any) -> str:
-    return value[:_MAX_TEXT] if isinstance(value, str) else ""
+    return value[:MAX_TEXT] if isinstance(value, str) else ""
 
 
 def _dangers(raw: Mapping[str, Any]) -> Iterator[str]:
@@ -276,11 +238,11 @@ def training_summary(raw: Mapping[str, Any]) -> dict[str, Any]:
 def reduced(value: Any, levels: int = 4) -> Any:
     """A JSON value within bounds."""
     if isinstance(value, str):
-        return value[:_MAX_TEXT]
+        return value[:MAX_TEXT]
     if isinstance(value, dict):
         if levels <= 0:
             return "…"
-        return {key[:_MAX_TEXT]: reduced(item, levels - 1) for key, item in list(value.items())[:_MAX_ITEMS]}
+        return {key[:MAX_TEXT]: reduced(item, levels - 1) for key, item in list(value.items())[:_MAX_ITEMS]}
     if isinstance(value, list):
         return [reduced(item, levels - 1) for item in value[:_MAX_ITEMS]] if levels > 0 else "…"
     if isinstance(value, int) and abs(value) >= 2**64:

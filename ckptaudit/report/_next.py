@@ -23,10 +23,12 @@ def next_command(audit: Audit) -> str:
     own = audit.model.arch.partition("?")[0]
     arguments = {key: str(value) for key, value in audit.model.arguments.items()}
     arguments |= dict(value.split("=", 1) for name, value in retry if name == "--arch-arg")
+    in_name = {part.partition("=")[0] for part in (arch or "").partition("?")[2].split("&")}
+    arguments = {key: value for key, value in arguments.items() if key not in in_name}
     if audit.model.provenance == "file" or audit.checkpoint.recorded is not None:
         return ""  # there is no model to build, or no file to read
     if audit.verdict.fit and not arch:
-        changed = audit.plan.rules or any(step.ops for step in audit.plan.steps)
+        changed = audit.verdict.status != "compatible" and (audit.plan.rules or any(step.ops for step in audit.plan.steps))
         intent = "" if audit.verdict.intent == "eval" else f" --for {audit.verdict.intent}"
         command = f"ckptaudit remap {path} --arch {shlex.quote(own)}{_arguments(arguments)}{_branch(by_hand)}{intent} --plan plan.yaml"
         return command if changed else ""

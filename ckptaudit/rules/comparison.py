@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal
 
 from ckptaudit.align import Alignment
 from ckptaudit.arch import Model
+from ckptaudit.graph import LayerGraph
 from ckptaudit.graph.facts import Facts, facts_of, stem_layer
 from ckptaudit.graph.heads import Head, auxiliary_scopes, head_scope, in_head, is_auxiliary, main_head
 from ckptaudit.graph.kinds import DERIVED_BUFFERS
@@ -27,6 +28,11 @@ Intent = Literal["eval", "finetune", "resume"]
 
 #: Shares of the smaller side: fewer counterparts, and fewer of them with equal shapes, are a coincidence.
 _COINCIDENCE = (0.3, 0.1)
+
+
+def _places(graph: LayerGraph) -> Mapping[str, tuple[str, int]]:
+    """Of each tensor its layer's path, and its number there."""
+    return {spec.name: (layer.path, number) for layer in graph.layers for number, spec in enumerate(layer.tensors.values())}
 
 
 @dataclass(eq=False)
@@ -91,6 +97,22 @@ class Comparison:
     def used(self) -> frozenset[str]:
         """Tensors of the file that the model would be given."""
         return frozenset(source for pair in self.alignment.pairs.values() for source in pair.sources)
+
+    @cached_property
+    def restored_by_position(self) -> bool:
+        """Whether Keras restores the file as it is, whatever its tensors are called.
+
+        Both sides are Keras', every tensor has a counterpart of its shape, and counterparts stand at the same place: of the whole, or of
+        layers with the same name.
+        """
+        file, model, pairs = self.checkpoint.graph, self.model.graph, self.alignment.pairs
+        if not file.framework == model.framework == "keras" or len(file) != len(model):
+            return False
+        if not all(name in pairs and pairs[name].sure and not pairs[name].ops for name in model.tensors):
+            return False
+        here, there = _places(file), _places(model)
+        sources = {name: pairs[name].sources[0] for name in model.tensors}
+        return list(sources.values()) == list(file.tensors) or all(there[new] == here[old] for new, old in sources.items())
 
     @property
     def explained(self) -> bool:

@@ -19,6 +19,9 @@ def check(comparison: Comparison) -> Iterator[Finding]:
     """Yield one finding for the pairs that are sure, and one for those that are not."""
     if comparison.explained:  # of another network, equal shapes in equal order say nothing
         return
+    if comparison.restored_by_position:
+        yield from _in_order(comparison)
+        return
     pairs = comparison.alignment.pairs
     found = [pairs[name] for name in comparison.alignment.structural if leaf(name) not in DERIVED_BUFFERS]
     in_place = [pair for pair in found if pair.sure and pair.sources == (pair.target,)]
@@ -59,6 +62,22 @@ def check(comparison: Comparison) -> Iterator[Finding]:
             fix="look at the plan's ambiguous steps and decide, or audit with the code that wrote the file",
             status="partial",
             phrase=f"{plural(len(undecided), 'tensor')} undecided",
+        )
+
+
+def _in_order(comparison: Comparison) -> Iterator[Finding]:
+    pairs = [comparison.alignment.pairs[name] for name in comparison.alignment.structural]
+    if pairs:
+        yield RULE.finding(
+            f"{are(len(pairs), 'tensor')} in the file under other names, such as `{pairs[0].sources[0]}` for `{pairs[0].target}`, "
+            "in the same order and with the same shapes: Keras restores by position, so that names matter to by_name=True alone.",
+            checkpoint=(name for pair in pairs for name in pair.sources),
+            model=(pair.target for pair in pairs),
+            severity="note",
+            confidence=round(min(pair.confidence for pair in pairs), 2),
+            fix="none needed",
+            status="compatible",
+            phrase="other names in the same order",
         )
 
 

@@ -171,7 +171,7 @@ def test_nothing_heavy_is_imported_with_the_package():
 
 @pytest.mark.parametrize("arch", ["resnet50?width_per_group=3", "torchvision:resnet50?width_per_group=3", "models.py:build"])
 def test_missing_library_is_named_with_its_install_command(write, arch):
-    write("")
+    write("import torch")
     printed = run(f"""
         import sys
         class Missing:

@@ -39,7 +39,7 @@ def test_attributes_and_origins_are_told():
 
 
 def test_siblings_come_from_the_module_that_defines_the_architecture():
-    assert next(build_model("timm:resnet50").siblings()).arch.startswith("resnet5")
+    assert next(build_model("timm:resnet50").siblings()).arch.startswith("timm:resnet5")
 
 
 @pytest.mark.parametrize(

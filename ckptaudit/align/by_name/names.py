@@ -14,14 +14,16 @@ from ckptaudit.graph import LayerGraph
 _MAX_SCOPES = 4
 #: A part is worth moving when it is at least this share of what is still open on the smaller side.
 _MIN_SHARE = 0.3
+#: Libraries whose versions differ in how they spell a variable, and that load by layer and position.
+_KERAS = frozenset({"keras", "tensorflow"})
 
 
 def align_by_name(source: LayerGraph, target: LayerGraph) -> Alignment:
     """Pair tensors whose names correspond by whole segments.
 
-    In turn: equal names; names equal once wrapper segments are gone from both sides; prefixes exchanged
-    (:func:`~ckptaudit.align.by_name.prefixes.find_scope`) as long as that sets more tensors; aliases of tied tensors. A name that two
-    tensors of the file would take is left alone.
+    In turn: equal names; in Keras, equal roles in layers of equal names; names equal once wrapper segments are gone from both sides;
+    prefixes exchanged (:func:`~ckptaudit.align.by_name.prefixes.find_scope`) as long as that sets more tensors; aliases of tied tensors. A
+    name that two tensors of the file would take is left alone.
     """
     return _ByName(source, target).run()
 
@@ -38,6 +40,8 @@ class _ByName:
 
     def run(self) -> Alignment:
         self._pair_equal_names()
+        if self.open_source and self.open_target and {self.source.framework, self.target.framework} <= _KERAS:
+            self._pair_equal_roles()
         if self.open_source and self.open_target:
             self._pair_below_wrappers()
         for _ in range(_MAX_SCOPES):
@@ -58,6 +62,24 @@ class _ByName:
         for name in list(self.open_target):
             if name in self.open_source:
                 self._pair(name, name, "decided", 1.0, ("same name",))
+
+    def _pair_equal_roles(self) -> None:
+        """Of one layer's ``kernel``, ``kernel:0`` and ``depthwise_kernel`` each version of Keras writes another."""
+        targets = self._by_role(self.target, self.open_target)
+        for role, name in self._by_role(self.source, self.open_source).items():
+            if (target := targets.get(role)) is not None:
+                self._pair(target, name, "decided", 0.99, ("the same role in a layer of the same name",))
+        # Variables of a user's own layer have no names in a file of Keras 3, only numbers.
+        for path, layer in self.target.by_path.items():
+            held = self.source.by_path.get(path)
+            if held is not None and [spec.shape for spec in held.tensors.values()] == [spec.shape for spec in layer.tensors.values()]:
+                for old, new in zip(held.tensors.values(), layer.tensors.values(), strict=True):
+                    if old.name in self.open_source and new.name in self.open_target:
+                        self._pair(new.name, old.name, "decided", 0.98, ("the same place in a layer of the same name and shapes",))
+
+    @staticmethod
+    def _by_role(graph: LayerGraph, open_names: Mapping[str, None]) -> dict[tuple[str, str], str]:
+        return {(layer.path, role): spec.name for layer in graph.layers for role, spec in layer.tensors.items() if spec.name in open_names}
 
     def _pair_below_wrappers(self) -> None:
         targets = self._unique_unwrapped(self.open_target)

@@ -15,7 +15,7 @@ from ckptaudit.arch.failures import describe_error
 from ckptaudit.errors import ArchitectureError
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Collection, Iterable, Mapping
 
     from ckptaudit.arch.model import Model
 
@@ -25,10 +25,12 @@ ENTRY_POINT_GROUP = "ckptaudit.arch_sources"
 class Source(Protocol):
     """What a module of this package offers."""
 
-    #: Its turn among those that are asked for a name without prefix; the lowest is asked first.
-    RANK: int
+    #: Its turn among those that are asked for a name without prefix; the lowest is asked first, and with None it is not asked.
+    RANK: int | None
     #: The distribution that defines its architectures: its version is looked up without importing it.
     LIBRARY: str
+    #: Other distributions whose version decides what it builds.
+    BUILT_ON: tuple[str, ...]
     #: Arguments that ask for weights, and that mean nothing when they are None or False.
     WEIGHTS: tuple[str, ...]
 
@@ -38,6 +40,12 @@ class Source(Protocol):
     def build(self, name: str, arguments: Mapping[str, Any]) -> Model:
         """Build one of them; ``Model.arch`` is the bare name. Raises ArchitectureError."""
 
+    def relatives(self, name: str, arguments: Mapping[str, Any]) -> Iterable[tuple[str, Mapping[str, Any]]]:
+        """Names and arguments of what a file could hold instead, the most likely first."""
+
+    # Two more may be there. ``files(name)``: files that the architecture is read from. ``is_foreign(name)``: whether a program has
+    # registered it with the library, so that another process may mean something else by it.
+
 
 def built_in() -> dict[str, Source]:
     """Find the sources of this package by name, in the order in which they are asked."""
@@ -46,7 +54,7 @@ def built_in() -> dict[str, Source]:
         for info in pkgutil.iter_modules(__path__)
         if not info.name.startswith("_")
     }
-    return dict(sorted(found.items(), key=lambda item: (item[1].RANK, item[0])))
+    return dict(sorted(found.items(), key=lambda item: (item[1].RANK is None, item[1].RANK or 0, item[0])))
 
 
 def third_party(only: str | None = None) -> dict[str, Source]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ckptaudit.arch.arguments import format_call, without_weights
-from ckptaudit.arch.families import built_relatives
+from ckptaudit.arch.families import by_closeness
 from ckptaudit.arch.libraries import import_library
 from ckptaudit.arch.model import Model
 from ckptaudit.arch.torch_build import build_module
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 RANK = 20
 LIBRARY = "timm"
+BUILT_ON = ("torch",)
 
 #: Parameters that ask for weights, from the hub or from a file.
 WEIGHTS = ("pretrained", "checkpoint_path")
@@ -52,14 +53,25 @@ def build(name: str, arguments: Mapping[str, Any]) -> Model:
         library_version=str(timm.__version__),
         arguments=dict(arguments),
         call=format_call("timm.create_model", given, repr(name)),
-        siblings=lambda: siblings(name, arguments),
+        preprocessing=_preprocessing(built.module),
     )
 
 
-def siblings(name: str, arguments: Mapping[str, Any]) -> Iterator[Model]:
-    """Build the architectures that a file could hold instead of ``name``, each when it is asked for, the closest name first."""
-    relatives = _timm().list_models(module=family(name))
-    return built_relatives(name, relatives, lambda relative: build(relative, arguments))
+def relatives(name: str, arguments: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """What a file could hold instead of ``name``, the closest name first: what the same module defines."""
+    return ((other, arguments) for other in by_closeness(name, _timm().list_models(module=family(name))))
+
+
+def is_foreign(name: str) -> bool:
+    """Whether a program has registered the architecture, rather than timm."""
+    return not _timm().model_entrypoint(name).__module__.startswith("timm.")
+
+
+def _preprocessing(module: Any) -> Mapping[str, Any]:
+    """What timm says of the input: size, mean, standard deviation, interpolation, crop."""
+    told = getattr(module, "pretrained_cfg", None) or {}
+    kept = ("input_size", "fixed_input_size", "interpolation", "crop_pct", "crop_mode", "mean", "std")
+    return {key: list(told[key]) if isinstance(told[key], tuple) else told[key] for key in kept if key in told}
 
 
 def _timm() -> Any:

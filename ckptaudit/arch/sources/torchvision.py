@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import ast
+import enum
 import inspect
 import re
 import textwrap
 from typing import TYPE_CHECKING, Any
 
 from ckptaudit.arch.arguments import format_call, without_weights
-from ckptaudit.arch.families import built_relatives
+from ckptaudit.arch.families import by_closeness
 from ckptaudit.arch.libraries import import_library
 from ckptaudit.arch.model import Model
 from ckptaudit.arch.suggest import did_you_mean
@@ -18,10 +19,11 @@ from ckptaudit.arch.torch_module import layer_graph
 from ckptaudit.errors import ArchitectureError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Collection, Iterator, Mapping
 
 RANK = 10
 LIBRARY = "torchvision"
+BUILT_ON = ("torch",)
 
 #: Parameters that ask for a download, and those that only say how it is shown.
 WEIGHTS = ("weights", "weights_backbone", "pretrained", "pretrained_backbone")
@@ -56,7 +58,7 @@ def build(name: str, arguments: Mapping[str, Any]) -> Model:
         library_version=str(import_library("torchvision", extra="torch").__version__),
         arguments=dict(arguments),
         call=format_call(f"{_public_module(builder)}.{builder.__name__}", {**no_weights, **given}),
-        siblings=lambda: siblings(name, arguments),
+        preprocessing=_preprocessing(name),
     )
 
 
@@ -73,20 +75,26 @@ def family(name: str) -> str:
     return re.sub(r"v?\d+$", "", builder.__module__)
 
 
-def siblings(name: str, arguments: Mapping[str, Any], among: Iterable[str] | None = None) -> Iterator[Model]:
-    """Build the architectures that a file could hold instead of ``name``, each when it is asked for, the closest name first.
+def relatives(name: str, arguments: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """What a file could hold instead of ``name``, the closest name first: its family with the same arguments."""
+    return ((other, arguments) for other in by_closeness(name, (other for other in names() if family(other) == family(name))))
 
-    Parameters
-    ----------
-    name:
-        The architecture whose relatives are wanted; it is not among them.
-    arguments:
-        What each is built with; those that do not take them are left out.
-    among:
-        The names to choose from; by default the family of ``name``.
-    """
-    relatives = [other for other in names() if family(other) == family(name)] if among is None else among
-    return built_relatives(name, relatives, lambda relative: build(relative, arguments))
+
+def is_foreign(name: str) -> bool:
+    """Whether a program has registered the architecture, rather than torchvision."""
+    return not _models().get_model_builder(name).__module__.startswith("torchvision.")
+
+
+def _preprocessing(name: str) -> Mapping[str, Any]:
+    """The transforms that come with the default weights, as plain values; nothing is downloaded to know them."""
+    try:
+        default = _models().get_model_weights(name).DEFAULT
+        told = vars(default.transforms())
+    except (AttributeError, ValueError, TypeError):  # there are no weights
+        return {}
+    plain = {key: value.value if isinstance(value, enum.Enum) else value for key, value in told.items() if not key.startswith("_")}
+    kept = {key: value for key, value in plain.items() if key != "training" and isinstance(value, bool | int | float | str | list | tuple)}
+    return {"weights": str(default), **{key: list(value) if isinstance(value, tuple) else value for key, value in kept.items()}}
 
 
 def _models() -> Any:

@@ -1,0 +1,96 @@
+"""Keras: every architecture of ``keras.applications``."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ckptaudit.arch.arguments import format_call, without_weights
+from ckptaudit.arch.attempts import first_that_works
+from ckptaudit.arch.families import by_closeness
+from ckptaudit.arch.keras_build import import_keras, keras_ways, session_of_its_own
+from ckptaudit.arch.keras_model import keras_graph
+from ckptaudit.arch.libraries import missing_library
+from ckptaudit.arch.model import Model
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator, Mapping
+
+RANK = 30
+LIBRARY = "keras"
+BUILT_ON = ()
+
+#: The parameter that asks for weights.
+WEIGHTS = ("weights",)
+
+
+def names() -> Collection[str]:
+    """Every model of ``keras.applications``, read off the file that lists them: importing Keras takes seconds."""
+    found = find_spec("keras")
+    if found is None or found.origin is None:
+        raise missing_library("keras", extra="keras")
+    try:
+        tree = ast.parse(Path(found.origin).parent.joinpath("applications", "__init__.py").read_bytes())
+    except (OSError, SyntaxError, ValueError):
+        listed = dir(import_keras().applications)
+    else:
+        listed = [alias.asname or alias.name for node in tree.body if isinstance(node, ast.ImportFrom) for alias in node.names]
+    return [name for name in listed if name[0].isupper()]  # its functions are called like classes, its modules are not
+
+
+def family(name: str) -> str:
+    """What the relatives of ``name`` have in common: the module that defines them."""
+    return str(getattr(import_keras().applications, name).__module__.rpartition(".")[2])
+
+
+def relatives(name: str, arguments: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """What a file could hold instead of ``name``, the closest name first: what the same module defines."""
+    return ((other, arguments) for other in by_closeness(name, (other for other in names() if family(other) == family(name))))
+
+
+def build(name: str, arguments: Mapping[str, Any]) -> Model:
+    """Build one of them, always without weights.
+
+    Raises
+    ------
+    ArchitectureError
+        An argument asks for weights or is none of the model's, or the model cannot be built on Keras' backend.
+    """
+    keras = import_keras()
+    label = f"keras:{name}"
+    given = without_weights(arguments, WEIGHTS, label)
+    builder = getattr(keras.applications, name)
+    with session_of_its_own():
+        attempt = first_that_works(lambda: lambda: builder(weights=None, **given), label, keras_ways)
+        graph = keras_graph(attempt.made, label, attempt.notes)
+    return Model(
+        arch=name,
+        source="keras",
+        graph=graph,
+        module=attempt.made,
+        library_version=str(keras.__version__),
+        arguments=dict(arguments),
+        call=format_call(f"keras.applications.{name}", {"weights": None, **given}),
+        preprocessing=_preprocessing(builder, attempt.made),
+    )
+
+
+def _preprocessing(builder: Any, model: Any) -> Mapping[str, Any]:
+    """Size of the input, and the mode of ``preprocess_input`` beside the builder, in the words of ``keras.applications.imagenet_utils``.
+
+    No attribute tells the mode: it is read off what becomes of a black and of a coloured pixel.
+    """
+    import numpy
+
+    size = [None if length is None else int(length) for length in model.input_shape[1:]]
+    preprocess = getattr(sys.modules[builder.__module__], "preprocess_input", None)
+    if preprocess is None:
+        return {"input_size": size}
+    pixels = numpy.array([[[[0, 0, 0]], [[255, 0, 0]]]], "float32")
+    black, red = numpy.asarray(preprocess(pixels, data_format="channels_last"))[0, :, 0, 0].tolist()
+    modes = {"none": (0.0, 255.0), "tf": (-1.0, 1.0), "torch": (-0.485 / 0.229, 0.515 / 0.229), "caffe": (-103.939, -103.939)}
+    mode = next((mode for mode, ends in modes.items() if numpy.allclose((black, red), ends, atol=1e-3)), None)
+    return {"input_size": size, "mode": mode}

@@ -1,0 +1,181 @@
+"""transformers: any of its model classes, or what a ``config.json`` describes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ckptaudit.arch.arguments import format_call
+from ckptaudit.arch.libraries import import_library
+from ckptaudit.arch.model import Model
+from ckptaudit.arch.suggest import did_you_mean
+from ckptaudit.arch.torch_build import build_module
+from ckptaudit.arch.torch_module import layer_graph
+from ckptaudit.errors import ArchitectureError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+#: Its classes are asked for as ``transformers:…`` alone.
+RANK = None
+LIBRARY = "transformers"
+BUILT_ON = ("torch",)
+#: A config asks for no weights.
+WEIGHTS = ()
+
+#: What ``preprocessor_config.json`` says that matters to a comparison.
+_PREPROCESSING = ("image_mean", "image_std", "size", "crop_size", "resample", "rescale_factor", "do_normalize", "do_rescale", "do_resize")
+_MAX_CONFIG = 16 << 20
+
+
+def names() -> Collection[str]:
+    """Every model class; a path that ends in ``.json``, or a folder, is among them too."""
+    return _Names(_transformers())
+
+
+def relatives(name: str, arguments: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Nothing: a config is one of many."""
+    yield from ()
+
+
+def files(name: str) -> list[Path]:
+    """Files that decide what is built."""
+    if not _is_path(name):
+        return []
+    config = _config_file(name)
+    beside = config.parent / "preprocessor_config.json"
+    return [config, beside] if beside.is_file() else [config]
+
+
+def build(name: str, arguments: Mapping[str, Any]) -> Model:
+    """Build a model from its config, without weights and without code that comes with the config.
+
+    Parameters
+    ----------
+    name:
+        A model class (``ResNetForImageClassification``), built with its default config; a ``config.json``, or its folder.
+    arguments:
+        Fields of the config that are set otherwise (``num_labels=10``).
+
+    Raises
+    ------
+    ArchitectureError
+        There is no such file or class, the config has no such field, or the model cannot be built.
+    """
+    transformers = _transformers()
+    label = f"transformers:{name}"
+    if _is_path(name):
+        stored = _stored_config(_config_file(name), label)
+        cls = _class_of(transformers, stored, label)
+        call = f"transformers.{cls.__name__}(transformers.AutoConfig.from_pretrained({str(_config_file(name))!r}{_keywords(arguments)}))"
+    else:
+        stored = {}
+        cls = getattr(transformers, name)
+        call = format_call(f"transformers.{name}", {}, format_call(f"transformers.{cls.config_class.__name__}", arguments))
+
+    def factory() -> object:
+        config = cls.config_class.from_dict(stored) if stored else cls.config_class()
+        for key, value in arguments.items():
+            if not hasattr(config, key):
+                known = [*config.to_dict(), "num_labels"]  # the latter is derived from the labels' names
+                raise ArchitectureError(f"{label} takes no argument {key!r}{did_you_mean(key, known)}")
+            setattr(config, key, value)
+        return cls(config)
+
+    built = build_module(lambda: factory, label)
+    return Model(
+        arch=name,
+        source="transformers",
+        graph=layer_graph(built, label),
+        module=built.module,
+        library_version=str(transformers.__version__),
+        arguments=dict(arguments),
+        call=call,
+        preprocessing=_preprocessing(name, built.module.config),
+    )
+
+
+class _Names(Collection[str]):
+    """Thousands of classes, of which importing each takes a while: asked one by one."""
+
+    def __init__(self, transformers: Any) -> None:
+        self._transformers = transformers
+
+    def __contains__(self, name: object) -> bool:
+        text = str(name)
+        if _is_path(text):
+            return True
+        return text in dir(self._transformers) and getattr(getattr(self._transformers, text, None), "config_class", None) is not None
+
+    def __iter__(self) -> Iterator[str]:
+        return (name for name in dir(self._transformers) if name[0].isupper() and ("For" in name or name.endswith("Model")))
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+
+def _is_path(name: str) -> bool:
+    return "/" in name or name.endswith(".json") or Path(name).is_dir()
+
+
+def _config_file(name: str) -> Path:
+    path = Path(name)
+    return path / "config.json" if path.is_dir() else path
+
+
+def _stored_config(path: Path, label: str) -> dict[str, Any]:
+    content = _read_json(path, label)
+    if not isinstance(content.get("model_type"), str):
+        raise ArchitectureError(f"{label}: the file is no config of transformers: it names no model_type")
+    return content
+
+
+def _read_json(path: Path, label: str) -> dict[str, Any]:
+    try:
+        if not path.is_file():
+            raise ArchitectureError(f"{label}: there is no such file")
+        if path.stat().st_size > _MAX_CONFIG:
+            raise ArchitectureError(f"{label}: {path.stat().st_size:,} bytes are no config")
+        content = json.loads(path.read_bytes())
+    except OSError as error:
+        raise ArchitectureError(f"{label}: {path} cannot be read: {error.strerror or error}") from error
+    except (ValueError, RecursionError) as error:
+        raise ArchitectureError(f"{label}: {path} is not JSON ({error})") from error
+    if not isinstance(content, dict):
+        raise ArchitectureError(f"{label}: {path} holds no JSON object")
+    return content
+
+
+def _class_of(transformers: Any, stored: Mapping[str, Any], label: str) -> Any:
+    """The class that the config names, else the plain model of its type. Code that comes with a config is never run."""
+    listed = stored.get("architectures")
+    wanted = listed[0] if isinstance(listed, list) and listed and isinstance(listed[0], str) else None
+    if wanted is not None:
+        cls = getattr(transformers, wanted, None) if wanted in dir(transformers) else None
+        if getattr(cls, "config_class", None) is None:
+            raise ArchitectureError(f"{label}: this transformers has no class {wanted!r}; code that comes with a config is not run")
+        return cls
+    try:
+        return transformers.MODEL_MAPPING[transformers.CONFIG_MAPPING[stored["model_type"]]]
+    except KeyError:
+        raise ArchitectureError(f"{label}: this transformers knows no model_type {stored['model_type']!r}") from None
+
+
+def _preprocessing(name: str, config: Any) -> Mapping[str, Any]:
+    size = getattr(config, "image_size", None)
+    told = {"image_size": size} if isinstance(size, int | list | tuple) else {}
+    beside = _config_file(name).parent / "preprocessor_config.json" if _is_path(name) else None
+    if beside is None or not beside.is_file():
+        return told
+    content = _read_json(beside, f"transformers:{name}")
+    return {**told, **{key: content[key] for key in _PREPROCESSING if key in content}}
+
+
+def _keywords(arguments: Mapping[str, Any]) -> str:
+    return "".join(f", {key}={value!r}" for key, value in arguments.items())
+
+
+def _transformers() -> Any:
+    return import_library("transformers", extra="transformers")
