@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -248,3 +249,28 @@ def test_odd_file_names(run, samples, tmp_path, name):
         assert result.returncode == 0, result.stderr
         assert "\x1b" not in result.stdout
         assert "new\nline" not in result.stdout
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_signals_leave_nothing_half_written(tmp_path, number, code):
+    """The output is a pipe that nobody reads yet: the command is certainly still at work when the signal comes."""
+    program = (
+        "import os, signal, sys, ckptaudit.files as files\n"
+        "from ckptaudit.cli import main\n"
+        "publish = files._publish\n"
+        f"files._publish = lambda *a, **k: os.kill(os.getpid(), {int(number)}) or publish(*a, **k)\n"
+        "main(sys.argv[1:])\n"
+    )
+    arguments = ["scan", "sample_ckpts/deeplabv3_voc.pth", "--format", f"json={tmp_path / 'out.json'}"]
+    ended = subprocess.run([sys.executable, "-c", program, *arguments], capture_output=True, text=True, cwd=ROOT, check=False)
+    assert (ended.returncode, ended.stderr) == (code, "")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_size_of_headers_is_limited(run, samples):
+    for command in (["show"], ["scan"], ["diff", "--against", samples / "deeplabv3_voc.pth"]):
+        limited = run(*command, samples / "deeplabv3_voc.pth", "--max-header", "1K")
+        assert (limited.returncode, limited.stdout) == (3, "")
+        assert "more than 1,024 are not read" in limited.stderr
+    assert run("show", samples / "deeplabv3_voc.pth", "--max-header", "1M").returncode == 0
+    assert run("scan", samples / "deeplabv3_voc.pth", CKPTAUDIT_MAX_HEADER="huge").returncode == 2

@@ -6,12 +6,17 @@ Exit codes: 0 fit for the intent · 1 not fit · 2 wrong usage · 3 could not be
 from __future__ import annotations
 
 import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import click
 
 from ckptaudit._version import __version__
-from ckptaudit.cli._exit_codes import COULD_NOT_AUDIT, INTERRUPTED
+from ckptaudit.cli._exit_codes import COULD_NOT_AUDIT, INTERRUPTED, TERMINATED
 from ckptaudit.cli.apply import apply
 from ckptaudit.cli.cache import cache
 from ckptaudit.cli.check import check
@@ -27,6 +32,23 @@ from ckptaudit.garbage import collector_paused
 from ckptaudit.text import printable
 
 
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """Let SIGTERM leave as an exception does, so that half-written outputs are taken away."""
+
+    def leave(*_: object) -> None:
+        sys.exit(TERMINATED)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 class _Commands(click.Group):
     """Commands in the order in which people meet them, and one line for every error on purpose."""
 
@@ -35,7 +57,7 @@ class _Commands(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
-            with collector_paused():  # one command, one process: what is garbage goes with it
+            with collector_paused(), _terminable():  # one command, one process: what is garbage goes with it
                 return super().invoke(ctx)
         except CkptAuditError as error:
             click.echo(f"ckptaudit: {error}", err=True)

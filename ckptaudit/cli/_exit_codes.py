@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from ckptaudit.pipeline import Audit
     from ckptaudit.verdict import Bar
 
-FIT, NOT_FIT, COULD_NOT_AUDIT, INTERRUPTED = 0, 1, 3, 130
+FIT, NOT_FIT, COULD_NOT_AUDIT, INTERRUPTED, TERMINATED = 0, 1, 3, 130, 143
 
 #: ``--fail-on``: see :data:`ckptaudit.verdict.Bar`, which loads too much to be imported for ``--help``.
 BARS = ("remappable", "partial", "incompatible", "never")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -33,13 +34,36 @@ arch_arg_option = click.option(
     "--arch-arg", "arch_args", multiple=True, metavar="KEY=VALUE", help="Argument for the model's builder; repeatable."
 )
 
+
+def _limit_headers(context: click.Context, parameter: click.Parameter, value: str | None) -> None:
+    """Let every reader of this process know; also those in child processes."""
+    if value is not None:
+        from ckptaudit.read.opening import MAX_HEADER, header_limit
+
+        os.environ[MAX_HEADER] = value
+        header_limit()
+
+
+max_header_option = click.option(
+    "--max-header",
+    metavar="SIZE",
+    callback=_limit_headers,
+    expose_value=False,
+    help="Largest header that is taken into memory, such as 500M; also CKPTAUDIT_MAX_HEADER.  [default: 100M]",
+)
+
 #: The two sides of a comparison: CHECKPOINT, and the model by one of two ways or by what the file is; see :func:`model_side`.
 sides_options = _together(
     click.argument("checkpoint", type=click.Path()),
     click.option("--arch", help="Name (timm:, smp:, keras:, transformers: in front), package.module:factory or file.py:factory."),
     click.option("--against", type=click.Path(), help="Another checkpoint, or a saved spec, to compare with."),
     arch_arg_option,
+<<<<<<< HEAD
     click.option("--fresh", is_flag=True, help="Build the model now, even where cache or catalogue know it."),
+=======
+    click.option("--fresh", is_flag=True, help="Build the model now, even where the shipped catalogue knows it."),
+    max_header_option,
+>>>>>>> fde797e (Fuzz every reader; read values instead of mapping them; limit headers; leave cleanly on SIGTERM)
     click.option("--branch", help="Which part of the file to take (`ckptaudit show` lists them)."),
     click.option(
         "--for",

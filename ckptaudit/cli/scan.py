@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ckptaudit.cli._exit_codes import COULD_NOT_AUDIT, FIT, NOT_FIT
-from ckptaudit.cli._options import outputs_options
+from ckptaudit.cli._options import max_header_option, outputs_options
 from ckptaudit.cli._output import Outputs
 from ckptaudit.text import printable
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="Exit 1 for findings of this severity or worse.",
 )
+@max_header_option
 @outputs_options(("json", "terminal"))
 def scan(paths: tuple[str, ...], deep: bool, bar: Any, outputs: Outputs) -> None:
     """Look for code, damage and oddities in files, folders and patterns; nothing is executed and no model is needed.

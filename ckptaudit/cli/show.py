@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from ckptaudit.cli._options import outputs_options
+from ckptaudit.cli._options import max_header_option, outputs_options
 from ckptaudit.cli._output import Outputs, check_output
 from ckptaudit.errors import UsageError
 from ckptaudit.report import CHECKPOINT_FORMATS
@@ -16,6 +16,7 @@ from ckptaudit.report import CHECKPOINT_FORMATS
 @click.argument("checkpoint", type=click.Path())
 @click.option("--branch", help="Which part of the file to show.")
 @click.option("--graph", type=click.Path(dir_okay=False), help="Also write the layer graph: .graphml, .dot or .json.")
+@max_header_option
 @outputs_options(CHECKPOINT_FORMATS)
 def show(checkpoint: str, branch: str | None, graph: str | None, outputs: Outputs) -> None:
     """Show what a file holds: branches, metadata, and the tree of its layers."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import partial
+from functools import lru_cache, partial
 from math import prod
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from ckptaudit.errors import CkptAuditError, CorruptCheckpointError
 from ckptaudit.graph import DTYPE_BITS
 from ckptaudit.read.checkpoint import Remark
+from ckptaudit.read.identity import FileIdentity, identity_of
 from ckptaudit.read.source import opened
 from ckptaudit.read.stored import Storage, StoredTensor, contiguous_strides
 
@@ -390,7 +391,7 @@ class Locate:
         """The content as libhdf5 reads it."""
         if self.inflated < 0:
             return Window(data, self.start, self.size)
-        return Window(self._inflate(data))
+        return Window(self.inflate(data))
 
     def contiguous(self, key: str, offset: int, nbytes: int, big_endian: bool) -> Storage:
         """The storage of values that lie in one piece."""
@@ -399,10 +400,10 @@ class Locate:
         return Storage(key, self.path, 0, nbytes, "", big_endian, partial(self._slice, offset, nbytes))
 
     def _slice(self, offset: int, nbytes: int) -> bytes:
-        with opened(self.path, 0) as source:
-            return self._inflate(source.data)[offset : offset + nbytes]
+        return _inflated(self, identity_of(self.path))[offset : offset + nbytes]
 
-    def _inflate(self, data: Any) -> bytes:
+    def inflate(self, data: Any) -> bytes:
+        """Unpack a deflated member."""
         import zlib
 
         try:
@@ -412,6 +413,14 @@ class Locate:
         if len(content) != self.inflated:
             raise CorruptCheckpointError(self.path, f"an archive whose weights do not have the {self.inflated:,} bytes that it declares")
         return content
+
+
+@lru_cache(maxsize=1)
+def _inflated(where: Locate, identity: FileIdentity) -> bytes:
+    """The whole content, kept until another is wanted: inflating it again for each of its tensors would take for ever."""
+    identity.check()
+    with opened(where.path, 0) as source:
+        return where.inflate(source.data)
 
 
 @contextmanager

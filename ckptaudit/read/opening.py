@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import pkgutil
 import re
 import stat
@@ -10,7 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, cast
 
-from ckptaudit.errors import CheckpointError, CorruptCheckpointError, NotACheckpointError
+from ckptaudit.errors import CheckpointError, CorruptCheckpointError, NotACheckpointError, UsageError
 from ckptaudit.garbage import collector_paused
 from ckptaudit.read.source import Source, opened, unreadable
 
@@ -35,6 +36,9 @@ _IN_FOLDER = (
     "*.index",
     "variables/variables.index",
 )
+
+#: The environment variable that moves the limit of headers, and the limit without it.
+MAX_HEADER, _MAX_HEADER = "CKPTAUDIT_MAX_HEADER", 100 << 20
 
 _SHARD_OF_BUNDLE = re.compile(r"\.data-\d{5}-of-\d{5}\Z")
 _LATEST = re.compile(rb'^model_checkpoint_path: "([^"\n]*)"', re.MULTILINE)
@@ -65,7 +69,7 @@ def formats() -> tuple[Format, ...]:
     return tuple(sorted((cast("Format", module) for module in modules), key=lambda module: module.ORDER))
 
 
-def open_checkpoint(path: Path | str, *, branch: str | None = None, max_header: int = 100 << 20) -> Checkpoint:
+def open_checkpoint(path: Path | str, *, branch: str | None = None, max_header: int | None = None) -> Checkpoint:
     """Read a checkpoint without executing it and without loading its tensors.
 
     Parameters
@@ -75,7 +79,7 @@ def open_checkpoint(path: Path | str, *, branch: str | None = None, max_header: 
     branch:
         Name of the branch to audit; by default the one that looks most like a model.
     max_header:
-        Largest header, in bytes, that is taken into memory.
+        Largest header, in bytes, that is taken into memory; by default what ``CKPTAUDIT_MAX_HEADER`` says, or 100 MiB.
 
     Raises
     ------
@@ -89,7 +93,7 @@ def open_checkpoint(path: Path | str, *, branch: str | None = None, max_header: 
         The file cannot be opened.
     """
     named = Path(path)
-    with opened(_file_of(named), max_header) as source, collector_paused():
+    with opened(_file_of(named), header_limit() if max_header is None else max_header) as source, collector_paused():
         try:
             checkpoint = next((f.read(source) for f in formats() if f.recognise(source)), None)
         except RecursionError:
@@ -102,6 +106,23 @@ def open_checkpoint(path: Path | str, *, branch: str | None = None, max_header: 
             )
     _refuse_deep_names(checkpoint)
     return checkpoint if branch is None else checkpoint.with_branch(branch)
+
+
+def header_limit() -> int:
+    """Bytes that a header may have: ``CKPTAUDIT_MAX_HEADER``, a number with or without K, M or G, or 100 MiB.
+
+    Raises
+    ------
+    UsageError
+        It is no such number.
+    """
+    told = os.environ.get(MAX_HEADER)
+    if not told:
+        return _MAX_HEADER
+    number = re.fullmatch(r"(\d{1,12})([KMG]?)", told.strip().upper())
+    if number is None:
+        raise UsageError(f"{told!r} is no size of a header: give bytes, or a number with K, M or G")
+    return int(number[1]) << {"": 0, "K": 10, "M": 20, "G": 30}[number[2]]
 
 
 def _refuse_deep_names(checkpoint: Checkpoint) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from ckptaudit.errors import CheckpointError, NotACheckpointError
+from ckptaudit.errors import CheckpointError, CorruptCheckpointError, NotACheckpointError
 from ckptaudit.read.identity import check_regular, checked, unreadable
 from ckptaudit.read.zips import ZipDirectory, first_member
 
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 #: Enough for every magic number, and for a look at what a text file says.
 _HEAD = 4096
 
+#: Files up to this are taken into memory.
+_SMALL = 16 << 20
+
 
 @dataclass(frozen=True, eq=False)
 class Source:
@@ -32,13 +35,13 @@ class Source:
     path:
         The file as the user named it.
     data:
-        Its bytes, mapped: only the pages that are looked at are ever read.
+        Its bytes; of a large file mapped: only the pages that are looked at are ever read.
     max_header:
         Largest header, in bytes, that a reader may take into memory.
     """
 
     path: Path
-    data: mmap.mmap
+    data: mmap.mmap | bytes
     max_header: int
 
     @property
@@ -89,10 +92,28 @@ def opened(path: Path, max_header: int) -> Iterator[Source]:
         if not status.st_size:
             raise NotACheckpointError(path, "an empty file")
         try:
-            data = mmap.mmap(descriptor, status.st_size, access=mmap.ACCESS_READ)
+            data = _content(path, descriptor, status.st_size)
         except (OSError, ValueError) as error:
             raise CheckpointError(path, unreadable(error)) from None
     finally:
         os.close(descriptor)
-    with data, checked(path, status):
-        yield Source(path, data, max_header)
+    with checked(path, status):
+        if isinstance(data, bytes):
+            yield Source(path, data, max_header)
+        else:
+            with data:
+                yield Source(path, data, max_header)
+
+
+def _content(path: Path, descriptor: int, size: int) -> mmap.mmap | bytes:
+    """The bytes of a small file; those of a large one mapped, so that the system reads only what is looked at."""
+    if size > _SMALL:
+        return mmap.mmap(descriptor, size, access=mmap.ACCESS_READ)
+    # A process that has a file mapped is killed when somebody cuts it short; one that reads it is told.
+    pieces, left = [], size
+    while left and (piece := os.read(descriptor, left)):
+        pieces.append(piece)
+        left -= len(piece)
+    if left:
+        raise CorruptCheckpointError(path, "changed while it was audited")
+    return b"".join(pieces)

@@ -140,9 +140,11 @@ class StoredTensor:
     def _copied(self, shape: tuple[int, ...]) -> numpy.ndarray[Any, Any]:
         import numpy
 
-        return numpy.array(self._view(shape), copy=True, order="C")
+        values = self._view(shape, mapped=False)
+        own = self.storage.fetch is None and values.flags.c_contiguous
+        return values if own else numpy.array(values, copy=True, order="C")
 
-    def _view(self, shape: tuple[int, ...]) -> numpy.ndarray[Any, Any]:
+    def _view(self, shape: tuple[int, ...], mapped: bool = True) -> numpy.ndarray[Any, Any]:
         import numpy
 
         if self.storage.unavailable:
@@ -172,13 +174,32 @@ class StoredTensor:
                 raise CorruptCheckpointError(
                     self.storage.path, f"{len(content):,} bytes were unpacked where {self.storage.nbytes:,} should be"
                 )
-            held: bytes | mmap.mmap = content
+            held: bytes | bytearray | mmap.mmap = content
+        elif not mapped:
+            held, first = self._bytes(start, count), 0
         else:
             page = start - start % mmap.ALLOCATIONGRANULARITY
             held, first = self._window(page, start - page + count), start - page
         # The array keeps the mapping alive, and ends it when it is dropped.
         values: numpy.ndarray[Any, Any] = numpy.ndarray(shape, dtype, held, first, [s * dtype.itemsize for s in strides])
         return _swapped(numpy.array(values, copy=True, order="C")) if self.storage.big_endian else values
+
+    def _bytes(self, start: int, count: int) -> bytearray:
+        """Read, not mapped: a file that is cut short meanwhile kills a process that has it mapped."""
+        descriptor = self.storage.file.open()
+        content = bytearray(count)
+        done = 0
+        try:
+            with memoryview(content) as whole:
+                while done < count and (got := os.preadv(descriptor, [whole[done:]], start + done)):
+                    done += got
+        except OSError as error:
+            raise CheckpointError(self.storage.path, unreadable(error)) from None
+        finally:
+            os.close(descriptor)
+        if done < count:
+            raise CorruptCheckpointError(self.storage.path, f"ends before byte {start + count:,}, where a tensor's values should be")
+        return content
 
     def _window(self, page: int, nbytes: int) -> mmap.mmap:
         descriptor = self.storage.file.open()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from math import isfinite
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -14,7 +15,7 @@ class _TwiceError(ValueError):
 
 
 def parse(content: bytes, error: Callable[[str], Exception]) -> dict[str, Any]:
-    """Parse a JSON object.
+    """Parse a JSON object. Numbers that are not finite (``NaN``, ``1e999``) become text: no output could hold them.
 
     Parameters
     ----------
@@ -24,7 +25,7 @@ def parse(content: bytes, error: Callable[[str], Exception]) -> dict[str, Any]:
         Makes the exception to raise from words that follow the name of the thing ("is no valid JSON").
     """
     try:
-        value = json.loads(content.decode("utf-8"), object_pairs_hook=_unique)
+        value = json.loads(content.decode("utf-8"), object_pairs_hook=_unique, parse_constant=str, parse_float=_finite)
     except _TwiceError as twice:
         raise error(f"has a duplicate key, {twice}") from None
     except RecursionError:
@@ -34,6 +35,11 @@ def parse(content: bytes, error: Callable[[str], Exception]) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise error("is no JSON object")
     return value
+
+
+def _finite(text: str) -> float | str:
+    value = float(text)
+    return value if isfinite(value) else text
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

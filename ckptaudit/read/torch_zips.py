@@ -117,6 +117,8 @@ def read_object(
     odd = [name for name in archive.members if name.startswith(("/", "\\\\")) or ".." in name.split("/") or len(name) > 1000]
     if odd:
         remarks.append(f"the zip has members that a checkpoint has not: {', '.join(map(repr, odd[:3]))}")
+    if member.size > source.max_header:
+        raise CorruptCheckpointError(path, f"{label} holds {member.size:,} bytes; more than {source.max_header:,} are not read")
     if not member.size:
         raise CorruptCheckpointError(path, f"{label} is empty")
     order = _byte_order(source, root)

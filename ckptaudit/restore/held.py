@@ -26,7 +26,7 @@ class HeldTensor(StoredTensor):
 
     held: Any = field(default=None, compare=False, repr=False)
 
-    def _view(self, shape: tuple[int, ...]) -> numpy.ndarray[Any, Any]:
+    def _view(self, shape: tuple[int, ...], mapped: bool = True) -> numpy.ndarray[Any, Any]:
         import numpy
 
         part = self.held

@@ -9,6 +9,7 @@ from pathlib import Path
 from ckptaudit.errors import CheckpointError, CkptAuditError, NotACheckpointError
 from ckptaudit.garbage import collector_paused
 from ckptaudit.read import open_checkpoint, saved_model
+from ckptaudit.read.opening import header_limit
 from ckptaudit.read.source import opened
 from ckptaudit.rules import refused_global
 from ckptaudit.scanning.checks import REMARKS, check_checkpoint, check_operators
@@ -31,6 +32,7 @@ def scan(paths: Sequence[str | os.PathLike[str]], *, deep: bool = False, progres
     progress:
         Is called before each file with the number of files done, of all, and the file.
     """
+    header_limit()  # one wrong limit is not the fault of each file
     found = list(targets(paths))
     covered: set[Path] = set()
     scanned: list[FileScan] = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType, ModuleType
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 ORDER = 40
 
 _MAX_SHARDS = 10_000
+_MAX_FILE_NAME = 255  # bytes, on every file system in use
 _THIS = __name__
 
 
@@ -101,6 +103,12 @@ def _located(index: Path, name: str, remarks: list[str]) -> Path:
     # A plain file name, in the eyes of every system: no folder, no drive, no URL, and spelt one way only.
     if Path(name).name != name or name in (".", "..") or name != name.strip() or set(name) & set("\\:\0"):
         raise CorruptCheckpointError(index, f"an index whose shard {name!r} is no file name within its own folder")
+    try:
+        too_long = len(os.fsencode(name)) > _MAX_FILE_NAME
+    except UnicodeEncodeError:
+        too_long = True  # half a surrogate pair, which no file name has
+    if too_long:
+        raise CorruptCheckpointError(index, f"an index whose shard {name[:80]!r}… is no name that a file can have")
     shard = index.parent / name
     if leaves(shard, index.parent):
         # Links are how people share large files, so they are followed; whoever planted one is told of.
