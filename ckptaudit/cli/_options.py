@@ -58,12 +58,8 @@ sides_options = _together(
     click.option("--arch", help="Name (timm:, smp:, keras:, transformers: in front), package.module:factory or file.py:factory."),
     click.option("--against", type=click.Path(), help="Another checkpoint, or a saved spec, to compare with."),
     arch_arg_option,
-<<<<<<< HEAD
     click.option("--fresh", is_flag=True, help="Build the model now, even where cache or catalogue know it."),
-=======
-    click.option("--fresh", is_flag=True, help="Build the model now, even where the shipped catalogue knows it."),
     max_header_option,
->>>>>>> fde797e (Fuzz every reader; read values instead of mapping them; limit headers; leave cleanly on SIGTERM)
     click.option("--branch", help="Which part of the file to take (`ckptaudit show` lists them)."),
     click.option(
         "--for",
