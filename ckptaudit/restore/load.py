@@ -6,7 +6,9 @@ import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from ckptaudit.arch.keras_model import is_keras_model
 from ckptaudit.arch.live import model_of_object
+from ckptaudit.errors import UsageError
 from ckptaudit.pipeline import Audit, audit
 from ckptaudit.restore.demand import Demand
 from ckptaudit.rules.comparison import Intent
@@ -34,7 +36,7 @@ def load(
     Parameters
     ----------
     model:
-        A live ``torch.nn.Module``, also one in a wrapper (DataParallel, ``torch.compile``).
+        A live ``torch.nn.Module``, also one in a wrapper (DataParallel, ``torch.compile``), or a ``keras.Model``.
     checkpoint:
         Path of a file, of a shard index or of a folder that holds one; or a checkpoint that was opened already.
     intent:
@@ -63,6 +65,13 @@ def load(
     demand = Demand.of(intent, allow_missing, min_coverage)
     found = audit(checkpoint, model_of_object(model, {}), intent=intent, branch=branch, allow_missing=demand.allow_missing)
     demand.check(found)
+    if is_keras_model(model):
+        from ckptaudit.restore.keras_writing import restore as restore_keras
+
+        if device is not None:
+            raise UsageError("a Keras model is where its backend puts it: load() takes no device for it")
+        restore_keras(model, found, demand)
+        return found
     from ckptaudit.restore.torch_writing import restore
 
     restore(model, found, demand, device)

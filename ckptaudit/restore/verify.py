@@ -6,6 +6,7 @@ import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from ckptaudit.arch.keras_model import is_keras_model
 from ckptaudit.arch.live import model_of_object
 from ckptaudit.graph.kinds import DERIVED_BUFFERS
 from ckptaudit.graph.names import leaf
@@ -46,8 +47,16 @@ def verify(
     demand = Demand.of(intent, allow_missing, min_coverage)
     found = audit(checkpoint, model_of_object(model, {}), intent=intent, branch=branch, allow_missing=demand.allow_missing)
     demand.check(found)
-    from ckptaudit.restore.torch_values import other_values
+    check_values(model, found)
+    return found
 
+
+def check_values(model: Any, found: Audit) -> None:
+    """Raise IncompatibleCheckpoint unless every tensor that the plan sets holds what the plan gives."""
+    if is_keras_model(model):
+        from ckptaudit.restore.keras_writing import other_values
+    else:
+        from ckptaudit.restore.torch_values import other_values
     if other := [name for name in other_values(model, found) if leaf(name) not in DERIVED_BUFFERS]:
         names = found.model.graph.tensors
         raise refusal(
@@ -55,4 +64,3 @@ def verify(
             f"{len(other):,} of the model's {len(names):,} tensors do not hold the file's values: they were not restored "
             f"({few_names(other, names)}).",
         )
-    return found

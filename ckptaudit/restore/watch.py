@@ -7,6 +7,7 @@ from contextlib import ContextDecorator
 from types import TracebackType
 from typing import Any, Protocol
 
+from ckptaudit.arch.keras_model import is_keras_model
 from ckptaudit.errors import UsageError
 from ckptaudit.pipeline import Audit
 from ckptaudit.restore.demand import Demand
@@ -79,10 +80,13 @@ def guard(model: Any, *, intent: Intent = "eval", allow_missing: Sequence[str] =
     model is as it was. At the end of the block, tensors that nothing has set (no audited load, and no change of their values) are
     held against the demand too. Nothing is patched: the model carries a load hook for the time of the block.
 
+    ``load_weights`` of a Keras model, also with ``by_name`` or ``skip_mismatch``, is audited against its file before it runs. Afterwards
+    values are compared, and when it did not set what it should have, the model gets its old ones back.
+
     Parameters
     ----------
     model:
-        A live ``torch.nn.Module``; or a class of torch modules, for code that builds the model itself inside the
+        A live ``torch.nn.Module`` or ``keras.Model``; or a class of torch modules, for code that builds the model itself inside the
         block: then each of its objects is watched that this thread builds there.
     intent:
         ``eval``, ``finetune`` or ``resume``; a state dict holds weights alone, so ``resume`` asks the same as ``eval`` here.
@@ -105,9 +109,13 @@ def guard(model: Any, *, intent: Intent = "eval", allow_missing: Sequence[str] =
 def _watch_of(model: Any, demand: Demand) -> Watch:
     import sys
 
+    if is_keras_model(model):  # before torch: there a Keras model is a torch module too
+        from ckptaudit.restore.keras_watch import KerasWatch
+
+        return KerasWatch(model, demand)
     torch = sys.modules.get("torch")
     if torch is not None and (isinstance(model, torch.nn.Module) or (isinstance(model, type) and issubclass(model, torch.nn.Module))):
         from ckptaudit.restore.torch_watch import TorchWatch, WatchOfClass
 
         return WatchOfClass(model, demand) if isinstance(model, type) else TorchWatch(model, demand)
-    raise UsageError(f"cannot guard a {type(model).__name__}: give a torch.nn.Module, or a class of them")
+    raise UsageError(f"cannot guard a {type(model).__name__}: give a torch.nn.Module, a class of them, or a keras.Model")

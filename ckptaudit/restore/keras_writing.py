@@ -1,0 +1,82 @@
+"""Write what a plan gives into a live Keras model, whatever its backend."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from ckptaudit.arch.live import model_of_object
+from ckptaudit.errors import PlanError
+from ckptaudit.pipeline import Audit
+from ckptaudit.plan.applying import step_result
+from ckptaudit.read.identity import kept_open
+from ckptaudit.restore.again import audit_again
+from ckptaudit.restore.demand import Demand, refusal
+
+if TYPE_CHECKING:
+    import numpy
+
+    from ckptaudit.plan import Step
+
+    Array = numpy.ndarray[Any, Any]
+
+
+def variables_of(model: Any) -> dict[str, Any]:
+    """The model's variables by the names that its graph gives them; states of random generators are left out."""
+    weights = [weight for weight in model.weights if "seed_generator" not in str(getattr(weight, "path", None) or weight.name)]
+    return dict(zip(model_of_object(model, {}).graph.tensors, weights, strict=True))
+
+
+def value_of(variable: Any) -> Array:
+    """A copy of a variable's values in main memory."""
+    import numpy
+
+    value = variable.numpy() if hasattr(variable, "numpy") else variable
+    return numpy.array(value, copy=True)
+
+
+def restore(model: Any, audit: Audit, demand: Demand) -> None:
+    """Carry out the plan of an audit that meets the demand: all values are read once before the first is written."""
+    variables = variables_of(model)
+    files = {audit.checkpoint.branch.tensors[name].storage.file for step in audit.plan.steps for name in step.sources}
+    with kept_open(files):
+        for step, value in _values(audit, variables):
+            held = value_of(variables[step.target])
+            if value.shape != held.shape:
+                raise PlanError(f"{step.target}: the plan gives the shape {value.shape}, the model has {held.shape}")
+            if lost := _overflows(value, held.dtype):
+                raise refusal(audit, f"{lost:,} values of `{step.target}` are beyond what {held.dtype} holds.")
+        for step, value in _values(audit, variables):
+            variables[step.target].assign(value)
+        if other := other_values(model, audit):
+            raise refusal(audit, f"`{other[0]}` does not hold what was written to it: the model is no longer as it was.")
+    audit_again(model, {name: value_of(variable) for name, variable in variables.items()}, audit, demand)
+
+
+def other_values(model: Any, audit: Audit) -> list[str]:
+    """Names of the variables that hold something else than the plan gives; every value is compared, in the model's dtype."""
+    import numpy
+
+    variables = variables_of(model)
+    other = []
+    for step, value in _values(audit, variables):
+        held = value_of(variables[step.target])
+        wanted = value.astype(held.dtype)
+        if wanted.shape != held.shape or not ((wanted == held) | (numpy.isnan(wanted) & numpy.isnan(held))).all():
+            other.append(step.target)
+    return other
+
+
+def _values(audit: Audit, variables: Mapping[str, Any]) -> Iterator[tuple[Step, Array]]:
+    for step in audit.plan.steps:
+        kept = any(getattr(op, "needs_initial", False) for op in step.ops)
+        yield step, step_result(step, audit.checkpoint, {step.target: value_of(variables[step.target])} if kept else None)
+
+
+def _overflows(value: Array, dtype: Any) -> int:
+    import numpy
+
+    if value.dtype == dtype or value.dtype.kind not in "fV":
+        return 0
+    with numpy.errstate(over="ignore"):
+        return int((numpy.isfinite(value) & ~numpy.isfinite(value.astype(dtype))).sum())
