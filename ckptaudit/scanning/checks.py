@@ -150,8 +150,6 @@ def _gaps(checkpoint: Checkpoint) -> Iterator[Finding]:
 
 
 def _non_finite(checkpoint: Checkpoint, deep: bool) -> Iterator[Finding]:
-    import numpy
-
     bad: dict[str, float] = {}
     looked_at = 0
     for name, tensor in _tensors(checkpoint):
@@ -161,6 +159,8 @@ def _non_finite(checkpoint: Checkpoint, deep: bool) -> Iterator[Finding]:
             values = tensor.read() if deep else tensor.sample(_SAMPLE)
         except ValuesUnavailableError:
             continue
+        import numpy  # not before there is a tensor
+
         looked_at += 1
         if tensor.dtype not in ("float16", "float32", "float64"):
             values = values.astype(numpy.float32)
