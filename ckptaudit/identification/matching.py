@@ -34,8 +34,8 @@ _FEW = 2
 _GAP, _OTHER_ORDER = 0.01, 0.2
 #: Fewer tensors than this are no proof: small networks are parts of many.
 _MIN_TENSORS = 20
-#: What equal names and an equal order add between candidates whose shapes agree equally well.
-_NAMES_BONUS, _ORDER_BONUS = 0.03, 0.01
+#: What equal names and an equal order add: shapes agree by chance with what lies beside a backbone, names do not.
+_NAMES_BONUS, _ORDER_BONUS = 0.2, 0.01
 #: Order is compared in runs of this many tensors.
 _RUN = 4
 #: With this share of names in common they are the file's own.

@@ -54,7 +54,7 @@ class Part:
 def parts_of(graph: LayerGraph) -> list[Part]:
     """The whole first, then modules by size."""
     named = {unwrap(spec.name)[0]: spec for spec in graph}
-    telling = {name for name, spec in named.items() if counts(spec)}
+    telling = {name: None for name, spec in named.items() if counts(spec)}  # in the file's order: among equal parts the first is taken
     ancestors = {name: _ancestors(name) for name in named}
     sizes = Counter(path for name in telling for path in ancestors[name])
     enough = max(_MIN_TENSORS, _MIN_SHARE * len(telling))

@@ -65,6 +65,15 @@ def extra(prefix, *shapes):
 
 
 DECODER = extra("decoder", (256, 2048, 3, 3), (256, 256, 3, 3), (64, 256, 3, 3), (7, 64, 3, 3))
+UNET = [
+    TensorSpec(f"decoder.blocks.{block}.conv{1 + half}.{rest}", shape, "float32")
+    for block, (inputs, outputs) in enumerate([(768, 256), (384, 128), (192, 64), (128, 32), (32, 16)])
+    for half, channels in enumerate((inputs, outputs))
+    for rest, shape in [
+        ("0.weight", (outputs, channels, 3, 3)),
+        *((f"1.{role}", (outputs,)) for role in ("weight", "bias", "running_mean", "running_var")),
+    ]
+]
 MOMENTUM = [
     *under("encoder_q", without(tensors("resnet50"), "fc.")),
     *extra("encoder_q.mlp", (2048, 2048), (128, 2048)),
@@ -113,6 +122,13 @@ FILES = {
     "stored by Keras": (channels_last(tensors("resnet50", num_classes=8)), "keras", "resnet50", {"num_classes": 8}, ""),
     "an encoder with a decoder": ([*under("encoder", without(tensors("resnet101"), "fc.")), *DECODER], "torch", "resnet101", {}, "encoder"),
     "layers beside a decoder": ([*without(tensors("resnet34"), "fc."), *DECODER[:2]], "torch", "resnet34", {}, ""),
+    "an encoder of four channels whose decoder looks like a deeper stem": (
+        [*under("encoder", other_input(without(tensors("resnet34"), "fc."), "conv1.weight", 4)), *UNET],
+        "torch",
+        "resnet34",
+        {},
+        "encoder",
+    ),
     "one encoder of two": (MOMENTUM, "torch", "resnet50", {}, "encoder_q"),
     "a stage is missing": (without(tensors("resnet152"), "layer4."), "torch", "resnet152", {"num_classes": 1000}, ""),
     "more blocks than any": (
