@@ -193,6 +193,7 @@ def test_a_live_model_is_audited_as_it_is(auto_named):
     folder, model = auto_named
     found = audit(folder / "same.h5", model)
     assert (found.verdict.status, found.model.source, found.model.module) == ("compatible", "object", model)
+    assert [m.module for m in found.coverage.modules][:2] == ["conv2d", "batch_normalization"]  # layers, not tensors
     assert found.model.library_version == keras.__version__
 
 
