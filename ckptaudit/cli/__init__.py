@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -32,12 +31,16 @@ from ckptaudit.garbage import collector_paused
 from ckptaudit.text import printable
 
 
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM came. Like Ctrl-C, and unlike an exit, it is caught nowhere where models are built."""
+
+
 @contextmanager
 def _terminable() -> Iterator[None]:
-    """Let SIGTERM leave as an exception does, so that half-written outputs are taken away."""
+    """Let SIGTERM leave as Ctrl-C does, so that half-written outputs are taken away."""
 
     def leave(*_: object) -> None:
-        sys.exit(TERMINATED)
+        raise _Terminated
 
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -64,6 +67,8 @@ class _Commands(click.Group):
             ctx.exit(error.exit_code)
         except (click.ClickException, click.exceptions.Exit, BrokenPipeError):
             raise
+        except _Terminated:
+            ctx.exit(TERMINATED)
         except KeyboardInterrupt:
             ctx.exit(INTERRUPTED)
         except Exception as error:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import tempfile
@@ -12,7 +11,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import ckptaudit
@@ -54,7 +52,7 @@ def checking_base(project: Project, revision: str, fail_on: Bar | None) -> Itera
     RevisionError
         The project is in no git repository, git does not know the revision, or its tree cannot be made.
     """
-    with _stopped_by_signals(), tempfile.TemporaryDirectory(prefix="ckptaudit-base-") as folder:
+    with tempfile.TemporaryDirectory(prefix="ckptaudit-base-") as folder:
         top = Path(_git(project.root, "rev-parse", "--show-toplevel"))
         try:
             commit = _git(project.root, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}")
@@ -123,17 +121,3 @@ def _git(folder: Path, *arguments: str) -> str:
     if done.returncode:
         raise RevisionError(f"git {arguments[0]}: {printable(' '.join(done.stderr.split()) or 'failed', 300)}")
     return done.stdout.strip()
-
-
-@contextmanager
-def _stopped_by_signals() -> Iterator[None]:
-    """Let SIGTERM, as a cancelled job gets it, unwind the stack as Ctrl-C does, so that no tree stays behind."""
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        sys.exit(128 + number)
-
-    before = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

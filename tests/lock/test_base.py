@@ -121,7 +121,7 @@ def test_a_contract_that_is_gone_is_told(run, small, change):
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_no_tree_stays_behind_when_it_is_stopped(number, small, change):
-    change(small, ('"""Two segmentation models', 'import time; time.sleep(60)\n"""Two'))
+    change(small, ("from torch import Tensor, nn\n", "import time\n\nfrom torch import Tensor, nn\n\ntime.sleep(60)\n"))
     git(small, "commit", "--quiet", "--all", "--message", "slow")
     trees = small / ".git" / "worktrees"
     process = subprocess.Popen(

@@ -89,7 +89,7 @@ def test_emitted_code_runs(run, samples, tmp_path):
 
 
 BAD = [
-    (("remap", "{s}/deeplabv3_voc.pth"), 2, "--arch or --against"),
+    (("remap", "{s}/tiny_unet_sharded"), 2, "--arch or --against"),
     (("remap", "{s}/deeplabv3_voc.pth", "--arch", "resnet50", "--emit", "perl"), 2, "perl"),
     (("remap", "{s}/not_a_checkpoint.pth", "--arch", "resnet50"), 3, "git-lfs"),
     (("apply", "{t}/none.yaml", "{s}/deeplabv3_voc.pth", "-o", "{t}/a.safetensors"), 3, "no such file"),
