@@ -8,15 +8,15 @@ from types import MappingProxyType
 from ckptaudit.align.by_name import align_by_name
 from ckptaudit.align.by_position import align_by_position
 from ckptaudit.align.pairs import Alignment
-from ckptaudit.graph import LayerGraph
+from ckptaudit.graph import LayerGraph, is_float
 from ckptaudit.graph.kinds import DERIVED_BUFFERS
 from ckptaudit.graph.names import leaf
 
 #: No network is nested deeper than this; names that are were made to exhaust whoever walks them.
 _MAX_SEGMENTS = 100
-#: Structure is believed only when it is sure of this share of the smaller side: two networks that merely contain equal
-#: shapes also have a few sure-looking pairs.
-_MIN_SHARE = 0.5
+#: Structure is believed only when it is sure of this share of the smaller side, or has a proposal for nearly all of it: two networks
+#: that merely contain equal shapes also have a few sure-looking pairs.
+_SURE, _PROPOSED = 0.5, 0.9
 
 
 def align(source: LayerGraph, target: LayerGraph) -> Alignment:
@@ -46,7 +46,7 @@ def align(source: LayerGraph, target: LayerGraph) -> Alignment:
     from ckptaudit.align.by_structure import align_by_structure  # most audits never need it
 
     found = align_by_structure(source, target)
-    if sum(pair.sure for pair in found.pairs.values()) < _MIN_SHARE * min(len(source), len(target)):
+    if not _believed(source, target, found):
         return named
     # Structure has seen the equal names too, and goes against one only where the shapes around it do; where it merely
     # doubts, the name decides.
@@ -71,6 +71,13 @@ def align(source: LayerGraph, target: LayerGraph) -> Alignment:
         named.scopes,
         tuple(name for name in target.tensors if name in pairs and pairs[name].sources != by_name.get(name)),
     )
+
+
+def _believed(source: LayerGraph, target: LayerGraph, found: Alignment) -> bool:
+    """Whether structure has enough to say; integers, which are counters and indices, do not count."""
+    smaller = min(sum(is_float(spec.dtype) for spec in side) for side in (source, target))
+    pairs = [pair for pair in found.pairs.values() if is_float(target.tensors[pair.target].dtype)]
+    return sum(pair.sure for pair in pairs) >= _SURE * smaller or len(pairs) >= _PROPOSED * smaller
 
 
 def _open(*groups: Iterable[str]) -> bool:

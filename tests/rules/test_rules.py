@@ -982,7 +982,7 @@ CASES = [
             "names cut by seven characters",
             Net,
             lambda: renamed(fine(), lambda n: n[7:]),
-            {"status": "remappable", "fires": ("backbone-only", "backbone-only")},
+            {"status": "remappable", "fires": ("backbone-only", "renamed-layers")},
         ),
     ),
 ]

@@ -109,7 +109,9 @@ class _ByName:
         scope = find_scope(shapes, wanted)
         if scope is None or scope.tensors < _MIN_SHARE * min(len(source), len(target)):
             return False
-        grade: Grade = "ambiguous" if scope.rivals else "decided"
+        # What an undecided exchange has left behind is no better known than what it moved.
+        undecided = bool(scope.rivals) or any(earlier.rivals for earlier in self.scopes)
+        grade: Grade = "ambiguous" if undecided else "decided"
         moved = f"{scope.source or 'the top level'} of the file is {scope.target or 'the top level'} of the model"
         for bare, name in source.items():
             inside = exchange(bare, scope.source, scope.target)
@@ -118,7 +120,7 @@ class _ByName:
                 runner_up = tuple(filter(None, rivals)) or None
                 for word in dict.fromkeys(unwrap(name)[1]):
                     self.wrappers.setdefault(word, []).append(name)
-                self._pair(target[inside], name, grade, 0.5 if scope.rivals else 0.97, ("same name under another prefix", moved), runner_up)
+                self._pair(target[inside], name, grade, 0.5 if undecided else 0.97, ("same name under another prefix", moved), runner_up)
         self.scopes.append(scope)
         return True
 

@@ -6,11 +6,14 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 
 from ckptaudit.align.pairs import Scope
+from ckptaudit.graph.names import parent
 
 #: A prefix is believed only when this many names fit under it …
 MIN_TENSORS = 2
 #: … and this share of them with equal shapes: names such as ``conv1.weight`` coincide anywhere.
 MIN_EQUAL_SHAPES = 0.7
+#: … in so many layers, for every layer has a ``weight`` and a ``bias``.
+MIN_LAYERS = 2
 #: How many prefixes are tried in full, the ones with the most votes first.
 _CANDIDATES = 12
 #: Segments of the longest prefix that is considered.
@@ -29,8 +32,8 @@ def find_scope(source: Shapes, target: Shapes) -> Scope | None:
     votes = Counter(_votes(source, target))
     scored = []
     for (old, new), _ in votes.most_common(_CANDIDATES):
-        named, equal = _fit(source, target, old, new)
-        if equal >= MIN_TENSORS and equal >= MIN_EQUAL_SHAPES * named:
+        named, equal, layers = _fit(source, target, old, new)
+        if equal >= MIN_TENSORS and equal >= MIN_EQUAL_SHAPES * named and layers >= MIN_LAYERS:
             scored.append((equal, -len(old) - len(new), old, new))
     if not scored:
         return None
@@ -79,14 +82,18 @@ def _cuts(name: str) -> Iterator[tuple[str, str]]:
         yield name[:position], name[position + 1 :]
 
 
-def _fit(source: Shapes, target: Shapes, old: str, new: str) -> tuple[int, int]:
+def _fit(source: Shapes, target: Shapes, old: str, new: str) -> tuple[int, int, int]:
+    """How many names fit, how many of these with equal shapes, and in how many layers."""
     named = equal = 0
+    layers = set()
     for name, shape in source.items():
         moved = exchange(name, old, new)
         if moved is not None and moved in target:
             named += 1
-            equal += target[moved] == shape
-    return named, equal
+            if target[moved] == shape:
+                equal += 1
+                layers.add(parent(moved))
+    return named, equal, len(layers)
 
 
 def _nested(a: str, b: str) -> bool:

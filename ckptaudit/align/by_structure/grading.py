@@ -7,13 +7,15 @@ its neighbours lie: coincidental one-to-one leftovers of damaged blocks do not.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections import Counter
-from collections.abc import Iterator
+from collections import Counter, defaultdict
+from collections.abc import Hashable, Iterator
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from ckptaudit.align.by_structure.level import Level
-from ckptaudit.align.by_structure.tree import Forest, Node
+from ckptaudit.align.by_structure.rules import Path
+from ckptaudit.align.by_structure.tree import Forest, Node, masked_path
+from ckptaudit.align.by_structure.words import NUMBER, numbers_in
 
 __all__ = ["Found", "audited", "order_agreement"]
 
@@ -22,6 +24,13 @@ _MAJORITY = 0.75
 
 #: Evidence that is enough where nothing around a pair tells anything.
 _NAMED = frozenset({"learned rule", "role words", "same index", "same index as its siblings", "same words and numbers", "same name"})
+
+
+#: Evidence that lies in the names of the two tensors themselves.
+_WORDED = frozenset({"role words", "same name"})
+
+#: So many namesakes must be renamed alike, and so large a share of them, to support a pair; so many to refute the one that is not.
+_SUPPORT, _AGREEING, _UNANIMOUS = 3, 0.8, 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +49,19 @@ class Found:
 
 
 def audited(here: Forest, there: Forest, found: list[Found]) -> list[Found]:
-    """The pairs, those ambiguous whose shapes are not in balance and whose surroundings do not support them."""
+    """The pairs, those ambiguous whose shapes are not in balance and whose surroundings or namesakes do not support them."""
+    sure = [pair for pair in found if pair.level]
+    refuted = _astray(here, there, sure) | _unlike_their_namesakes(here, there, sure)
+    if not refuted:
+        return found
+    return [
+        replace(pair, level=Level.AMBIGUOUS, evidence=(*pair.evidence, "against its surroundings")) if pair.source in refuted else pair
+        for pair in found
+    ]
+
+
+def _astray(here: Forest, there: Forest, sure: list[Found]) -> set[int]:
+    """Sources of the pairs that lie elsewhere than what is around them."""
     counts = [(Counter(mine), Counter(theirs)) for mine, theirs in zip(here.keys, there.keys, strict=True)]
 
     def out_of_balance(pair: Found) -> bool:
@@ -51,22 +72,85 @@ def audited(here: Forest, there: Forest, found: list[Found]) -> list[Found]:
                 return excess != 0 and not pair.whole[0 if excess > 0 else 1]
         return not all(pair.whole)
 
-    doubtful = [pair for pair in found if pair.level and out_of_balance(pair)]
+    doubtful = [pair for pair in sure if out_of_balance(pair)]
     # With something left over, equal numbers may be a coincidence, too.
-    sure = [pair for pair in found if pair.level]
     left_over = len(sure) < max(len(here.atoms), len(there.atoms))
     watched = [pair for pair in sure if left_over and not all(pair.whole)]
     if not doubtful and not watched:
-        return found
-    forth = {pair.source: pair.target for pair in found if pair.level}
-    back = {pair.target: pair.source for pair in found if pair.level}
+        return set()
+    forth = {pair.source: pair.target for pair in sure}
+    back = {pair.target: pair.source for pair in sure}
     places = _Places(here, there, forth), _Places(there, here, back)
     refuted = {pair.source for pair in watched if _contradicted(pair, places)}
-    refuted |= {pair.source for pair in doubtful if _contradicted(pair, places) or not _NAMED & set(pair.evidence)}
-    return [
-        replace(pair, level=Level.AMBIGUOUS, evidence=(*pair.evidence, "against its surroundings")) if pair.source in refuted else pair
-        for pair in found
-    ]
+    return refuted | {pair.source for pair in doubtful if _contradicted(pair, places) or not _NAMED & set(pair.evidence)}
+
+
+def _unlike_their_namesakes(here: Forest, there: Forest, sure: list[Found]) -> set[int]:
+    """Sources of the pairs that are renamed otherwise than tensors of the same name in sibling blocks.
+
+    With holes in both sides equal numbers of a shape prove nothing: one may have lost what the other has kept. Then a pair is
+    believed only if its namesakes support it, or the words of its own name.
+    """
+    if len(sure) < 2:
+        return set()
+    relations = [_Relations(here, there, sure, only_numbers=only) for only in (False, True)]
+    counts = Counter(here.keys[0]), Counter(there.keys[0])
+    shared = counts[0].keys() & counts[1].keys()
+    holes = any(counts[0][key] > counts[1][key] for key in shared) and any(counts[0][key] < counts[1][key] for key in shared)
+
+    def alone(pair: Found) -> bool:
+        s, t = here.keys[0][pair.source], there.keys[0][pair.target]
+        return s == t and counts[0][s] == counts[1][s] == 1
+
+    refuted = set()
+    for pair in sure:
+        verdicts = {relation.verdict(pair) for relation in relations}
+        if True in verdicts:
+            continue
+        if False in verdicts or (holes and not (_WORDED & set(pair.evidence) and alone(pair))):
+            refuted.add(pair.source)
+    return refuted
+
+
+class _Relations:
+    """How names with their numbers masked are renamed, and how their numbers shift: blocks of one kind agree in that."""
+
+    def __init__(self, here: Forest, there: Forest, sure: list[Found], *, only_numbers: bool) -> None:
+        self.here, self.there, self.only_numbers = here, there, only_numbers
+        self.forth: dict[Path, Counter[Hashable]] = defaultdict(Counter)
+        self.back: dict[Path, Counter[Hashable]] = defaultdict(Counter)
+        for pair in sure:
+            s, t, shift = self._relation(pair)
+            if shift is not None:
+                self.forth[s][t, shift] += 1
+                self.back[t][s, shift] += 1
+
+    def _relation(self, pair: Found) -> tuple[Path, Path, tuple[int, ...] | None]:
+        s, numbers = self._masked(self.here.atoms[pair.source].path)
+        t, others = self._masked(self.there.atoms[pair.target].path)
+        return s, t, tuple(b - a for a, b in zip(numbers, others, strict=True)) if len(numbers) == len(others) else None
+
+    def _masked(self, path: Path) -> tuple[Path, tuple[int, ...]]:
+        """A path with its numbers masked, and these; ``only_numbers``: those that are whole segments."""
+        if not self.only_numbers:
+            return masked_path(path), tuple(n for segment in path for n in numbers_in(segment))
+        plain = tuple(NUMBER if segment.isdecimal() else segment for segment in path)
+        return plain, tuple(int(segment) for segment in path if segment.isdecimal())
+
+    def verdict(self, pair: Found) -> bool | None:
+        """Whether namesakes on both sides agree with a pair; None where there are too few of them."""
+        s, t, shift = self._relation(pair)
+        if shift is None:
+            return None
+        forth, back = self.forth[s], self.back[t]
+        votes = forth[t, shift]
+        others = max(forth.total(), back.total()) - votes
+        if votes >= _SUPPORT and votes >= _AGREEING * (votes + others):
+            return True
+        rivals = max(
+            (count for counts, own in ((forth, (t, shift)), (back, (s, shift))) for key, count in counts.items() if key != own), default=0
+        )
+        return False if votes == 1 and rivals >= _UNANIMOUS and rivals >= _AGREEING * others else None
 
 
 def _contradicted(pair: Found, places: tuple[_Places, _Places]) -> bool:
