@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from sys import intern
 
 _SEPARATOR = re.compile(r"[./]")
 _NUMBER = re.compile(r"\d+")
@@ -16,7 +17,7 @@ _TAIL_NUMBER = re.compile(r"\d+$")
 
 def split_name(name: str) -> tuple[str, ...]:
     """Split a tensor name into segments at ``.`` and ``/`` (torch and Keras/TensorFlow spellings)."""
-    return tuple(_SEPARATOR.split(name))
+    return tuple(map(intern, _SEPARATOR.split(name)))  # few segments, in very many names
 
 
 def parent(name: str) -> str:

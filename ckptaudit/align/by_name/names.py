@@ -9,6 +9,7 @@ from ckptaudit.align.by_name.prefixes import exchange, find_scope
 from ckptaudit.align.by_name.wrappers import unwrap
 from ckptaudit.align.pairs import Alignment, Grade, Pair, Scope
 from ckptaudit.graph import LayerGraph
+from ckptaudit.graph.names import is_under
 
 #: A file may combine several parts; more exchanges of prefixes than this are noise.
 _MAX_SCOPES = 4
@@ -107,7 +108,7 @@ class _ByName:
         shapes = {bare: self.source.tensors[name].shape for bare, name in source.items()}
         wanted = {bare: self.target.tensors[name].shape for bare, name in target.items()}
         scope = find_scope(shapes, wanted)
-        if scope is None or scope.tensors < _MIN_SHARE * min(len(source), len(target)):
+        if scope is None or scope.tensors < _MIN_SHARE * min(len(source), len(target)) or self._known_elsewhere(scope):
             return False
         # What an undecided exchange has left behind is no better known than what it moved.
         undecided = bool(scope.rivals) or any(earlier.rivals for earlier in self.scopes)
@@ -123,6 +124,15 @@ class _ByName:
                 self._pair(target[inside], name, grade, 0.5 if undecided else 0.97, ("same name under another prefix", moved), runner_up)
         self.scopes.append(scope)
         return True
+
+    def _known_elsewhere(self, scope: Scope) -> bool:
+        """Whether equal names have said that either module is another one: ``layer4.2`` of both sides is not ``layer4.1``."""
+        for target, pair in self.pairs.items():
+            s, t = unwrap(pair.sources[0])[0], unwrap(target)[0]
+            below = bool(scope.source) and is_under(s, scope.source), bool(scope.target) and is_under(t, scope.target)
+            if (below[0] and not is_under(t, scope.target)) or (below[1] and not is_under(s, scope.source)):
+                return True
+        return False
 
     def _pair_aliases(self) -> None:
         """Names that share one memory in the model are all set by whichever of them the file holds (safetensors keeps one)."""

@@ -88,7 +88,9 @@ def _general(
     here, there = Forest(sides[0], ids, builds), Forest(sides[1], ids, builds)
     found = audited(here, there, _passes(here, there))
     proposals = [proposal for pair in found for proposal in _items(here, there, pair)]
+    del found
     proposals += singles(here, there, proposals)
+    del here, there
     pairs = list(undecided_where_flattened(*sides, joined(proposals)))
     yield from pairs
     yield from derived_pairs(sides[0], sides[1], {**known, **{pair.target: pair for pair in pairs}})
@@ -96,18 +98,18 @@ def _general(
 
 def _passes(here: Forest, there: Forest) -> list[Found]:
     rules, ordered = Rules(), False  # the first pass trusts no order: it finds out whether order may be trusted
-    found: list[Found] = []
-    for number in range(_PASSES if len(here.atoms) <= _MANY else _PASSES - 1):
+    last = _PASSES - 1 if len(here.atoms) <= _MANY else _PASSES - 2
+    for number in range(last + 1):
         solution = Solver(here, there, rules, ordered=ordered).solve(here.top, there.top)
         found = list(_flattened(here, there, solution, (0, 0), Level.DECIDED, ()))
-        sure = sum(pair.level > Level.AMBIGUOUS for pair in found)
-        if number and sure == len(found):
-            break
+        if number == last or (number and all(pair.level for pair in found)):
+            return found
         ordered = here.side.ordered and there.side.ordered and order_agreement(here, there, found) >= AGREEING
         rules = Rules()
         for firm in (True, False):
             _learn(rules, here, there, solution, firm=firm)
-    return found
+        del solution, found  # the next pass's would stand beside them in memory
+    raise AssertionError("the last pass returns")
 
 
 def _flattened(

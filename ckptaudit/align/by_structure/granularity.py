@@ -6,7 +6,6 @@ Parts are *virtual* layers; :mod:`align.joining` puts them together again at the
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator
 
 from ckptaudit.align.by_structure.reading import Item, Side
 from ckptaudit.align.by_structure.words import FUSED, masked
@@ -72,30 +71,39 @@ def _one_family(found: list[Item], count: int) -> list[Item]:
 def _cut_layer(side: Side, owner: tuple[str, ...], labels: tuple[str, ...]) -> None:
     items = side.layers[owner]
     named = not labels[0].isdecimal()
-    parts = {}
-    for part, label in enumerate(labels):
-        # attn.qkv → attn.q: what the part is called elsewhere, and where a lone q_bias already stands.
-        path = (*owner[:-1], label) if named else (*owner, label)
-        parts[path] = [*(item.take(part, len(labels), path) for item in items if _divisible(item, len(labels)))]
+    # attn.qkv → attn.q: what the part is called elsewhere, and where a lone q_bias already stands.
+    paths = [(*owner[:-1], label) if named else (*owner, label) for label in labels]
+    lone = dict(zip(paths, paths, strict=True)) if named else _lone_biases(side, owner, paths)
+    parts = {
+        path: [
+            *(item.take(part, len(labels), path) for item in items if _divisible(item, len(labels))),
+            *(bias for bias in side.layers.get(lone.get(path, ()), ()) if bias.role == "bias" and lone[path] != owner),
+        ]
+        for part, path in enumerate(paths)
+    }
     rebuilt: dict[tuple[str, ...], list[Item]] = {}
-    for path, old in _without(side.layers, owner, parts):
+    for path, old in side.layers.items():
         if path == owner:
-            for part_path, part_items in parts.items():
-                lone = side.layers.get(part_path, []) if part_path != owner else []
-                rebuilt[part_path] = part_items + [item for item in lone if item.role == "bias"]
-        else:
+            rebuilt.update(parts)
+        elif path not in lone.values() or any(item.role != "bias" for item in old):
             rebuilt[path] = old
     side.layers = rebuilt
 
 
+def _lone_biases(side: Side, owner: tuple[str, ...], paths: list[tuple[str, ...]]) -> dict[tuple[str, ...], tuple[str, ...]]:
+    """Lone biases beside a fused matrix whose words say nothing, by the part that each belongs to.
+
+    Where there is one too few it is the key's: that one has no effect, and libraries leave it out.
+    """
+    rows = side.layers[owner][0].shape[0] // len(paths)
+    beside = [
+        path
+        for path, items in side.layers.items()
+        if path[:-1] == owner[:-1] and len(items) == 1 and items[0].role == "bias" and items[0].shape == (rows,)
+    ]
+    taking = paths if len(beside) == len(paths) else [paths[0], paths[-1]]
+    return dict(zip(taking, beside, strict=True)) if len(beside) == len(taking) else {}
+
+
 def _divisible(item: Item, of: int) -> bool:
     return bool(item.shape) and item.shape[0] % of == 0
-
-
-def _without(
-    layers: dict[tuple[str, ...], list[Item]], owner: tuple[str, ...], parts: dict[tuple[str, ...], list[Item]]
-) -> Iterator[tuple[tuple[str, ...], list[Item]]]:
-    """Layers in order, without those whose lone biases the parts take over."""
-    for path, items in layers.items():
-        if path == owner or path not in parts or any(item.role != "bias" for item in items):
-            yield path, items

@@ -76,19 +76,25 @@ def _layout_unknown(s: Item, t: Item) -> bool:
 
 def joined(proposals: Iterable[Proposal]) -> Iterator[Pair]:
     """Pairs of whole tensors; a fused target is paired once all its parts are."""
-    by_target: dict[str, list[Proposal]] = defaultdict(list)
+    fused: dict[str, list[Proposal]] = defaultdict(list)
     for proposal in proposals:
-        by_target[proposal.target.spec.name].append(proposal)
-    for name, parts in by_target.items():
+        if proposal.target.of == 1:
+            yield _pair([proposal])
+        else:
+            fused[proposal.target.spec.name].append(proposal)
+    for parts in fused.values():
         parts.sort(key=lambda p: p.target.part)
-        target = parts[0].target
-        if [p.target.part for p in parts] != list(range(target.of)):
-            continue
-        level = min(p.level for p in parts)
-        evidence = tuple(dict.fromkeys(text for p in parts for text in p.evidence))
-        runner = tuple(p.runner_up.spec.name for p in parts if p.runner_up is not None)
-        sources = tuple(p.source.spec.name for p in parts)
-        yield Pair(name, sources, _chain(parts), level.grade, _SURENESS[level], evidence, runner if len(runner) == len(parts) else None)
+        if [p.target.part for p in parts] == list(range(parts[0].target.of)):
+            yield _pair(parts)
+
+
+def _pair(parts: list[Proposal]) -> Pair:
+    level = min(p.level for p in parts)
+    evidence = parts[0].evidence if len(parts) == 1 else tuple(dict.fromkeys(text for p in parts for text in p.evidence))
+    runner = tuple(p.runner_up.spec.name for p in parts if p.runner_up is not None)
+    sources = tuple(p.source.spec.name for p in parts)
+    target = parts[0].target.spec.name
+    return Pair(target, sources, _chain(parts), level.grade, _SURENESS[level], evidence, runner if len(runner) == len(parts) else None)
 
 
 def _chain(parts: list[Proposal]) -> tuple[Op, ...]:

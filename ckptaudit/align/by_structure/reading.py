@@ -138,7 +138,11 @@ def read(graph: LayerGraph, exclude: frozenset[str] = frozenset()) -> Side:
             perm = _to_torch(spec, "weight" if plain else role, path, roles) if channels_last else ()
             weight = plain or role == "weight"
             shape = _canonical(tuple(spec.shape[i] for i in perm) if perm else spec.shape, weight=weight)
-            layers.setdefault(path, []).append(Item(spec, path, role, perm, shape, order[spec.name], weight))
+            item = Item(spec, path, role, perm, shape, order[spec.name], weight)
+            if path in layers:
+                layers[path].append(item)
+            else:
+                layers[path] = [item]
     _turn_transposed(layers)
     names = [spec.name for spec in specs]
     return Side(layers, derived, channels_last, ordered=names != sorted(names))
@@ -163,7 +167,7 @@ def _canonical(shape: tuple[int, ...], *, weight: bool) -> tuple[int, ...]:
     """A shape without ones; the kernel of a convolution keeps them, for 1 × 7 is not 7 × 1."""
     if weight and len(shape) > 3 and max(shape[2:]) > 1:
         return shape
-    return tuple(n for n in shape if n != 1)
+    return tuple(n for n in shape if n != 1) if 1 in shape else shape
 
 
 def _numbered_roles(named: dict[str, TensorSpec]) -> dict[str, TensorSpec]:

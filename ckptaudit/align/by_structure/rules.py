@@ -6,6 +6,7 @@ A rule holds in a *context*, a pair of scopes. Inside it says which relative nam
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from ckptaudit.align.by_structure.words import masked, numbers_in
@@ -99,12 +100,16 @@ class Context:
     naming:
         Numbers of the two scopes' sets of relative names.
     names:
-        These sets themselves.
+        Gives these sets themselves, which are large and seldom asked for.
     """
 
     paths: tuple[Path, Path]
     naming: tuple[int, int]
-    names: tuple[frozenset[Path], frozenset[Path]] = field(compare=False)
+    names: tuple[Callable[[], frozenset[Path]], Callable[[], frozenset[Path]]] = field(compare=False)
+
+    def within(self, other: Context) -> bool:
+        """Whether the names of both scopes are among those of another context's."""
+        return all(mine() <= theirs() for mine, theirs in zip(self.names, other.names, strict=True))
 
 
 class Rules:
@@ -152,7 +157,7 @@ class Rules:
             own = self._books.get(context.naming)
             found = self._found[context] = [own or _Book()]
             for naming, other in self._alike.get(context.paths, {}).items():
-                if naming != context.naming and context.names[0] <= other.names[0] and context.names[1] <= other.names[1]:
+                if naming != context.naming and context.within(other):
                     found.append(self._books[naming])
         return found
 

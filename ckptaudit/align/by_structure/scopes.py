@@ -8,10 +8,12 @@ again; what stays unmatched rises to the scope around it.
 from __future__ import annotations
 
 import heapq
+from array import array
 from bisect import bisect_right
 from collections import Counter, defaultdict
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import accumulate, pairwise
 
 from ckptaudit.align.by_structure.groups import Match, Member, Surroundings, resolve
@@ -88,7 +90,7 @@ class Solver:
     def context(self, a: Node, b: Node) -> Context:
         """Context in which renames inside this pair of containers hold."""
         paths = masked_path(a.path), masked_path(b.path)
-        return Context(paths, (a.naming, b.naming), (self.source.names(a), self.target.names(b)))
+        return Context(paths, (a.naming, b.naming), (partial(self.source.names, a), partial(self.target.names, b)))
 
 
 class _Scope:
@@ -401,10 +403,11 @@ class _Sums:
 
     def prepare(self, live: set[int]) -> None:
         low = self.scope.low
-        rows = [0 if self.claimed[i - low] or self.keys[i] not in live else self.keys[i] for i in range(low, self.scope.high)]
-        self.rows = rows
-        self.sizes = [0, *accumulate(1 if key else 0 for key in rows)]
-        self.contents = [0, *accumulate(_scattered(key) if key else 0 for key in rows)]
+        self.rows = [0 if self.claimed[i - low] or self.keys[i] not in live else self.keys[i] for i in range(low, self.scope.high)]
+        weights = {0: 0, **{key: _scattered(key) for key in live}}
+        # Arrays, for those of all scopes around the current one are in memory too.
+        self.sizes = array("q", accumulate(map(bool, self.rows), initial=0))
+        self.contents = array("q", accumulate(map(weights.__getitem__, self.rows), initial=0))
 
     def size(self, node: Node) -> int:
         return self.sizes[node.high - self.scope.low] - self.sizes[node.low - self.scope.low]
@@ -510,8 +513,8 @@ def nodes_at(scope: Node, plain: Path) -> list[Node]:
 
 
 def _scattered(key: int) -> int:
-    """A key as a number with scattered bits, so that sums of different contents differ (splitmix64)."""
+    """A key as a number of 40 scattered bits, so that sums of different contents differ (splitmix64)."""
     z = (key + 0x9E3779B97F4A7C15 * (key + 1)) & 0xFFFFFFFFFFFFFFFF
     z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & 0xFFFFFFFFFFFFFFFF
     z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & 0xFFFFFFFFFFFFFFFF
-    return z ^ (z >> 31)
+    return (z ^ (z >> 31)) >> 24

@@ -6,7 +6,7 @@ tree, so that every node is a range of them.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable, Iterator, Sequence
 from math import prod
 
 from ckptaudit.align.by_structure.reading import Item, Side
@@ -14,7 +14,7 @@ from ckptaudit.align.by_structure.words import masked
 
 __all__ = ["Forest", "Ids", "Node"]
 
-Shape = tuple[int, ...]
+Path = tuple[str, ...]
 
 
 class Ids:
@@ -53,17 +53,21 @@ class Node:
 
     __slots__ = ("atom", "build", "children", "high", "low", "naming", "parent", "path", "segment")
 
-    path: tuple[str, ...]
-
-    def __init__(self, segment: str, parent: Node | None) -> None:
+    def __init__(self, segment: str, path: Path, parent: Node | None) -> None:
         self.segment = segment
+        self.path = path
         self.parent = parent
-        above: tuple[str, ...] = parent.path if parent is not None else ()
-        self.path = (*above, segment) if segment else above
-        self.children: list[Node] = []
+        self.children: Sequence[Node] = ()
         self.atom = -1
         self.low = self.high = 0
         self.build = self.naming = 0
+
+    def add(self, child: Node) -> None:
+        """Put a child behind the others."""
+        if isinstance(self.children, list):
+            self.children.append(child)
+        else:  # most nodes are atoms and need no list
+            self.children = [child]
 
     def below(self, ancestor: Node) -> tuple[str, ...]:
         """Segments from below ``ancestor`` down to this node."""
@@ -98,28 +102,27 @@ class Forest:
 
     def __init__(self, side: Side, ids: Ids, builds: Ids) -> None:
         self.side = side
-        self.top = Node("", None)
-        self.root = Node("", self.top)
-        self.top.children.append(self.root)
+        self.top = Node("", (), None)
+        self.root = Node("", (), self.top)
+        self.top.add(self.root)
         self.atoms: list[Node] = []
         self.items: list[list[Item]] = []
         self.keys: tuple[list[int], list[int], list[int]] = ([], [], [])
         self._pending: dict[int, list[Item]] = {}
         self._names: dict[int, frozenset[tuple[str, ...]]] = {}
         self._plant()
-        self._number(ids)
-        self._name(builds)
+        self._number(ids, builds)
         self.known = frozenset(self.keys[0])
 
     def _plant(self) -> None:
         nodes: dict[tuple[str, ...], Node] = {(): self.root}
-        owners: list[tuple[Node, list[Item]]] = []
+        for path in self.side.layers:
+            self._node(path, nodes)
         for path, items in self.side.layers.items():
-            owners.append((self._node(path, nodes), items))
-        for node, items in owners:
+            node = nodes[path]
             if node.children or node is self.root:
-                own = Node("", node)
-                node.children.insert(0, own)
+                own = Node("", path, node)
+                node.children = [own, *node.children]
                 self._pending[id(own)] = items
             else:
                 self._pending[id(node)] = items
@@ -128,19 +131,19 @@ class Forest:
         node = nodes.get(path)
         if node is None:
             above = self._node(path[:-1], nodes)
-            node = nodes[path] = Node(path[-1], above)
-            above.children.append(node)
+            node = nodes[path] = Node(path[-1], path, above)
+            above.add(node)
         return node
 
-    def _number(self, ids: Ids) -> None:
+    def _number(self, ids: Ids, builds: Ids) -> None:
         strict, skeleton, flat = self.keys
         pending = self._pending
         for node, leaving in _postorder(self.top):
             if not leaving:
-                node.low = len(self.atoms)
+                number = node.low = len(self.atoms)
                 if not node.children and id(node) in pending:
                     items = pending.pop(id(node))
-                    node.atom = len(self.atoms)
+                    node.atom = number
                     self.atoms.append(node)
                     self.items.append(items)
                     shapes = sorted(item.shape for item in items)
@@ -150,6 +153,7 @@ class Forest:
                     flat.append(ids[2, *sorted((shape[0], prod(shape)) for shape in matrices)] if matrices else 0)
             else:
                 node.high = len(self.atoms)
+                self._name(node, builds)
 
     def names(self, node: Node) -> frozenset[tuple[str, ...]]:
         """Relative paths of the atoms below a node."""
@@ -158,17 +162,16 @@ class Forest:
             known = self._names[node.naming] = frozenset(self.atoms[i].below(node) for i in range(node.low, node.high))
         return known
 
-    def _name(self, builds: Ids) -> None:
-        for node, leaving in _postorder(self.top):
-            if not leaving:
-                continue
-            if node.atom >= 0:
-                items = self.items[node.atom]
-                node.build = builds["atom", *((item.role, item.shape) for item in items)]
-                node.naming = builds["roles", *sorted(item.role for item in items)]
-            else:
-                node.build = builds["module", *((child.segment, child.build) for child in node.children)]
-                node.naming = builds["names", *sorted((child.segment, child.naming) for child in node.children)]
+    def _name(self, node: Node, builds: Ids) -> None:
+        if node.atom >= 0:
+            items = self.items[node.atom]
+            node.build = builds["atom", *((item.role, item.shape) for item in items)]
+            node.naming = builds["roles", *sorted(item.role for item in items)]
+        else:
+            node.build = builds["module", *((child.segment, child.build) for child in node.children)]
+            node.naming = builds["names", *sorted((child.segment, child.naming) for child in node.children)]
+        if node is self.top:
+            node.naming = self.root.naming  # the same names, one level further out
 
 
 def _postorder(root: Node) -> Iterator[tuple[Node, bool]]:
