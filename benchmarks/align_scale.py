@@ -1,8 +1,9 @@
 """Time of the aligner against the number of tensors: a mixture-of-experts model and the same one renamed.
 
-    python benchmarks/align_scale.py [--sizes 1k 10k 100k]
+    python benchmarks/align_scale.py [--sizes 1k 10k 100k] [--memory]
 
-Between two sizes the exponent is printed: 1 is linear, 2 is quadratic.
+Between two sizes the exponent is printed: 1 is linear, 2 is quadratic. With ``--memory`` the peak of what the alignment allocates is
+printed instead of the time, without the two graphs themselves.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import argparse
 import itertools
 import math
 import time
+import tracemalloc
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -86,9 +88,18 @@ def main() -> None:
     """Print time and grades for each size, then the exponents between them."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--sizes", nargs="+", choices=list(SIZES), default=list(SIZES), help="about how many tensors")
+    parser.add_argument("--memory", action="store_true", help="measure memory instead of time")
+    arguments = parser.parse_args()
     points: list[tuple[int, float]] = []
-    for size in parser.parse_args().sizes:
+    for size in arguments.sizes:
         source, target = (graph(spelling, *SIZES[size]) for spelling in (ONE, OTHER))
+        if arguments.memory:
+            tracemalloc.start()
+            align(source, target)
+            peak = tracemalloc.get_traced_memory()[1]
+            tracemalloc.stop()
+            print(f"{len(source.tensors)} tensors, at most {peak / len(source.tensors) / 2:.0f} bytes for each and side", flush=True)
+            continue
         start = time.perf_counter()
         pairs = align(source, target).pairs
         seconds = time.perf_counter() - start

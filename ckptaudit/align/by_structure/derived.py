@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 
 from ckptaudit.align.by_structure.reading import Side
@@ -38,11 +38,16 @@ def derived_pairs(source: Side, target: Side, pairs: Mapping[str, Pair]) -> Iter
         yield Pair(
             spec.name, (name,), ops_between(other.shape, (), spec.shape, ()), beside.grade, beside.confidence, ("same name in its layer",)
         )
-    yield from _in_order(list(free.values()), left)
+    both = (
+        Counter((leaf(spec.name), spec.numel) for spec in source.derived),
+        Counter((leaf(spec.name), spec.numel) for spec in target.derived),
+    )
+    single = {key for key, count in both[0].items() if count == both[1][key] == 1}
+    yield from _in_order(list(free.values()), left, single)
 
 
-def _in_order(sources: list[TensorSpec], targets: list[TensorSpec]) -> Iterator[Pair]:
-    """Equally many buffers of one name and size, in order."""
+def _in_order(sources: list[TensorSpec], targets: list[TensorSpec], single: set[tuple[str, int]]) -> Iterator[Pair]:
+    """Equally many buffers of one name and size, in order; sure are those of which each side never had more than a single one."""
     here: dict[tuple[str, int], list[TensorSpec]] = defaultdict(list)
     there: dict[tuple[str, int], list[TensorSpec]] = defaultdict(list)
     for found, specs in ((here, sources), (there, targets)):
@@ -52,7 +57,7 @@ def _in_order(sources: list[TensorSpec], targets: list[TensorSpec]) -> Iterator[
         if len(here[key]) != len(wanted):
             continue
         for s, t in zip(here[key], wanted, strict=True):
-            alone = len(wanted) == 1
+            alone = key in single
             evidence = ("only buffer of this name",) if alone else ("same name", "order")
             yield Pair(
                 t.name,

@@ -26,11 +26,8 @@ _MAJORITY = 0.75
 _NAMED = frozenset({"learned rule", "role words", "same index", "same index as its siblings", "same words and numbers", "same name"})
 
 
-#: Evidence that lies in the names of the two tensors themselves.
-_WORDED = frozenset({"role words", "same name"})
-
-#: So many namesakes must be renamed alike, and so large a share of them, to support a pair; so many to refute the one that is not.
-_SUPPORT, _AGREEING, _UNANIMOUS = 3, 0.8, 4
+#: So many namesakes must be renamed alike, and so large a share of them, to support a pair; so many times as many to refute it.
+_SUPPORT, _AGREEING, _OUTVOTED = 3, 0.8, 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +86,7 @@ def _unlike_their_namesakes(here: Forest, there: Forest, sure: list[Found]) -> s
     """Sources of the pairs that are renamed otherwise than tensors of the same name in sibling blocks.
 
     With holes in both sides equal numbers of a shape prove nothing: one may have lost what the other has kept. Then a pair is
-    believed only if its namesakes support it, or the words of its own name.
+    believed only if its namesakes support it.
     """
     if len(sure) < 2:
         return set()
@@ -98,16 +95,12 @@ def _unlike_their_namesakes(here: Forest, there: Forest, sure: list[Found]) -> s
     shared = counts[0].keys() & counts[1].keys()
     holes = any(counts[0][key] > counts[1][key] for key in shared) and any(counts[0][key] < counts[1][key] for key in shared)
 
-    def alone(pair: Found) -> bool:
-        s, t = here.keys[0][pair.source], there.keys[0][pair.target]
-        return s == t and counts[0][s] == counts[1][s] == 1
-
     refuted = set()
     for pair in sure:
         verdicts = {relation.verdict(pair) for relation in relations}
         if True in verdicts:
             continue
-        if False in verdicts or (holes and not (_WORDED & set(pair.evidence) and alone(pair))):
+        if holes or False in verdicts:
             refuted.add(pair.source)
     return refuted
 
@@ -144,13 +137,10 @@ class _Relations:
             return None
         forth, back = self.forth[s], self.back[t]
         votes = forth[t, shift]
-        others = max(forth.total(), back.total()) - votes
-        if votes >= _SUPPORT and votes >= _AGREEING * (votes + others):
+        if votes >= _SUPPORT and votes >= _AGREEING * max(forth.total(), back.total()):
             return True
-        rivals = max(
-            (count for counts, own in ((forth, (t, shift)), (back, (s, shift))) for key, count in counts.items() if key != own), default=0
-        )
-        return False if votes == 1 and rivals >= _UNANIMOUS and rivals >= _AGREEING * others else None
+        rivals = max(*(n for key, n in forth.items() if key != (t, shift)), *(n for key, n in back.items() if key != (s, shift)), 0, 0)
+        return False if rivals >= _OUTVOTED * votes else None
 
 
 def _contradicted(pair: Found, places: tuple[_Places, _Places]) -> bool:
