@@ -10,6 +10,7 @@ from typing import Any, get_args
 
 from ckptaudit._version import __version__
 from ckptaudit.align import Alignment, align, align_by_name
+from ckptaudit.align.adapting import adaptations, adapted
 from ckptaudit.arch import Model, build_model, load_spec, model_of_checkpoint
 from ckptaudit.arch.spec import SCHEMA as SPEC_SCHEMA
 from ckptaudit.errors import UsageError
@@ -17,7 +18,7 @@ from ckptaudit.graph import LayerGraph, TensorSpec
 from ckptaudit.graph.facts import Facts
 from ckptaudit.identification import Identification
 from ckptaudit.identification import identify as identify_graph
-from ckptaudit.plan import Plan, make_plan
+from ckptaudit.plan import Plan, Step, make_plan
 from ckptaudit.read import Branch, Checkpoint, open_checkpoint
 from ckptaudit.rules import Finding, run_rules
 from ckptaudit.rules.allowance import Allowance
@@ -34,7 +35,8 @@ INTENTS: tuple[Intent, ...] = get_args(Intent)
 class Audit:
     """The outcome of an audit: everything that a report may show.
 
-    ``mismatched`` gives, by the model's name, the file's tensor that corresponds to it and has another shape.
+    ``mismatched`` gives, by the model's name, the file's tensor that corresponds to it and has another shape. ``offers`` are steps that
+    were not asked for, since they lose information or invent some.
     """
 
     checkpoint: Checkpoint
@@ -45,6 +47,7 @@ class Audit:
     findings: tuple[Finding, ...]
     plan: Plan
     mismatched: Mapping[str, str]
+    offers: tuple[Step, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """The audit as JSON values, schema ``ckptaudit.audit/1``."""
@@ -77,6 +80,9 @@ def audit(
     branch: str | None = None,
     deep: bool = False,
     allow_missing: Sequence[str] = (),
+    adapt: Sequence[str] = (),
+    class_map: object = None,
+    source_arch: Any = None,
 ) -> Audit:
     """Audit a checkpoint against a model; nothing is executed from the file and nothing is restored.
 
@@ -98,6 +104,12 @@ def audit(
         Scan every value for NaN instead of a sample.
     allow_missing:
         What of the model may keep its initial values: names of modules or tensors, or shell patterns (``"head"``, ``"*.relative_*"``).
+    adapt:
+        Ways to change tensors of other shapes that are wanted: ``inflate``, ``interpolate``, ``fuse`` (``docs/plan.md``).
+    class_map:
+        Classes of the file for those of the model: see :func:`ckptaudit.align.adapting.rows_of_classes`.
+    source_arch:
+        The model that wrote the file, as ``model``: its settings, such as the eps that folding a BatchNorm needs.
 
     Raises
     ------
@@ -117,7 +129,10 @@ def audit(
         built = load_other(model) if _is_file(model) else build_model(model, arguments)
     if branch is None:
         opened = _with_fitting_branch(opened, built)
-    return compare(opened, built, intent=intent, deep=deep, allow_missing=allow_missing)
+    wrote = build_model(source_arch) if source_arch is not None else None
+    return compare(
+        opened, built, intent=intent, deep=deep, allow_missing=allow_missing, adapt=adapt, class_map=class_map, source_model=wrote
+    )
 
 
 def compare(
@@ -129,17 +144,23 @@ def compare(
     allow: Sequence[Allowance] = (),
     allow_missing: Sequence[str] = (),
     alignment: Alignment | None = None,
+    adapt: Sequence[str] = (),
+    class_map: object = None,
+    source_model: Model | None = None,
 ) -> Audit:
     """Audit one branch of an open checkpoint against a built model: the pipeline itself. An alignment is found unless one is given."""
     if alignment is None:
         alignment = align(checkpoint.graph, model.graph)
+    settings = source_model.graph.modules if source_model is not None else None
+    offered = adaptations(alignment, checkpoint.graph, model.graph, class_map=class_map, settings=settings)
+    alignment, offers = adapted(alignment, checkpoint.graph, model.graph, offered, adapt)
     comparison = Comparison(checkpoint, model, alignment, intent, deep, allow_missing=tuple(allow_missing))
     findings = run_rules(comparison, allow)
     plan = make_plan(alignment, checkpoint.graph, model.graph)
     coverage = measure_coverage(comparison)
     verdict = judge(comparison, plan, coverage)
     facts = comparison.file_facts, comparison.model_facts
-    return Audit(checkpoint, model, verdict, coverage, facts, _by_weight(findings), plan, alignment.mismatched)
+    return Audit(checkpoint, model, verdict, coverage, facts, _by_weight(findings), plan, alignment.mismatched, offers)
 
 
 def identify(checkpoint: str | os.PathLike[str] | Checkpoint, *, branch: str | None = None) -> Identification:

@@ -7,7 +7,8 @@ from types import MappingProxyType
 
 from ckptaudit.align.by_name import align_by_name
 from ckptaudit.align.by_position import align_by_position
-from ckptaudit.align.pairs import Alignment
+from ckptaudit.align.flattened import with_flattened_order
+from ckptaudit.align.pairs import Alignment, Pair
 from ckptaudit.graph import LayerGraph, is_float
 from ckptaudit.graph.kinds import DERIVED_BUFFERS
 from ckptaudit.graph.names import leaf
@@ -46,11 +47,12 @@ def align(source: LayerGraph, target: LayerGraph) -> Alignment:
     from ckptaudit.align.by_structure import align_by_structure  # most audits never need it
 
     found = align_by_structure(source, target)
-    if not _believed(source, target, found):
+    by_structure = {name: with_flattened_order(pair, source, target) for name, pair in found.pairs.items()}
+    if not _believed(source, target, by_structure.values()):
         return named
     # Structure has seen the equal names too, and goes against one only where the shapes around it do; where it merely
     # doubts, the name decides.
-    pairs = {name: pair for name, pair in found.pairs.items() if pair.sure or name not in named.pairs}
+    pairs = {name: pair for name, pair in by_structure.items() if pair.sure or name not in named.pairs}
     pairs |= {name: named.pairs[name] for name in pairs if name in named.pairs and named.pairs[name].sources == pairs[name].sources}
     used = {name for pair in pairs.values() for name in pair.sources}
     for name, pair in named.pairs.items():
@@ -73,11 +75,11 @@ def align(source: LayerGraph, target: LayerGraph) -> Alignment:
     )
 
 
-def _believed(source: LayerGraph, target: LayerGraph, found: Alignment) -> bool:
+def _believed(source: LayerGraph, target: LayerGraph, pairs: Iterable[Pair]) -> bool:
     """Whether structure has enough to say; integers, which are counters and indices, do not count."""
     smaller = min(sum(is_float(spec.dtype) for spec in side) for side in (source, target))
-    pairs = [pair for pair in found.pairs.values() if is_float(target.tensors[pair.target].dtype)]
-    return sum(pair.sure for pair in pairs) >= _SURE * smaller or len(pairs) >= _PROPOSED * smaller
+    counted = [pair for pair in pairs if is_float(target.tensors[pair.target].dtype)]
+    return sum(pair.sure for pair in counted) >= _SURE * smaller or len(counted) >= _PROPOSED * smaller
 
 
 def _open(*groups: Iterable[str]) -> bool:

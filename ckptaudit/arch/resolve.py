@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,6 +29,7 @@ def build_model(
     trace: bool = False,
     input_size: Sequence[int] | None = None,
     fresh: bool = False,
+    real: bool = False,
 ) -> Model:
     """Build the model that a checkpoint is held against, without allocating, initialising or downloading its weights.
 
@@ -45,6 +47,8 @@ def build_model(
         Sizes of one input of the pass, without the batch; guessed where it is not given.
     fresh:
         Build it now, even where it was built before or the shipped catalogue knows it. What is traced is always built now.
+    real:
+        Build it now, with weights that have values, to run it.
 
     Raises
     ------
@@ -53,9 +57,15 @@ def build_model(
     UsageError
         Arguments that contradict each other, or that are given for a live model.
     """
-    with collector_paused():  # libraries are imported in here
-        model = _resolve(arch, arguments or {}, fresh or trace)
+    with collector_paused(), _with_values() if real else nullcontext():  # libraries are imported in here
+        model = _resolve(arch, arguments or {}, fresh or trace or real)
     return with_feeds(model, input_size) if trace else model
+
+
+def _with_values() -> AbstractContextManager[None]:
+    from ckptaudit.arch.torch_build import built_for_real
+
+    return built_for_real()
 
 
 def _resolve(arch: str | object, arguments: Mapping[str, Any], fresh: bool) -> Model:

@@ -9,6 +9,7 @@ even so is built for real.
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -37,6 +38,19 @@ _FACTORIES = (
     *("randint", "randperm", "normal", "tensor", "as_tensor", "asarray", "scalar_tensor", "tril_indices", "triu_indices"),
     *("hann_window", "hamming_window", "bartlett_window", "blackman_window", "kaiser_window"),
 )
+
+
+_FOR_REAL: ContextVar[bool] = ContextVar("_FOR_REAL", default=False)
+
+
+@contextmanager
+def built_for_real() -> Iterator[None]:
+    """Build models of this block with weights that have values, so that they can be run."""
+    token = _FOR_REAL.set(True)
+    try:
+        yield
+    finally:
+        _FOR_REAL.reset(token)
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,8 +120,9 @@ def recorded_origins() -> Iterator[Attached]:
 
 def torch_ways() -> Iterator[tuple[str, AbstractContextManager[Attached]]]:
     """Yield the ways to build a model, from the cheapest to the surest; each notes which line attached each submodule."""
-    yield "meta", _recording(_on_meta(_FACTORIES))
-    yield "meta-random", _recording(_on_meta(_RANDOM_FACTORIES))
+    if not _FOR_REAL.get():
+        yield "meta", _recording(_on_meta(_FACTORIES))
+        yield "meta-random", _recording(_on_meta(_RANDOM_FACTORIES))
     yield "real", recorded_origins()
 
 

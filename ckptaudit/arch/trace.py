@@ -87,7 +87,7 @@ def trace_feeds(module: torch.nn.Module, example_inputs: Sequence[Any] | None = 
     elif input_size is not None:
         tried = [(_image(input_size),)]
     else:
-        tried = list(_usual_inputs(module))
+        tried = list(usual_inputs(module))
     with isolated(type(module).__name__):
         # In training mode first: there the auxiliary heads are part of the computation too.
         for mode in dict.fromkeys((module.training, False)):
@@ -187,10 +187,12 @@ def _image(sizes: Sequence[int]) -> torch.Tensor:
     return torch.empty(_BATCH, *sizes, device="meta")
 
 
-def _usual_inputs(module: torch.nn.Module) -> Iterator[tuple[Any, ...]]:
-    """Make inputs to try, judging by the first weight that tells how many channels it takes."""
+def usual_inputs(module: torch.nn.Module) -> Iterator[tuple[Any, ...]]:
+    """Make meta tensors to try as inputs: of the size that the model declares, then of usual sizes for its first layer."""
     import torch
 
+    if (declared := _declared_size(module)) is not None:
+        yield (_image(declared),)
     for child in module.modules():
         if isinstance(child, torch.nn.Embedding):
             yield (torch.empty(_BATCH, 16, dtype=torch.int64, device="meta"),)
@@ -202,9 +204,21 @@ def _usual_inputs(module: torch.nn.Module) -> Iterator[tuple[Any, ...]]:
             yield (_image((child.in_channels, 4096)),)
             return
         if isinstance(child, torch.nn.Conv2d):
-            yield from ((_image((child.in_channels, size, size)),) for size in (224, 299, 512))
+            yield from ((_image((child.in_channels, size, size)),) for size in (224, 299, 512, 256, 64, 48, 32, 24))
             yield (_image((child.in_channels, 128, 128)),) * 2  # optical flow compares two images
             return
         if isinstance(child, torch.nn.Conv3d):
             yield from ((_image((child.in_channels, 16, size, size)),) for size in (112, 224))
             return
+
+
+def _declared_size(module: torch.nn.Module) -> tuple[int, ...] | None:
+    """Channels, height and width of an image as timm and transformers note them at their models."""
+    timm = getattr(module, "pretrained_cfg", None)
+    if isinstance(timm, dict) and isinstance(timm.get("input_size"), tuple | list):
+        return tuple(timm["input_size"])
+    config = getattr(module, "config", None)
+    channels, size = getattr(config, "num_channels", None), getattr(config, "image_size", None)
+    if isinstance(channels, int) and isinstance(size, int):
+        return (channels, size, size)
+    return None

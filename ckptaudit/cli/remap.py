@@ -1,24 +1,36 @@
-"""``ckptaudit remap``: the plan, shown and written down; nothing is changed."""
+"""``ckptaudit remap``: the plan, shown, put to the proof and written down; nothing is changed."""
 
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import Any
 
 import click
 
-from ckptaudit.cli._exit_codes import exit_code
+from ckptaudit.cli._exit_codes import NOT_FIT, exit_code
 from ckptaudit.cli._options import model_side, sides_options
 from ckptaudit.cli._output import check_output, emit, render_options
 
 #: ``--emit``: the modules of :mod:`ckptaudit.plan.emit`, named here so that the command line need not import them.
 FORMS = ("mmengine", "pre-hook", "python", "timm", "transformers")
+#: ``--adapt``: see :data:`ckptaudit.align.adapting.WAYS`.
+WAYS = ("inflate", "interpolate", "fuse")
 
 
 @click.command(short_help="Propose the renames and changes that make a checkpoint fit.")
 @sides_options
+@click.option("--source-arch", help="The model that wrote the checkpoint, where it is known: both are run to prove the plan.")
+@click.option("--verify", is_flag=True, help="Put the plan to the proof: undo its arithmetic, run both models, compare statistics.")
+@click.option("--verify-with", type=click.Path(exists=True, file_okay=False, path_type=Path), help="Images to compare statistics on.")
+@click.option("--input-size", metavar="3x224x224", help="Sizes of one input for --verify; guessed otherwise.")
+@click.option("--adapt", multiple=True, type=click.Choice(WAYS), help="Change tensors of another shape in this way, too; repeatable.")
+@click.option(
+    "--class-map", type=click.Path(), help="Take rows of the head: YAML or JSON, a list of the file's class for each of the model."
+)
 @click.option("--plan", "plan_path", type=click.Path(dir_okay=False), help="Write the plan to this file, for review and `ckptaudit apply`.")
 @click.option("--emit", "form", type=click.Choice(FORMS), help="Print code that does the same without ckptaudit.")
+@click.option("--format", "output_format", type=click.Choice(["json", "terminal"]), default="terminal", help="What to print.")
 @click.option("--force", is_flag=True, help="Overwrite an existing plan.")
 @click.option("-q", "--quiet", is_flag=True, help="What the plan reaches, alone.")
 @click.option("-v", "--verbose", is_flag=True, help="Every rule, step and name, nothing folded.")
@@ -30,29 +42,84 @@ def remap(
     fresh: bool,
     branch: str | None,
     intent: Any,
+    source_arch: str | None,
+    verify: bool,
+    verify_with: Path | None,
+    input_size: str | None,
+    adapt: tuple[str, ...],
+    class_map: str | None,
     plan_path: str | None,
     form: str | None,
+    output_format: str,
     force: bool,
     quiet: bool,
     verbose: bool,
 ) -> None:
     """Show what would be renamed and changed so that a checkpoint fits, what stays, and what is dropped; nothing is changed."""
+    from ckptaudit.errors import UsageError
     from ckptaudit.pipeline import audit
     from ckptaudit.read import open_checkpoint
     from ckptaudit.report._plan import render_plan
 
     build = model_side(arch, against, arch_args, fresh)
     check_output(plan_path, force)
+    if form is not None and (output_format == "json" or verify or verify_with):
+        raise UsageError("--emit prints code alone")
+    sizes = _sizes(input_size)
     opened = open_checkpoint(checkpoint, branch=branch)
-    outcome = audit(opened, build(opened), intent=intent, branch=branch)
+    outcome = audit(
+        opened,
+        build(opened),
+        intent=intent,
+        branch=branch,
+        adapt=adapt,
+        class_map=_class_map(class_map),
+        source_arch=source_arch,
+    )
     plan = outcome.plan.named(outcome.checkpoint.path.name, outcome.model.arch, outcome.checkpoint.branch.name)
+    proof = None
+    if verify or verify_with is not None:
+        from ckptaudit.arch import build_model
+        from ckptaudit.prove import prove_plan
+
+        wrote = build_model(source_arch) if source_arch is not None else None
+        proof = prove_plan(plan, outcome.checkpoint, outcome.model, source=wrote, images=verify_with, input_size=sizes)
     if form is not None:
         from ckptaudit.plan.emit import emit as emit_code
 
         text = emit_code(plan, form)
+    elif output_format == "json":
+        from ckptaudit.report._remap_json import remap_json
+
+        text = remap_json(plan, outcome.offers, proof)
     else:
-        text = render_plan(plan, render_options(None, quiet, verbose))
+        text = render_plan(plan, render_options(None, quiet, verbose), outcome.offers, proof)
     if plan_path is not None:
         plan.save(plan_path, force=force)
     emit(text)
-    sys.exit(exit_code(outcome))
+    sys.exit(NOT_FIT if proof is not None and proof.status == "refuted" else exit_code(outcome))
+
+
+def _sizes(text: str | None) -> tuple[int, ...] | None:
+    if text is None:
+        return None
+    from ckptaudit.errors import UsageError
+
+    parts = text.lower().replace("×", "x").split("x")
+    if not all(part.isdecimal() and 0 < int(part) < 1 << 16 for part in parts):
+        raise UsageError(f"--input-size {text}: write it as 3x224x224")
+    return tuple(map(int, parts))
+
+
+def _class_map(path: str | None) -> object:
+    """What the file holds: JSON is YAML, too."""
+    if path is None:
+        return None
+    import yaml
+
+    from ckptaudit.errors import PlanError
+
+    try:
+        return yaml.safe_load(Path(path).read_text("utf-8")) or []
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
+        raise PlanError(f"{path}: is no class map ({str(error).splitlines()[0]})") from None

@@ -170,22 +170,24 @@ class Plan:
         return {
             "complete": self.complete,
             "safe": self.safe,
-            "steps": [
-                {
-                    "to": step.target,
-                    "from": list(step.sources),
-                    "ops": [{"op": op.name, **op.params} for op in step.ops],
-                    "grade": step.grade,
-                    "confidence": step.confidence,
-                    "evidence": list(step.evidence),
-                    "runner_up": list(step.runner_up) if step.runner_up else None,
-                }
-                for step in self.steps
-            ],
+            "steps": [step_to_json(step) for step in self.steps],
             "dropped": list(self.dropped),
             "initial": list(self.initial),
             "rules": [{"pattern": rule.pattern, "replacement": rule.replacement} for rule in self.rules],
         }
+
+
+def step_to_json(step: Step) -> dict[str, Any]:
+    """A step as JSON values, in the form that ``ckptaudit.audit/1`` fixes."""
+    return {
+        "to": step.target,
+        "from": list(step.sources),
+        "ops": [{"op": op.name, **op.params} for op in step.ops],
+        "grade": step.grade,
+        "confidence": step.confidence,
+        "evidence": list(step.evidence),
+        "runner_up": list(step.runner_up) if step.runner_up else None,
+    }
 
 
 def make_plan(alignment: Alignment, source: LayerGraph, target: LayerGraph) -> Plan:

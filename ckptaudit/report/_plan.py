@@ -11,15 +11,18 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from ckptaudit.align.adapting import WAYS
 from ckptaudit.graph.kinds import DERIVED_BUFFERS
 from ckptaudit.graph.names import fold_names, leaf, numbers_masked
 from ckptaudit.plan import Plan, RenameRule
+from ckptaudit.report._proof import proof_lines
 from ckptaudit.report._words import plural
 from ckptaudit.report.terminal import _broken, _console, _page
 from ckptaudit.text import printable
 
 if TYPE_CHECKING:
     from ckptaudit.plan import Step
+    from ckptaudit.prove import Proof
     from ckptaudit.report import Options
 
 _MAX_ROWS = 12
@@ -30,8 +33,16 @@ _GRADES = {
 }
 
 
-def render_plan(plan: Plan, options: Options) -> str:
-    """One page: what the plan reaches, its rules, its other steps folded, what stays and what is dropped, its grades."""
+def render_plan(plan: Plan, options: Options, offers: Sequence[Step] = (), proof: Proof | None = None) -> str:
+    """One page: what the plan reaches, its rules, its other steps folded, what stays and what is dropped, its grades.
+
+    Parameters
+    ----------
+    offers:
+        Steps that were not asked for.
+    proof:
+        What came of putting the plan to the proof.
+    """
     console, out = _console(options)
     sides = [printable(side.name) for side in (plan.source, plan.target) if side is not None and side.name]
     unsure = sum(not step.sure for step in plan.steps)
@@ -52,6 +63,8 @@ def render_plan(plan: Plan, options: Options) -> str:
         )
     )
     if options.quiet:
+        if proof is not None:
+            console.print(Text(f"  {proof_lines(proof)[0]}"), soft_wrap=True)
         return _page(out)
     _print_rules(console, plan.rules, options)
     _print_changes(console, plan, options)
@@ -69,7 +82,26 @@ def render_plan(plan: Plan, options: Options) -> str:
             if counts[grade]:
                 table.add_row(f"  {grade}", str(counts[grade]), Text(meaning, style="dim"))
         console.print(table)
+    _print_offers(console, offers)
+    if proof is not None:
+        console.print()
+        console.print(Text("proof", style="bold"))
+        for line in proof_lines(proof):
+            console.print(Padding(Text(line), (0, 0, 0, 2)))
     return _page(out)
+
+
+def _print_offers(console: Console, offers: Sequence[Step]) -> None:
+    if not offers:
+        return
+    console.print()
+    console.print(Text("offered  ", style="bold").append("loses information or invents some; not done unasked", style="default not bold"))
+    ways: dict[str, list[Step]] = {}
+    for step in offers:
+        ways.setdefault(next(op.name for op in step.ops if op.name in WAYS), []).append(step)
+    for way, steps in ways.items():
+        console.print(Text(f"  --adapt {way}  ", style="cyan").append(_folded([step.target for step in steps])), soft_wrap=True)
+        console.print(Text(f"    {printable(steps[0].evidence[-1])}", style="dim"), soft_wrap=True)
 
 
 def _print_rules(console: Console, rules: Sequence[RenameRule], options: Options) -> None:

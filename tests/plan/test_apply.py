@@ -182,7 +182,8 @@ def test_outputs_are_never_lost(tmp_path):
         ("b.safetensors", False),
         ("a.safetensors", True),
         ("link.safetensors", True),
-        ("b.pth", True),
+        ("b.bin", True),
+        ("b.weights.h5", True),
         ("no/b.safetensors", True),
     ):
         with pytest.raises(OutputError):

@@ -96,9 +96,15 @@ BAD = [
     (("apply", "README.md", "{s}/deeplabv3_voc.pth", "-o", "{t}/a.safetensors"), 3, "README.md: "),
     (("apply", "{t}/plan.yaml", "{s}/deeplabv3_voc.pth", "-o", "{t}/a.safetensors"), 3, "another checkpoint"),
     (("apply", "{t}/plan.yaml", "{s}/not_a_checkpoint.pth", "-o", "{t}/a.safetensors"), 3, "git-lfs"),
-    (("apply", "{t}/plan.yaml", "{s}/deeplabv3_voc.pth", "-o", "{t}/a.pth"), 3, ".safetensors"),
+    (("apply", "{t}/plan.yaml", "{s}/deeplabv3_voc.pth", "-o", "{t}/a.bin"), 3, ".safetensors"),
     (("apply", "{t}/plan.yaml", "{s}/deeplabv3_voc.pth", "-o", "{t}/plan.yaml"), 3, ".safetensors"),
     (("apply", "{t}/plan.yaml", "{s}/deeplabv3_voc.pth"), 2, "--output"),
+    (("apply", "{t}/plan.yaml", "{s}/deeplabv3_voc.pth", "-o", "{t}/a.weights.h5"), 3, "--like"),
+    (("apply", "{t}/plan.yaml", "{s}/deeplabv3_voc.pth", "-o", "{t}/a.pth", "--like", "{t}/plan.yaml"), 3, "--like"),
+    (("remap", "{s}/resnet50_imagenet.pth", "--arch", "resnet50", "--class-map", "README.md"), 3, "class map"),
+    (("remap", "{s}/resnet50_imagenet.pth", "--arch", "resnet50", "--verify", "--input-size", "big"), 2, "3x224x224"),
+    (("remap", "{s}/resnet50_imagenet.pth", "--arch", "resnet50", "--emit", "python", "--verify"), 2, "--emit"),
+    (("remap", "{s}/resnet50_imagenet.pth", "--arch", "resnet50", "--verify-with", "docs"), 2, "no images"),
 ]
 
 

@@ -1,0 +1,73 @@
+"""A plan carried out into a ``.weights.h5`` of Keras 3: a copy of the fresh model's own file, with the plan's values in it.
+
+Where Keras keeps a variable depends on the attributes and lists of the model's code, and the fresh model's file shows it. HDF5 stores the
+values of a variable in one piece, so that they are exchanged in place.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ckptaudit.errors import OutputError, PlanError
+from ckptaudit.files import is_stream, new_file
+from ckptaudit.graph import DTYPE_BITS
+from ckptaudit.plan.fingerprint import fingerprint
+from ckptaudit.plan.plan import Plan
+from ckptaudit.plan.writing.entries import entries_of, pieces
+from ckptaudit.read import open_checkpoint
+from ckptaudit.read.stored import contiguous_strides
+
+if TYPE_CHECKING:
+    from ckptaudit.read import Checkpoint
+
+_CHUNK = 8 << 20
+
+
+def write_like(
+    plan: Plan,
+    checkpoint: Checkpoint,
+    output: str | os.PathLike[str],
+    like: str | os.PathLike[str],
+    *,
+    force: bool,
+    progress: Callable[[int, int], None],
+) -> int:
+    """Write the file; gives its size. See :func:`ckptaudit.plan.writing.write_restored`.
+
+    Raises
+    ------
+    PlanError
+        ``like`` is not the file of the model that the plan was made for.
+    """
+    fresh = open_checkpoint(Path(like))
+    if fresh.format != "keras-weights":
+        raise PlanError(f"{os.fspath(like)}: is no .weights.h5 of Keras 3")
+    if plan.target is not None and plan.target.fingerprint != fingerprint(fresh.graph):
+        raise PlanError(f"{os.fspath(like)}: the plan was made for another model; make it with --against this file")
+    if is_stream(output):
+        raise OutputError(f"{os.fspath(output)}: a .weights.h5 is not written in one go")
+    entries = entries_of(plan, checkpoint, DTYPE_BITS, "HDF5")
+    for entry in entries:
+        there = fresh.branch.tensors.get(entry.step.target)
+        if there is None or there.shape != entry.shape or there.dtype != entry.dtype:
+            found = "nothing" if there is None else f"{there.shape} {there.dtype}"
+            raise PlanError(f"{entry.step.target}: is {entry.shape} {entry.dtype}, and {os.fspath(like)} has {found}")
+        if there.strides != contiguous_strides(there.shape) or there.storage.big_endian or there.storage.unavailable:
+            raise PlanError(f"{entry.step.target}: does not lie in one piece in {os.fspath(like)}")
+    total = sum(entry.nbytes for entry in entries)
+    with new_file(output, force=force) as file:
+        with Path(like).open("rb") as template:
+            while data := template.read(_CHUNK):
+                file.write(data)
+        size, done = file.tell(), 0
+        for entry in entries:
+            there = fresh.branch.tensors[entry.step.target]
+            file.seek(there.storage.offset + there.offset * DTYPE_BITS[there.dtype] // 8)
+            for piece in pieces(entry, checkpoint):
+                file.write(piece)
+                done += len(piece)
+                progress(done, total)
+    return size

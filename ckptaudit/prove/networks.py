@@ -1,0 +1,106 @@
+"""Models with values: built, restored, and given inputs that they accept."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from ckptaudit.align import align_by_name
+from ckptaudit.arch import build_model
+from ckptaudit.arch.trace import usual_inputs
+from ckptaudit.errors import ArchitectureError, PlanError
+from ckptaudit.graph.kinds import DERIVED_BUFFERS
+from ckptaudit.graph.names import leaf
+from ckptaudit.plan import make_plan
+
+if TYPE_CHECKING:
+    import torch
+
+    from ckptaudit.arch import Model
+    from ckptaudit.plan import Plan
+    from ckptaudit.read import Checkpoint
+
+
+def runnable(model: Model) -> torch.nn.Module:
+    """The model's own module with values, in a copy where the caller holds it.
+
+    Raises
+    ------
+    ArchitectureError
+        It comes from a file, or it is no torch model.
+    """
+    if model.source == "object" and model.module is not None:
+        module = copy.deepcopy(model.module)
+    elif model.provenance == "file":
+        raise ArchitectureError(f"{model.arch} comes from a file and cannot be run")
+    else:
+        module = build_model(model.arch, model.arguments, real=True).module
+    if module is None or not hasattr(module, "load_state_dict"):
+        raise ArchitectureError(f"{model.arch} is no torch model, and others are not run")
+    if any(tensor.is_meta for tensor in (*module.parameters(), *module.buffers())):
+        raise ArchitectureError(f"{model.arch} has tensors without values")
+    return module.cpu().eval()
+
+
+def restore(module: torch.nn.Module, plan: Plan, checkpoint: Checkpoint) -> None:
+    """Put the plan's values into a module of ours.
+
+    Raises
+    ------
+    PlanError
+        A step cannot be carried out, or the module does not take its result.
+    """
+    initial = dict(module.state_dict())
+    values = plan.apply(checkpoint, as_torch=True, allow_ambiguous=True, initial=initial, check=False)
+    try:
+        module.load_state_dict(values, strict=False)
+    except RuntimeError as error:
+        raise PlanError(str(error).splitlines()[-1].strip()) from None
+
+
+def own_plan(model: Model, checkpoint: Checkpoint) -> Plan:
+    """The plan by names alone for the model that wrote the file.
+
+    Raises
+    ------
+    PlanError
+        The file does not set all of it: it was written by another model.
+    """
+    alignment = align_by_name(checkpoint.graph, model.graph)
+    plan = make_plan(alignment, checkpoint.graph, model.graph)
+    needed = [name for name in plan.initial if leaf(name) not in DERIVED_BUFFERS]
+    if needed or not plan.safe:
+        raise PlanError(f"{model.arch} did not write {checkpoint.path.name}: the file does not set {(needed or plan.initial or ('',))[0]}")
+    return plan
+
+
+def random_inputs(module: torch.nn.Module, input_size: Sequence[int] | None = None) -> Iterator[tuple[Any, ...]]:
+    """Inputs to try, the same ones at every call: of the given size without the batch, or of sizes that are usual for the first layer."""
+    import torch
+
+    generator = torch.Generator().manual_seed(0)
+    limit = next((child.num_embeddings for child in module.modules() if isinstance(child, torch.nn.Embedding)), 100)
+    tried = [(torch.empty(2, *input_size, device="meta"),)] if input_size is not None else usual_inputs(module)
+    for inputs in tried:
+        yield tuple(
+            torch.randn(value.shape, generator=generator)
+            if value.is_floating_point()
+            else torch.randint(0, limit, value.shape, generator=generator)
+            for value in inputs
+        )
+
+
+def tensors_of(output: Any) -> list[torch.Tensor]:
+    """Every tensor of a model's output, whatever holds it."""
+    import torch
+
+    if isinstance(output, torch.Tensor):
+        return [output]
+    if isinstance(output, Mapping):
+        return [tensor for value in output.values() for tensor in tensors_of(value)]
+    if isinstance(output, list | tuple):
+        return [tensor for value in output for tensor in tensors_of(value)]
+    if hasattr(output, "__dict__"):
+        return [tensor for value in vars(output).values() for tensor in tensors_of(value)]
+    return []

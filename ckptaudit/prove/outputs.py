@@ -1,0 +1,192 @@
+"""Both models on the same random input: equal outputs prove a plan; layers compared one by one show where they part."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ckptaudit.arch.failures import describe_error
+from ckptaudit.arch.isolation import isolated, output_to_stderr
+from ckptaudit.errors import ArchitectureError
+from ckptaudit.graph.names import parent
+from ckptaudit.prove.networks import random_inputs, tensors_of
+from ckptaudit.prove.proof import Difference, Outputs
+
+if TYPE_CHECKING:
+    import torch
+
+    from ckptaudit.plan import Plan
+
+#: Equality, in units of the output's standard deviation. In double precision another order of summation leaves about 1e-12, another eps
+#: of a BatchNorm 1e-6 and more; code that insists on single precision leaves about 1e-5.
+_TOLERANCES = {"float64": 1e-8, "float32": 1e-4}
+
+
+@dataclass(frozen=True, slots=True)
+class Digest:
+    """What a tensor holds, whatever the order of its values: their number, sum, root mean square, least and largest."""
+
+    count: int
+    mean: float
+    scale: float
+    least: float
+    largest: float
+
+    @classmethod
+    def of(cls, tensor: torch.Tensor) -> Digest:
+        """Look at a tensor."""
+        values = tensor.detach().double()
+        if not values.numel():
+            return cls(0, 0.0, 0.0, 0.0, 0.0)
+        return cls(values.numel(), float(values.mean()), float(values.square().mean().sqrt()), float(values.min()), float(values.max()))
+
+    def agrees(self, other: Digest, tolerance: float) -> bool:
+        """Whether the values may be the same but for rounding."""
+        allowed = tolerance * max(self.scale, other.scale, 1e-30) * 10
+        mine, theirs = (self.mean, self.scale, self.least, self.largest), (other.mean, other.scale, other.least, other.largest)
+        return self.count == other.count and all(abs(a - b) <= allowed or a == b for a, b in zip(mine, theirs, strict=True))
+
+
+@dataclass(eq=False)
+class Run:
+    """One forward pass: its outputs, and by layer what went in and what came out, in the order of computation."""
+
+    outputs: list[torch.Tensor]
+    layers: dict[str, list[tuple[Digest, Digest]]]
+
+
+def run(module: torch.nn.Module, inputs: tuple[Any, ...], watched: Sequence[str]) -> Run:
+    """Run a module in evaluation mode and watch some of its layers."""
+    import torch
+
+    layers: dict[str, list[tuple[Digest, Digest]]] = {}
+    given: dict[str, list[Digest]] = {}
+
+    def before(path: str) -> Any:
+        def hook(_: object, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            tensors = tensors_of([*args, *kwargs.values()])
+            given.setdefault(path, []).append(Digest.of(tensors[0]) if tensors else Digest.of(torch.empty(0)))
+
+        return hook
+
+    def after(path: str) -> Any:
+        def hook(_: object, __: object, output: Any) -> None:
+            tensors = tensors_of(output)
+            if tensors and given.get(path):
+                layers.setdefault(path, []).append((given[path].pop(), Digest.of(tensors[0])))
+
+        return hook
+
+    with ExitStack() as stack:
+        for path in watched:
+            child = module.get_submodule(path)
+            stack.callback(child.register_forward_pre_hook(before(path), with_kwargs=True).remove)
+            stack.callback(child.register_forward_hook(after(path)).remove)
+        with torch.no_grad(), output_to_stderr():
+            outputs = [tensor.detach() for tensor in tensors_of(module(*inputs))]
+    return Run(outputs, layers)
+
+
+def compare_outputs(source: torch.nn.Module, target: torch.nn.Module, plan: Plan, input_size: Sequence[int] | None = None) -> Outputs:
+    """Run both restored models on the same input.
+
+    Raises
+    ------
+    ArchitectureError
+        No input that was tried is accepted by both, or no output of one has the shape of an output of the other.
+    """
+    layers = counterparts(plan, source, target)
+    reasons: list[str] = []
+    with isolated(type(target).__name__):
+        for dtype in ("float64", "float32"):
+            _convert(source, dtype)
+            _convert(target, dtype)
+            for given in random_inputs(target, input_size):
+                inputs = tuple(value.to(getattr(_torch(), dtype)) if value.is_floating_point() else value for value in given)
+                try:
+                    ours = run(target, inputs, list(layers))
+                    theirs = run(source, inputs, list(dict.fromkeys(layers.values())))
+                except (Exception, SystemExit) as error:
+                    reasons.append(describe_error(error))
+                    continue
+                return _compared(ours, theirs, layers, inputs, dtype)
+    raise ArchitectureError(f"both models could not be run on one input: {reasons[0] if reasons else 'its size cannot be guessed'}")
+
+
+def _compared(ours: Run, theirs: Run, layers: Mapping[str, str], inputs: tuple[Any, ...], dtype: str) -> Outputs:
+    tolerance = _TOLERANCES[dtype]
+    outputs = [tensor for tensor in ours.outputs if tensor.is_floating_point() and tensor.numel()]
+    distances = [
+        min((_distance(tensor, other) for other in theirs.outputs if other.shape == tensor.shape), default=None) for tensor in outputs
+    ]
+    known = [distance for distance in distances if distance is not None]
+    if not known:
+        raise ArchitectureError("no output of one model has the shape of an output of the other")
+    same, first, last = 0, None, ""
+    for path, passes in ours.layers.items():
+        counterpart = theirs.layers.get(layers[path], [])
+        if len(counterpart) == len(passes) and all(a[1].agrees(b[1], tolerance) for a, b in zip(passes, counterpart, strict=True)):
+            same += 1
+            last = path if first is None else last
+        elif first is None:
+            inside = len(counterpart) == len(passes) and all(a[0].agrees(b[0], tolerance) for a, b in zip(passes, counterpart, strict=True))
+            first = Difference(path, layers[path], inside, last)
+    return Outputs(
+        equal=len(known) == len(outputs) and max(known) <= tolerance,
+        compared=len(known),
+        difference=max(known),
+        tolerance=tolerance,
+        inputs=tuple(tuple(value.shape) for value in inputs),
+        dtype=dtype,
+        layers=(len(ours.layers), same),
+        first=first,
+    )
+
+
+def _distance(ours: torch.Tensor, theirs: torch.Tensor) -> float:
+    """Largest difference in units of the standard deviation; infinite where one is not finite and the other is."""
+    torch = _torch()
+    if not torch.equal(torch.isfinite(ours), torch.isfinite(theirs)):
+        return float("inf")
+    finite = torch.isfinite(ours)
+    if not bool(finite.any()):
+        return float("inf")  # outputs of which nothing is known show nothing
+    a, b = ours[finite].double(), theirs[finite].double()
+    spread = float(b.std()) if b.numel() > 1 else 0.0
+    return float((a - b).abs().max()) / (spread or float(b.abs().max()) or 1.0)
+
+
+def counterparts(plan: Plan, source: torch.nn.Module, target: torch.nn.Module) -> dict[str, str]:
+    """Layers of the target all of whose tensors come from one layer of the source, with that layer; only layers that contain no other."""
+    found: dict[str, set[str]] = {}
+    for step in plan.steps:
+        found.setdefault(parent(step.target), set()).update(parent(name) for name in step.sources)
+    ours = {name for name, module in target.named_modules() if not list(module.children())}
+    theirs = {name for name, module in source.named_modules() if not list(module.children())}
+    pairs = {}
+    for path, sources in found.items():
+        there = _without_wrapper(next(iter(sources)), theirs) if len(sources) == 1 else None
+        if path in ours and there is not None:
+            pairs[path] = there
+    return pairs
+
+
+def _without_wrapper(path: str, known: set[str]) -> str | None:
+    """The path in the module itself; the file may have wrapper segments before it."""
+    while path not in known:
+        _, dot, path = path.partition(".")
+        if not dot:
+            return None
+    return path
+
+
+def _convert(module: torch.nn.Module, dtype: str) -> None:
+    module.to(getattr(_torch(), dtype))
+
+
+def _torch() -> Any:
+    import torch
+
+    return torch

@@ -1,0 +1,153 @@
+"""What a proof says: by which way, how far it reaches, and where the two sides part."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+Status = Literal["proved", "consistent", "refuted", "not proved"]
+
+
+@dataclass(frozen=True, slots=True)
+class Arithmetic:
+    """Every step carried out on the real values, and undone.
+
+    Attributes
+    ----------
+    restored:
+        Steps whose sources came back bit for bit, alone or together with the other parts of the same source.
+    lossy:
+        Targets of steps that nothing undoes: sums, resampling, folding.
+    failed:
+        Targets of steps that could not be carried out, gave another shape than the model's, or did not give their sources back.
+    """
+
+    restored: int
+    lossy: tuple[str, ...] = ()
+    failed: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """A setting of corresponding layers that is not the same in both models, with the model's layers that have it."""
+
+    name: str
+    file: Any
+    model: Any
+    layers: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """Where the two models part first, in the order in which the model runs.
+
+    Attributes
+    ----------
+    layer, counterpart:
+        Paths in the model, and in the model that wrote the file.
+    inside:
+        The layer was given the same and gave something else; otherwise the difference lies before it.
+    after:
+        The last layer before it whose outputs were the same; ``""`` where there was none.
+    """
+
+    layer: str
+    counterpart: str
+    inside: bool
+    after: str
+
+
+@dataclass(frozen=True, slots=True)
+class Outputs:
+    """Both models run on the same random input.
+
+    Attributes
+    ----------
+    equal:
+        Every output of the model is an output of the model that wrote the file.
+    compared:
+        Number of outputs.
+    difference:
+        Largest difference, in units of the output's standard deviation.
+    tolerance:
+        Up to which they count as equal.
+    inputs:
+        Shapes of the input.
+    dtype:
+        In which both were run.
+    layers:
+        How many layers were compared one by one, and how many of these gave the same.
+    first:
+        Where they part first; None where all layers gave the same.
+    """
+
+    equal: bool
+    compared: int
+    difference: float
+    tolerance: float
+    inputs: tuple[tuple[int, ...], ...]
+    dtype: str
+    layers: tuple[int, int]
+    first: Difference | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Statistics:
+    """What reaches each BatchNorm against what it remembers from training.
+
+    The figure of a layer is the median over its channels of the Kullback-Leibler divergence of two normal distributions, batch ‖ running,
+    in nats.
+
+    Attributes
+    ----------
+    consistent:
+        True, False, or None where the figures leave it open.
+    mean, first:
+        Mean over all layers, and the first layer's figure.
+    worst, worst_layer:
+        The largest figure behind the first layer, and whose it is.
+    layers, images:
+        How many of each.
+    preprocessing:
+        What was done to the images: the way among the usual ones that agrees best.
+    """
+
+    consistent: bool | None
+    mean: float
+    first: float
+    worst: float
+    worst_layer: str
+    layers: int
+    images: int
+    preprocessing: str
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """The outcome.
+
+    Attributes
+    ----------
+    status:
+        ``proved``: outputs are equal. ``consistent``: what reaches each BatchNorm fits what it remembers; the same would be said of deep
+        blocks of one shape that were exchanged, as they are fed much the same. ``refuted``: outputs or statistics differ, or the
+        arithmetic fails. ``not proved``: nothing speaks against the plan, and nothing could show it.
+    by:
+        ``outputs``, ``statistics``, ``arithmetic`` (refuted by it), or ``""``.
+    reasons:
+        Why a way was not taken, one line each.
+    settings:
+        What is set otherwise in corresponding layers, whatever the outputs say.
+    """
+
+    status: Status
+    by: str
+    arithmetic: Arithmetic
+    outputs: Outputs | None = None
+    statistics: Statistics | None = None
+    reasons: tuple[str, ...] = ()
+    settings: tuple[Setting, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """The proof as JSON values, in the form of ``ckptaudit.remap/1``."""
+        return asdict(self)

@@ -1,0 +1,107 @@
+"""A plan put to the proof, by every way that is open."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ckptaudit.errors import ArchitectureError, PlanError
+from ckptaudit.graph.settings import computing_modules, settings_differ
+from ckptaudit.prove.arithmetic import check_arithmetic
+from ckptaudit.prove.networks import own_plan, restore, runnable
+from ckptaudit.prove.outputs import compare_outputs, counterparts
+from ckptaudit.prove.proof import Outputs, Proof, Setting, Statistics, Status
+from ckptaudit.prove.statistics import compare_statistics
+
+if TYPE_CHECKING:
+    import torch
+
+    from ckptaudit.arch import Model
+    from ckptaudit.plan import Plan
+    from ckptaudit.read import Checkpoint
+
+#: Settings that change what a layer computes, by the names that modules of torch give them.
+_COMPUTES = frozenset({"eps", "stride", "padding", "dilation", "groups", "padding_mode", "negative_slope", "approximate", "ceil_mode"})
+
+
+def prove_plan(
+    plan: Plan,
+    checkpoint: Checkpoint,
+    model: Model,
+    *,
+    source: Model | None = None,
+    images: Path | None = None,
+    input_size: Sequence[int] | None = None,
+) -> Proof:
+    """Put a plan to the proof.
+
+    Parameters
+    ----------
+    plan, checkpoint, model:
+        What was proposed, from what, for what. The checkpoint is only read, a live model is copied.
+    source:
+        The model that wrote the checkpoint: then both are run on the same random input.
+    images:
+        A folder of ordinary images: then what reaches each BatchNorm is compared with what it remembers, where there is no ``source``.
+    input_size:
+        Sizes of one input without the batch; guessed where it is not given.
+
+    Raises
+    ------
+    CheckpointError
+        Values cannot be read.
+    UsageError
+        There are no images in the folder, or the model takes none.
+    """
+    arithmetic = check_arithmetic(plan, checkpoint, model.graph)
+    if arithmetic.failed:
+        return Proof("refuted", "arithmetic", arithmetic)
+    reasons: list[str] = []
+    outputs: Outputs | None = None
+    statistics: Statistics | None = None
+    settings: tuple[Setting, ...] = ()
+    if source is None and images is None:
+        reasons.append("the model that wrote the file is not known (--source-arch), and there are no images (--verify-with)")
+    try:
+        if source is not None or images is not None:
+            target = runnable(model)
+            restore(target, plan, checkpoint)
+        if source is not None:
+            theirs = runnable(source)
+            restore(theirs, own_plan(source, checkpoint), checkpoint)
+            settings = _settings(plan, source, model, theirs, target)
+            outputs = compare_outputs(theirs, target, plan, input_size)
+        elif images is not None:
+            statistics = compare_statistics(target, images, input_size)
+            if statistics is None:
+                reasons.append("the model has no running statistics")
+    except (ArchitectureError, PlanError) as error:
+        reasons.append(str(error))
+    if outputs is not None:
+        return Proof("proved" if outputs.equal else "refuted", "outputs", arithmetic, outputs, None, tuple(reasons), settings)
+    if statistics is not None and statistics.consistent is not None:
+        status: Status = "consistent" if statistics.consistent else "refuted"
+        return Proof(status, "statistics", arithmetic, None, statistics, tuple(reasons), settings)
+    return Proof("not proved", "", arithmetic, None, statistics, tuple(reasons), settings)
+
+
+def _settings(plan: Plan, source: Model, model: Model, theirs: torch.nn.Module, target: torch.nn.Module) -> tuple[Setting, ...]:
+    """What is set otherwise in corresponding layers, equal differences together."""
+    then, now = computing_modules(source.graph), computing_modules(model.graph)
+    found: dict[tuple[str, str, str], Setting] = {}
+    for path, there in counterparts(plan, theirs, target).items():
+        if path not in now or there not in then:
+            continue
+        old = {key: _even(value) for key, value in then[there].attributes.items() if key in _COMPUTES}
+        new = {key: _even(value) for key, value in now[path].attributes.items() if key in _COMPUTES}
+        for name, (was, is_now) in settings_differ(old, new).items():
+            key = (name, repr(was), repr(is_now))
+            before = found[key].layers if key in found else ()
+            found[key] = Setting(name, was, is_now, (*before, path))
+    return tuple(found.values())
+
+
+def _even(value: object) -> object:
+    """``(1, 1)`` as 1: one library writes it so, the other so."""
+    return value[0] if isinstance(value, tuple | list) and len(set(map(repr, value))) == 1 else value

@@ -1,0 +1,115 @@
+"""Restored files in the formats of torch and Keras, read by torch and Keras themselves."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import zipfile
+
+import numpy as np
+import pytest
+import torch
+
+from ckptaudit.align.ops import Permute
+from ckptaudit.errors import OutputError, PlanError
+from ckptaudit.pipeline import audit
+from ckptaudit.plan.writing import write_restored
+from ckptaudit.read import open_checkpoint
+from tests.plan.helpers import every_kind, plan_for, step
+
+DTYPES = (
+    *("float64", "float32", "float16", "bfloat16", "complex64", "complex128", "int64", "int32", "int16", "int8", "uint8", "bool"),
+    *("float8_e4m3fn", "float8_e5m2", "uint16", "uint32"),
+)
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".pt"])
+def test_a_torch_file(tmp_path, suffix):
+    plan, source = every_kind()
+    torch.save({"state_dict": source}, tmp_path / "a.pth")
+    digest = hashlib.sha256((tmp_path / "a.pth").read_bytes()).digest()
+    plan = plan.named("a.pth", "my model", "state_dict")
+    seen = []
+    output = tmp_path / f"b{suffix}"
+    written = write_restored(plan, tmp_path / "a.pth", output, progress=lambda done, total: seen.append((done, total)))
+    wanted = plan.apply(source)
+    for mapped in (False, True):
+        loaded = torch.load(output, weights_only=True, mmap=mapped)
+        assert list(loaded) == list(wanted)
+        assert all(torch.equal(loaded[name], wanted[name]) for name in wanted)
+    assert all(torch.equal(torch.from_numpy(open_checkpoint(output).read(name)), wanted[name]) for name in wanted)
+    assert seen[-1][0] == seen[-1][1] == sum(tensor.nbytes for tensor in wanted.values())
+    assert written.nbytes == output.stat().st_size
+    with zipfile.ZipFile(output) as archive:
+        assert archive.testzip() is None
+        about = json.loads(archive.read("archive/ckptaudit.json"))
+        offsets = [info.header_offset + 30 + len(info.filename) for info in archive.infolist() if "/data/" in info.filename]
+    assert (about["source"], about["target"], about["plan"]) == ("a.pth", "my model", plan.fingerprint)
+    assert len(offsets) == len(wanted)
+    assert hashlib.sha256((tmp_path / "a.pth").read_bytes()).digest() == digest
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(["a.pth", output.name])
+
+
+def test_dtypes_of_a_torch_file(tmp_path):
+    source = {name: torch.arange(6).reshape(2, 3).remainder(2).to(getattr(torch, name)) for name in DTYPES}
+    source |= {"scalar": torch.tensor(3.0), "empty": torch.zeros(0, 4), "ünïcode 名": torch.ones(1)}
+    torch.save(source, tmp_path / "a.pth")
+    steps = [step(f"x.{name}", name) for name in source] + [step("t", "float32", [Permute((1, 0))])]
+    write_restored(plan_for(steps, source), tmp_path / "a.pth", tmp_path / "b.pth")
+    loaded = torch.load(tmp_path / "b.pth", weights_only=True)
+    for name, tensor in source.items():
+        found = loaded[f"x.{name}"]
+        assert (found.dtype, found.shape) == (tensor.dtype, tensor.shape)
+        assert bytes(found.untyped_storage()) == bytes(tensor.contiguous().untyped_storage())
+    assert torch.equal(loaded["t"], source["float32"].T)
+
+
+def keras_network():
+    os.environ.setdefault("KERAS_BACKEND", "torch")
+    import keras
+
+    return keras.Sequential(
+        [
+            keras.layers.Input((16, 16, 3)),
+            keras.layers.Conv2D(8, 3, use_bias=False, name="first"),
+            keras.layers.BatchNormalization(epsilon=1e-5, name="first_norm"),
+            keras.layers.ReLU(),
+            keras.layers.Conv2D(12, 3, name="second"),
+            keras.layers.GlobalAveragePooling2D(),
+            keras.layers.Dense(5, name="scores"),
+        ]
+    )
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_keras_file(tmp_path):
+    """A torch checkpoint restored into a Keras model by Keras' own load_weights: outputs are equal."""
+    torch.manual_seed(0)
+    nn = torch.nn
+    twin = nn.Sequential(
+        nn.Conv2d(3, 8, 3, bias=False), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 12, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten()
+    )
+    twin.append(nn.Linear(12, 5))
+    twin[1].running_mean.normal_()
+    twin[1].running_var.uniform_(0.5, 2)
+    twin.eval()
+    torch.save(twin.state_dict(), tmp_path / "a.pth")
+    network = keras_network()
+    network.save_weights(tmp_path / "fresh.weights.h5")
+    fresh = (tmp_path / "fresh.weights.h5").read_bytes()
+    plan = audit(tmp_path / "a.pth", tmp_path / "fresh.weights.h5").plan
+    assert (plan.complete, plan.safe) == (True, True)
+    write_restored(plan, tmp_path / "a.pth", tmp_path / "out.weights.h5", like=tmp_path / "fresh.weights.h5")
+    network.load_weights(tmp_path / "out.weights.h5")
+    image = torch.randn(2, 3, 16, 16)
+    with torch.no_grad():
+        ours = np.asarray(network(image.permute(0, 2, 3, 1).numpy(), training=False).detach().cpu())
+        np.testing.assert_allclose(ours, twin(image).numpy(), atol=1e-5)
+    assert (tmp_path / "fresh.weights.h5").read_bytes() == fresh
+    with pytest.raises(OutputError, match="--like"):
+        write_restored(plan, tmp_path / "a.pth", tmp_path / "b.weights.h5")
+    with pytest.raises(OutputError, match="never written to"):
+        write_restored(plan, tmp_path / "a.pth", tmp_path / "fresh.weights.h5", like=tmp_path / "fresh.weights.h5", force=True)
+    with pytest.raises(PlanError, match=r"no \.weights\.h5"):
+        write_restored(plan, tmp_path / "a.pth", tmp_path / "b.weights.h5", like=tmp_path / "a.pth")

@@ -1,0 +1,164 @@
+"""A plan put to the proof: by running both models, by statistics, by its own arithmetic."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import ckptaudit
+from ckptaudit.align.ops import Permute, Reshape, Split
+from ckptaudit.prove import prove_plan
+from ckptaudit.read import open_checkpoint
+from tests.plan.helpers import every_kind, plan_for, step
+from tests.prove import networks
+
+FACTORIES = Path(__file__).parent / "networks.py"
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("plain") / "plain.pth"
+    torch.save(networks.randomise(networks.Plain()).state_dict(), path)
+    return path
+
+
+# target → status, settings that differ, (layer where they part, inside it)
+RUNS = [
+    (networks.Renamed, "proved", [], None),
+    (networks.other_eps, "refuted", [("eps", 1e-5, 1e-3)], ("stem.1", True)),
+    (networks.other_stride, "refuted", [("stride", 2, 1)], ("stem.0", True)),
+    (networks.other_padding, "refuted", [("padding", 1, 0)], ("stem.0", True)),
+    (networks.swish, "refuted", [], ("head", False)),
+]
+
+
+@pytest.mark.parametrize(("target", "status", "settings", "first"), RUNS, ids=lambda value: getattr(value, "__name__", None))
+def test_both_models_are_run(plain, target, status, settings, first):
+    live = target()
+    before = {name: tensor.clone() for name, tensor in live.state_dict().items()}
+    audit = ckptaudit.audit(plain, live)
+    assert audit.plan.complete
+    proof = prove_plan(audit.plan, audit.checkpoint, audit.model, source=ckptaudit.build_model(networks.Plain()), input_size=(3, 32, 32))
+    assert (proof.status, proof.by) == (status, "outputs")
+    assert [(s.name, s.file, s.model) for s in proof.settings] == settings
+    found = proof.outputs.first
+    assert (first is None) == (found is None)
+    if first is not None:
+        assert (found.layer, found.inside) == first
+    assert all(torch.equal(before[name], tensor) for name, tensor in live.state_dict().items())
+
+
+def test_a_wrong_plan_is_refuted_and_the_place_named(plain):
+    audit = ckptaudit.audit(plain, networks.Renamed())
+    crossed = {"stem.1": "bn2", "body.1": "bn1"}
+    steps = [
+        replace(s, sources=(f"{crossed[s.target.rpartition('.')[0]]}.{s.target.rpartition('.')[2]}",))
+        if s.target.rpartition(".")[0] in crossed
+        else s
+        for s in audit.plan.steps
+    ]
+    source = ckptaudit.build_model(networks.Plain())
+    proof = prove_plan(replace(audit.plan, steps=tuple(steps)), audit.checkpoint, audit.model, source=source, input_size=(3, 32, 32))
+    assert proof.status == "refuted"
+    assert proof.outputs.first.layer == "stem.1"
+    assert proof.outputs.difference > 1e-3
+
+
+def test_what_cannot_be_proved_says_why(plain):
+    audit = ckptaudit.audit(plain, networks.Renamed())
+    unknown = prove_plan(audit.plan, audit.checkpoint, audit.model)
+    assert (unknown.status, unknown.by) == ("not proved", "")
+    assert "--source-arch" in unknown.reasons[0]
+    assert unknown.arithmetic.restored == len(audit.plan.steps)
+    stranger = prove_plan(audit.plan, audit.checkpoint, audit.model, source=ckptaudit.build_model(networks.wider()))
+    assert stranger.status == "not proved"
+    assert "did not write plain.pth" in stranger.reasons[0]
+
+
+def test_arithmetic_of_every_operation(tmp_path):
+    plan, source = every_kind()
+    torch.save(source, tmp_path / "a.pth")
+    proof = prove_plan(plan, open_checkpoint(tmp_path / "a.pth"), ckptaudit.build_model(torch.nn.Linear(1, 1)))
+    assert not proof.arithmetic.failed
+    assert set(proof.arithmetic.lossy) == {
+        s.target for s in plan.steps if {"inflate", "interpolate", "fuse", "slice"} & {o.name for o in s.ops}
+    } | {s.target for s in plan.steps if any(o.name == "rows" for o in s.ops) and s.target in proof.arithmetic.lossy}
+    assert {f"{name}.weight" for name in "qkv"}.isdisjoint(proof.arithmetic.lossy)  # three thirds of one tensor are the tensor
+    assert proof.arithmetic.restored + len(proof.arithmetic.lossy) == len(plan.steps)
+
+
+@pytest.mark.parametrize("wrong", [Permute((1, 0)), Reshape((6,)), Split(0, 0, 2)])
+def test_a_step_that_gives_another_shape_is_refuted(tmp_path, wrong):
+    source = {"weight": torch.randn(2, 3), "bias": torch.randn(2)}
+    torch.save(source, tmp_path / "a.pth")
+    plan = plan_for([step("weight", "weight", [wrong]), step("bias", "bias")], source)
+    proof = prove_plan(plan, open_checkpoint(tmp_path / "a.pth"), ckptaudit.build_model(torch.nn.Linear(3, 2)))
+    assert (proof.status, proof.by, proof.arithmetic.failed) == ("refuted", "arithmetic", ("weight",))
+
+
+def test_at_the_prompt(run, plain):
+    common = ("remap", plain, "--for", "finetune", "--verify", "--input-size", "3x32x32", "--source-arch", f"{FACTORIES}:Plain")
+    proved = run(*common, "--arch", f"{FACTORIES}:Renamed")
+    assert (proved.returncode, "✓ proved by running both models" in proved.stdout) == (0, True), proved.stdout + proved.stderr
+    refuted = run(*common, "--arch", f"{FACTORIES}:other_eps", "--format", "json")
+    document = json.loads(refuted.stdout)
+    assert (refuted.returncode, document["schema"], document["proof"]["status"]) == (1, "ckptaudit.remap/1", "refuted")
+    assert document["proof"]["settings"][0] == {"name": "eps", "file": 1e-5, "model": 1e-3, "layers": ["stem.1", "body.1"]}
+    assert document["plan"]["safe"] is True
+    words = run(*common, "--arch", f"{FACTORIES}:swish").stdout
+    assert "they part between `body.1`" in " ".join(words.split())
+
+
+@pytest.fixture(scope="module")
+def photographs(tmp_path_factory) -> Path:
+    """Three ordinary photographs that come with scikit-image."""
+    import skimage.data
+    from PIL import Image
+
+    folder = tmp_path_factory.mktemp("photographs")
+    for name in ("astronaut", "chelsea", "coffee"):
+        Image.fromarray(getattr(skimage.data, name)()).save(folder / f"{name}.png")
+    (folder / "notes.txt").write_text("no image")
+    return folder
+
+
+def test_statistics_of_a_trained_network(run, real, photographs):
+    """A real ResNet-20 restored into a rewrite with other names: right, and with two convolutions exchanged."""
+    audit = ckptaudit.audit(real / "cifar10_resnet20.th", networks.CifarResNet())
+    assert (audit.plan.complete, audit.plan.safe) == (True, True)
+    right = prove_plan(audit.plan, audit.checkpoint, audit.model, images=photographs, input_size=(3, 32, 32))
+    assert (right.status, right.by) == ("consistent", "statistics")
+    assert right.statistics.preprocessing == "ImageNet mean and standard deviation"
+    assert right.statistics.layers == 19
+    assert right.statistics.mean < 0.05
+    names = {"stages.0.1.c1.weight": "stages.0.1.c2.weight", "stages.0.1.c2.weight": "stages.0.1.c1.weight"}
+    sources = {s.target: s.sources for s in audit.plan.steps}
+    wrong = replace(
+        audit.plan, steps=tuple(replace(s, sources=sources[names[s.target]]) if s.target in names else s for s in audit.plan.steps)
+    )
+    refuted = prove_plan(wrong, audit.checkpoint, audit.model, images=photographs, input_size=(3, 32, 32))
+    assert (refuted.status, refuted.by) == ("refuted", "statistics")
+    assert refuted.statistics.worst_layer.startswith("stages.0.1.")
+
+
+def test_onet_into_a_renamed_twin(real):
+    audit = ckptaudit.audit(real / "onet.pt", networks.onet_twin())
+    assert (audit.plan.complete, audit.plan.safe) == (True, True)
+    proof = prove_plan(audit.plan, audit.checkpoint, audit.model, source=ckptaudit.build_model(networks.ONet()), input_size=(3, 48, 48))
+    assert (proof.status, proof.outputs.compared) == ("proved", 3)
+
+
+def test_applying_does_not_mutate(tmp_path):
+    plan, source = every_kind()
+    arrays = {name: tensor.numpy() for name, tensor in source.items()}
+    before = {name: array.tobytes() for name, array in arrays.items()}
+    for array in arrays.values():
+        array.flags.writeable = False
+    result = plan.apply(arrays)
+    assert all(array.tobytes() == before[name] for name, array in arrays.items())
+    assert all(isinstance(value, np.ndarray) for value in result.values())
