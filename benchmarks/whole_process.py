@@ -103,7 +103,8 @@ def main() -> None:
             measure(
                 {
                     "torch.load + build + load_state_dict": [python, "-c", TODAY.format(path=paths["deeplab"])],
-                    "ckptaudit diff": [*audit, "diff", paths["deeplab"], "--arch", "deeplabv3_resnet50"],
+                    "ckptaudit diff": [*audit, "diff", paths["deeplab"], "--arch", "deeplabv3_resnet50", "--format", "json"],
+                    "ckptaudit diff --fresh": [*audit, "diff", paths["deeplab"], "--arch", "deeplabv3_resnet50", "--fresh"],
                     "import torch, torchvision": [python, "-c", "import torch, torchvision"],
                 },
                 runs,

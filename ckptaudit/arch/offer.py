@@ -40,7 +40,7 @@ class Offer:
     source:
         The source.
     fresh:
-        Ask neither cache nor catalogue.
+        Ask neither cache nor catalogue for a model; what there is, they know.
     """
 
     prefix: str
@@ -60,10 +60,9 @@ class Offer:
         return shipped().versions.get(self.prefix)
 
     @property
-    def _from_catalogue(self) -> bool:
-        if self.fresh or self._catalogued is None:
-            return False
-        return self._installed in (None, self._catalogued)
+    def _catalogue_holds(self) -> bool:
+        """Whether the catalogue speaks for what is installed here."""
+        return self._catalogued is not None and self._installed in (None, self._catalogued)
 
     def names(self) -> Collection[str]:
         """Every architecture that it offers.
@@ -73,12 +72,12 @@ class Offer:
         MissingLibraryError
             The library is not installed, and the catalogue does not know it either.
         """
-        if self._from_catalogue:
+        if self._catalogue_holds:
             return shipped().names(self.prefix)
         if self.source.LIBRARY in sys.modules:
             return self.source.names()
         key = self._key("", {})
-        if not self.fresh and (kept := cache.get_names(key)) is not None:
+        if (kept := cache.get_names(key)) is not None:
             return kept
         names = self.source.names()
         if isinstance(names, list):  # all that there are; transformers has more than can be listed
@@ -108,7 +107,7 @@ class Offer:
         if not self.fresh and not foreign:
             if (entry := cache.get(key, arguments)) is not None:
                 return replace(entry.model, siblings=lambda: self._siblings(entry.relatives, arguments))
-            if (held := shipped().model(self.prefix, name, arguments) if self._from_catalogue else None) is not None:
+            if (held := shipped().model(self.prefix, name, arguments) if self._catalogue_holds else None) is not None:
                 return replace(held, siblings=lambda: map(self._in_full, held.siblings()))
         if not self.knows(name):
             raise ArchitectureError(f"{self.prefix} has no architecture named {name!r}{did_you_mean(name, self.names())}")
@@ -121,7 +120,7 @@ class Offer:
         try:
             model = self.source.build(name, arguments)
         except MissingLibraryError as error:
-            if not self._from_catalogue:
+            if self.fresh or not self._catalogue_holds:
                 raise
             given = ", ".join(f"{key}={value!r}" for key, value in arguments.items())
             raise MissingLibraryError(f"the catalogue has {self.prefix}:{name}, but not with {given}; {error}") from error
