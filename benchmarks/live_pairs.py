@@ -4,8 +4,8 @@
 
 Every source gets random weights and random BatchNorm statistics and is saved; ``audit(path, target)`` proposes a plan, the target is
 restored by it, and both are run on one input. The law: *every plan that calls itself complete and safe gives equal outputs.*
-Left out, because the two libraries compute something else from the same weights: smp's DenseNet encoder and timm's (a last ReLU),
-Inception of torchvision and timm (``transform_input``), Swin V2 of torchvision and transformers (another network of position biases).
+Settings that a file does not hold (eps, where a stage strides) are set on the target. Keras computes in single precision, hence the wider
+allowance. Left out: smp's DenseNet encoder against timm's features, which end in a ReLU that the encoder lacks; with it outputs are equal.
 """
 
 from __future__ import annotations
