@@ -7,15 +7,14 @@ its neighbours lie: coincidental one-to-one leftovers of damaged blocks do not.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections import Counter, defaultdict
-from collections.abc import Hashable, Iterator
+from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from ckptaudit.align.by_structure.level import Level
-from ckptaudit.align.by_structure.rules import Path
-from ckptaudit.align.by_structure.tree import Forest, Node, masked_path
-from ckptaudit.align.by_structure.words import NUMBER, numbers_in
+from ckptaudit.align.by_structure.namesakes import Namesakes
+from ckptaudit.align.by_structure.tree import Forest, Node
 
 __all__ = ["Found", "audited", "order_agreement"]
 
@@ -24,10 +23,6 @@ _MAJORITY = 0.75
 
 #: Evidence that is enough where nothing around a pair tells anything.
 _NAMED = frozenset({"learned rule", "role words", "same index", "same index as its siblings", "same words and numbers", "same name"})
-
-
-#: So many namesakes must be renamed alike, and so large a share of them, to support a pair; so many times as many to refute it.
-_SUPPORT, _AGREEING, _OUTVOTED = 3, 0.8, 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,57 +85,12 @@ def _unlike_their_namesakes(here: Forest, there: Forest, sure: list[Found]) -> s
     """
     if len(sure) < 2:
         return set()
-    relations = [_Relations(here, there, sure, only_numbers=only) for only in (False, True)]
+    paths = {pair.source: (here.atoms[pair.source].path, there.atoms[pair.target].path) for pair in sure}
+    namesakes = Namesakes(paths.values())
     counts = Counter(here.keys[0]), Counter(there.keys[0])
     shared = counts[0].keys() & counts[1].keys()
     holes = any(counts[0][key] > counts[1][key] for key in shared) and any(counts[0][key] < counts[1][key] for key in shared)
-
-    refuted = set()
-    for pair in sure:
-        verdicts = {relation.verdict(pair) for relation in relations}
-        if True in verdicts:
-            continue
-        if holes or False in verdicts:
-            refuted.add(pair.source)
-    return refuted
-
-
-class _Relations:
-    """How names with their numbers masked are renamed, and how their numbers shift: blocks of one kind agree in that."""
-
-    def __init__(self, here: Forest, there: Forest, sure: list[Found], *, only_numbers: bool) -> None:
-        self.here, self.there, self.only_numbers = here, there, only_numbers
-        self.forth: dict[Path, Counter[Hashable]] = defaultdict(Counter)
-        self.back: dict[Path, Counter[Hashable]] = defaultdict(Counter)
-        for pair in sure:
-            s, t, shift = self._relation(pair)
-            if shift is not None:
-                self.forth[s][t, shift] += 1
-                self.back[t][s, shift] += 1
-
-    def _relation(self, pair: Found) -> tuple[Path, Path, tuple[int, ...] | None]:
-        s, numbers = self._masked(self.here.atoms[pair.source].path)
-        t, others = self._masked(self.there.atoms[pair.target].path)
-        return s, t, tuple(b - a for a, b in zip(numbers, others, strict=True)) if len(numbers) == len(others) else None
-
-    def _masked(self, path: Path) -> tuple[Path, tuple[int, ...]]:
-        """A path with its numbers masked, and these; ``only_numbers``: those that are whole segments."""
-        if not self.only_numbers:
-            return masked_path(path), tuple(n for segment in path for n in numbers_in(segment))
-        plain = tuple(NUMBER if segment.isdecimal() else segment for segment in path)
-        return plain, tuple(int(segment) for segment in path if segment.isdecimal())
-
-    def verdict(self, pair: Found) -> bool | None:
-        """Whether namesakes on both sides agree with a pair; None where there are too few of them."""
-        s, t, shift = self._relation(pair)
-        if shift is None:
-            return None
-        forth, back = self.forth[s], self.back[t]
-        votes = forth[t, shift]
-        if votes >= _SUPPORT and votes >= _AGREEING * max(forth.total(), back.total()):
-            return True
-        rivals = max(*(n for key, n in forth.items() if key != (t, shift)), *(n for key, n in back.items() if key != (s, shift)), 0, 0)
-        return False if rivals >= _OUTVOTED * votes else None
+    return {source for source, (s, t) in paths.items() if (verdict := namesakes.verdict(s, t)) is False or (holes and verdict is None)}
 
 
 def _contradicted(pair: Found, places: tuple[_Places, _Places]) -> bool:

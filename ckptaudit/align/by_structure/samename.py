@@ -12,10 +12,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from itertools import islice
 
+from ckptaudit.align.by_structure.namesakes import Namesakes
+from ckptaudit.align.by_structure.rules import Path
 from ckptaudit.align.by_structure.words import masked
 from ckptaudit.align.pairs import Pair
 from ckptaudit.graph import LayerGraph, TensorSpec
-from ckptaudit.graph.names import parent
+from ckptaudit.graph.names import parent, split_name
 
 __all__ = ["astray", "outer_modules", "same_names"]
 
@@ -119,16 +121,46 @@ def _trusted(here: _Named, there: _Named) -> list[str]:
 
 
 def astray(pairs: Iterable[Pair], known: Mapping[str, Pair]) -> Iterator[Pair]:
-    """The pairs, those ambiguous that join containers of which equal names say that they belong elsewhere."""
-    forth: dict[str, set[str]] = {}
-    back: dict[str, set[str]] = {}
-    for anchor in known.values():
-        s, t = parent(parent(anchor.sources[0])), parent(parent(anchor.target))
-        forth.setdefault(s, set()).add(t)
-        back.setdefault(t, set()).add(s)
+    """The pairs, those ambiguous that lie elsewhere than equal names around them say, or are renamed where their namesakes are not."""
+    if not known:
+        yield from pairs
+        return
+    anchors = [(split_name(pair.sources[0]), split_name(pair.target)) for pair in known.values()]
+    places = _places(anchors), _places((t, s) for s, t in anchors)
+    namesakes = Namesakes(anchors)
     for pair in pairs:
-        s, t = parent(parent(pair.sources[0])), parent(parent(pair.target))
-        if (s and t not in forth.get(s, {t})) or (t and s not in back.get(t, {s})):
-            yield replace(pair, grade="ambiguous", confidence=0.4, evidence=(*pair.evidence, "against its surroundings"))
+        t = split_name(pair.target)
+        for s in map(split_name, pair.sources):
+            if not _fits(s, t, places[0]) or not _fits(t, s, places[1]) or namesakes.verdict(s, t) is False:
+                evidence = (*pair.evidence, "against its surroundings")
+                yield replace(pair, grade="ambiguous", confidence=0.4, evidence=evidence)
+                break
         else:
             yield pair
+
+
+def _places(anchors: Iterable[tuple[Path, Path]]) -> dict[Path, Path]:
+    """For each module of the first side the innermost module of the other that holds all counterparts of what is in it."""
+    found: dict[Path, Path] = {}
+    for here, there in anchors:
+        for end in range(1, len(here)):
+            module = here[:end]
+            place = found.get(module)
+            found[module] = there[:-1] if place is None else _common(place, there)
+    return found
+
+
+def _fits(here: Path, there: Path, places: Mapping[Path, Path]) -> bool:
+    """Whether the nearest module around a tensor of which anything is known has its place around the other tensor."""
+    for end in range(len(here) - 1, 0, -1):
+        place = places.get(here[:end])
+        if place is not None:
+            return there[: len(place)] == place
+    return True
+
+
+def _common(a: Path, b: Path) -> Path:
+    end = 0
+    while end < min(len(a), len(b)) and a[end] == b[end]:
+        end += 1
+    return a[:end]

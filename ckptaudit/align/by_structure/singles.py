@@ -6,14 +6,14 @@ shape may belong to something else.
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Hashable, Iterator
 
 from ckptaudit.align.by_structure.joining import Proposal
 from ckptaudit.align.by_structure.level import Level
 from ckptaudit.align.by_structure.reading import STANDARD_ROLES, Item
 from ckptaudit.align.by_structure.tree import Forest
-from ckptaudit.align.by_structure.words import numbers_in, tokens
+from ckptaudit.align.by_structure.words import tokens
 
 __all__ = ["singles"]
 
@@ -28,8 +28,11 @@ def singles(here: Forest, there: Forest, proposals: list[Proposal]) -> list[Prop
     if not sources or not targets:
         return []
     found = []
+    # One of several that were there, left over on both sides, may be another one on each.
+    counts = [Counter(_key(item) for items in side.items for item in items) for side in (here, there)]
     for s, t in _alone(sources, targets, turned=False):
-        level = Level.ORDERED if _words(s) and _words(s) == _words(t) and _sizes(s) == _sizes(t) else Level.AMBIGUOUS
+        single = all(count[_key(s)] == 1 for count in counts)
+        level = Level.ORDERED if single and _words(s) & _words(t) else Level.AMBIGUOUS
         found.append(Proposal(s, t, level, ("only tensor of this shape left over", *(("role words",) if level else ()))))
     taken |= {id(item) for p in found for item in (p.source, p.target)}
     sources, targets = ([item for item in items if id(item) not in taken] for items in (sources, targets))
@@ -59,12 +62,6 @@ def _key(item: Item) -> _Key:
 def _words(item: Item) -> frozenset[str]:
     """Telling words of the last two segments of a tensor's layer."""
     return frozenset(word for segment in item.owner[-2:] for word in tokens(segment) if not word.isdecimal()) - _KINDS
-
-
-def _sizes(item: Item) -> tuple[int, ...]:
-    """Numbers beside the last telling word: ``expand3x3`` is not ``expand1x1``."""
-    telling = (segment for segment in reversed(item.owner[-2:]) if not _KINDS.issuperset(w for w in tokens(segment) if not w.isdecimal()))
-    return numbers_in(next(telling, ""))
 
 
 _KINDS = frozenset({"conv", "norm", "block", "project", "weight", "bias"})
