@@ -1,0 +1,42 @@
+"""What is done to a tensor on its way from one name to the other: immutable values, chained in order.
+
+Every operation knows its result's shape before any value is read (:meth:`Op.result_shape`, which also refuses what does not
+fit), computes it on numpy arrays without changing them (:meth:`Op.apply`), and names the operations that undo it
+(:meth:`Op.reverse`). Their names and parameters are those of a plan's JSON steps; a plain rename is the empty chain.
+
+In a chain of several sources, operations before the one that joins them (``concat``, ``fuse``) are done to each source.
+"""
+
+from ckptaudit.align.ops.base import Op
+from ckptaudit.align.ops.between import moved_dim, ops_between, permuted
+from ckptaudit.align.ops.chains import apply_ops, reverse_ops, shape_after
+from ckptaudit.align.ops.fuse import Fuse
+from ckptaudit.align.ops.inflate import Inflate
+from ckptaudit.align.ops.interpolate import Interpolate
+from ckptaudit.align.ops.layout import Permute, Reshape, Squeeze, Unsqueeze
+from ckptaudit.align.ops.parts import Concat, Slice, Split
+from ckptaudit.align.ops.rows import Rows
+from ckptaudit.align.ops.table import OPS, op_from_json
+
+__all__ = [
+    "OPS",
+    "Concat",
+    "Fuse",
+    "Inflate",
+    "Interpolate",
+    "Op",
+    "Permute",
+    "Reshape",
+    "Rows",
+    "Slice",
+    "Split",
+    "Squeeze",
+    "Unsqueeze",
+    "apply_ops",
+    "moved_dim",
+    "op_from_json",
+    "ops_between",
+    "permuted",
+    "reverse_ops",
+    "shape_after",
+]
