@@ -13,7 +13,7 @@ from ckptaudit.align.ops.chains import apply_ops, reverse_ops, shape_after
 from ckptaudit.align.ops.fuse import Fuse
 from ckptaudit.align.ops.inflate import Inflate
 from ckptaudit.align.ops.interpolate import Interpolate
-from ckptaudit.align.ops.layout import Permute, Reshape, Squeeze, Unsqueeze
+from ckptaudit.align.ops.layout import Permute, Reshape, Squeeze, Unsqueeze, scrambles
 from ckptaudit.align.ops.parts import Concat, Slice, Split
 from ckptaudit.align.ops.rows import Rows
 from ckptaudit.align.ops.table import OPS, op_from_json
@@ -38,5 +38,6 @@ __all__ = [
     "ops_between",
     "permuted",
     "reverse_ops",
+    "scrambles",
     "shape_after",
 ]
