@@ -227,6 +227,8 @@ def main() -> None:
                     entry["variants"].append(held)
                     models += built
                 entry["call"] = call_of(models[0])
+                told = models[0].preprocessing
+                entry["preprocessing"] = None if told is None else told.to_json()
             except (ArchitectureError, NotExpressibleError) as error:
                 print(f"LEFT OUT {source_name}:{name}: {error}", file=sys.stderr)
                 continue

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from ckptaudit.arch.model import Model
 
-SCHEMA = "ckptaudit.cache/1"
+SCHEMA = "ckptaudit.cache/2"
 
 _PLAIN = (type(None), bool, int, float, str)
 

@@ -21,6 +21,7 @@ from typing import Any
 from ckptaudit.arch.arguments import format_call
 from ckptaudit.arch.families import by_closeness
 from ckptaudit.arch.model import Model
+from ckptaudit.arch.preprocessing import Preprocessing
 from ckptaudit.graph import LayerGraph, Module, Origin, TensorSpec
 
 MAGIC = b"ckptaudit-catalogue/1\n"
@@ -92,6 +93,7 @@ class Catalogue:
             arguments=dict(arguments),
             call=format_call(call["function"], {**call["arguments"], **given}, *call["positional"]),
             siblings=lambda: self._siblings(source, name, arguments),
+            preprocessing=Preprocessing.from_json(entry["preprocessing"]) if entry["preprocessing"] else None,
         )
 
     def variants(self, source: str, name: str) -> Iterator[tuple[Mapping[str, Any], int | None]]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
+    from ckptaudit.arch.preprocessing import Preprocessing
     from ckptaudit.graph import LayerGraph
 
 Provenance = Literal["live", "cache", "catalogue", "file"]
@@ -38,8 +39,7 @@ class Model:
         Yields other architectures of the same family, built with the same arguments on demand; used to name the one
         that a file really holds. Empty where the source has no families.
     preprocessing:
-        What the library says of the input that its trained weights expect, in its own words: size, mean, standard deviation, mode.
-        Empty where it says nothing.
+        What the library says of the input that its trained weights expect; None where it says nothing.
     module:
         The live ``torch.nn.Module`` or ``keras.Model``, without values where it was built for nothing; None where there is none.
     remarks:
@@ -55,5 +55,5 @@ class Model:
     call: str | None = None
     siblings: Callable[[], Iterator[Model]] = lambda: iter(())
     remarks: tuple[str, ...] = ()
-    preprocessing: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+    preprocessing: Preprocessing | None = None
     module: Any = field(default=None, repr=False)

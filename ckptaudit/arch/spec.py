@@ -8,6 +8,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from ckptaudit.arch.model import Model
+from ckptaudit.arch.preprocessing import Preprocessing
 from ckptaudit.errors import ArchitectureError
 from ckptaudit.files import write_file
 from ckptaudit.graph import LayerGraph, Module, Origin, TensorSpec
@@ -55,7 +56,7 @@ def to_document(model: Model) -> dict[str, Any]:
         "library_version": model.library_version,
         "arguments": dict(model.arguments),
         "call": model.call,
-        "preprocessing": dict(model.preprocessing),
+        "preprocessing": None if model.preprocessing is None else model.preprocessing.to_json(),
         "framework": graph.framework,
         "tensors": [{"name": t.name, "shape": list(t.shape), "dtype": t.dtype, "buffer": t.buffer} for t in graph],
         "modules": {
@@ -138,8 +139,15 @@ def from_document(document: Any) -> Model:
         library_version=_get(fields, "library_version", str | None),
         arguments=MappingProxyType(_get(fields, "arguments", dict)),
         call=_get(fields, "call", str | None),
-        preprocessing=MappingProxyType(_get(fields, "preprocessing", dict) if "preprocessing" in fields else {}),
+        preprocessing=_preprocessing(_get(fields, "preprocessing", dict | None)),
     )
+
+
+def _preprocessing(fields: Mapping[str, Any] | None) -> Preprocessing | None:
+    try:
+        return None if fields is None else Preprocessing.from_json(fields)
+    except ValueError as error:
+        raise MalformedSpecError(f"preprocessing.{error}") from None
 
 
 def _tensor(item: Any, where: str) -> TensorSpec:

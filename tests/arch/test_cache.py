@@ -20,7 +20,7 @@ ARCH = "timm:resnet10t?output_stride=16"
 def described(model):
     graph = model.graph
     modules = {path: (m.type_name, m.origin, dict(m.attributes)) for path, m in graph.modules.items()}
-    own = (model.arch, model.source, model.library_version, model.call, model.arguments, dict(model.preprocessing), model.remarks)
+    own = (model.arch, model.source, model.library_version, model.call, model.arguments, model.preprocessing, model.remarks)
     return own, list(graph), modules, graph.feeds, graph.tied, graph.framework
 
 

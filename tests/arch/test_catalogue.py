@@ -33,6 +33,7 @@ def test_an_entry_is_what_the_library_builds(arch, arguments):
     assert (held.provenance, built.provenance) == ("catalogue", "live")
     assert list(held.graph) == list(built.graph)
     assert (held.graph.tied, held.graph.framework, held.call) == (built.graph.tied, built.graph.framework, built.call)
+    assert held.preprocessing == built.preprocessing
     assert held.library_version == built.library_version.partition("+")[0]
     assert held.graph.modules.keys() == built.graph.modules.keys()
     for path, module in built.graph.modules.items():

@@ -79,14 +79,6 @@ def test_building_leaves_the_calling_program_alone():
     assert not global_state.get_global_attribute("uninitialized_variables")
 
 
-@pytest.mark.parametrize(
-    ("name", "mode", "size"),
-    [("ResNet50", "caffe", 224), ("Xception", "tf", 299), ("DenseNet121", "torch", 224), ("EfficientNetB0", "none", 224)],
-)
-def test_preprocessing_is_told_in_the_words_of_keras(name, mode, size):
-    assert build_model(f"keras:{name}", fresh=True).preprocessing == {"input_size": [size, size, 3], "mode": mode}
-
-
 def test_names_are_known_without_importing_keras():
     code = "import sys; from ckptaudit.arch.sources import keras; print(len(keras.names())); assert 'keras' not in sys.modules"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -59,9 +59,19 @@ def test_tied_weights_are_told(tmp_path):
 def test_preprocessing_beside_the_config_is_told(config, tmp_path):
     config()
     (tmp_path / "preprocessor_config.json").write_text(
-        json.dumps({"image_mean": [0.5], "size": {"height": 8}, "feature_extractor_type": "X"})
+        json.dumps(
+            {"image_mean": [0.5], "image_std": [0.25], "size": {"height": 8, "width": 6}, "resample": 3, "feature_extractor_type": "X"}
+        )
     )
-    assert build_model(f"transformers:{tmp_path}").preprocessing == {"image_mean": [0.5], "size": {"height": 8}}
+    told = build_model(f"transformers:{tmp_path}").preprocessing
+    assert (told.size, told.fit, told.interpolation, told.scale, told.mean, told.std) == (
+        (8, 6),
+        "squash",
+        "bicubic",
+        1 / 255,
+        (0.5,),
+        (0.25,),
+    )
 
 
 @pytest.mark.parametrize(

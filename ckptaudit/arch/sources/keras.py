@@ -15,6 +15,7 @@ from ckptaudit.arch.keras_build import import_keras, keras_ways, session_of_its_
 from ckptaudit.arch.keras_model import keras_graph
 from ckptaudit.arch.libraries import missing_library
 from ckptaudit.arch.model import Model
+from ckptaudit.arch.preprocessing import Preprocessing
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
@@ -78,19 +79,33 @@ def build(name: str, arguments: Mapping[str, Any]) -> Model:
     )
 
 
-def _preprocessing(builder: Any, model: Any) -> Mapping[str, Any]:
-    """Size of the input, and the mode of ``preprocess_input`` beside the builder, in the words of ``keras.applications.imagenet_utils``.
+def _preprocessing(builder: Any, model: Any) -> Preprocessing | None:
+    """Size of the input, and what the ``preprocess_input`` beside the builder does.
 
-    No attribute tells the mode: it is read off what becomes of a black and of a coloured pixel.
+    No attribute tells that: it is read off what becomes of a black, a red, a green and a blue pixel. A model that scales by itself, as
+    EfficientNet does, has one that does nothing.
     """
     import numpy
 
-    size = [None if length is None else int(length) for length in model.input_shape[1:]]
     preprocess = getattr(sys.modules[builder.__module__], "preprocess_input", None)
-    if preprocess is None:
-        return {"input_size": size}
-    pixels = numpy.array([[[[0, 0, 0]], [[255, 0, 0]]]], "float32")
-    black, red = numpy.asarray(preprocess(pixels, data_format="channels_last"))[0, :, 0, 0].tolist()
-    modes = {"none": (0.0, 255.0), "tf": (-1.0, 1.0), "torch": (-0.485 / 0.229, 0.515 / 0.229), "caffe": (-103.939, -103.939)}
-    mode = next((mode for mode, ends in modes.items() if numpy.allclose((black, red), ends, atol=1e-3)), None)
-    return {"input_size": size, "mode": mode}
+    if preprocess is None or len(model.input_shape) != 4:
+        return None
+    pixels = numpy.concatenate([numpy.zeros((1, 3)), 255 * numpy.eye(3)]).astype("float32")[None, :, None]
+    black, *colours = numpy.asarray(preprocess(pixels, data_format="channels_last"))[0, :, 0]
+    steps = (numpy.array(colours) - black) / 255  # by colour of the pixel, and channel of the output
+    flipped = bool(steps[0, 0] == 0)
+    factors = steps.max(0)
+    scale = 1.0 if numpy.allclose(factors, 1) else 1 / 255
+    std = scale / factors
+    channels_last = model.input_shape[-1] == 3
+    height, width = model.input_shape[1:3] if channels_last else model.input_shape[2:]
+    return Preprocessing(
+        source=f"{builder.__module__.replace('.src.', '.')}.preprocess_input",
+        size=None if height is None or width is None else (int(height), int(width)),
+        channels="BGR" if flipped else "RGB",
+        layout="NHWC" if channels_last else "NCHW",
+        scale=scale,
+        # Keras computes in single precision, and states five digits.
+        mean=tuple(abs(round(float(value), 5)) for value in -black * std),
+        std=tuple(round(float(value), 5) for value in std),
+    )

@@ -8,6 +8,7 @@ from ckptaudit.arch.arguments import format_call, without_weights
 from ckptaudit.arch.families import by_closeness
 from ckptaudit.arch.libraries import import_library
 from ckptaudit.arch.model import Model
+from ckptaudit.arch.preprocessing import Preprocessing
 from ckptaudit.arch.torch_build import build_module
 from ckptaudit.arch.torch_module import layer_graph
 
@@ -60,14 +61,22 @@ def build(name: str, arguments: Mapping[str, Any]) -> Model:
     )
 
 
-def _preprocessing(encoder: str) -> Mapping[str, Any]:
+def _preprocessing(encoder: str) -> Preprocessing | None:
     """What timm says of its encoders; what the others' weights expect stands where the weights do, and nothing is downloaded."""
     if not encoder.startswith("tu-"):
-        return {}
+        return None
     try:
-        return dict(_smp().encoders.get_preprocessing_params(encoder))
+        told = _smp().encoders.get_preprocessing_params(encoder)
     except ValueError:  # an encoder without trained weights
-        return {}
+        return None
+    return Preprocessing(
+        source=f"segmentation_models_pytorch.encoders.get_preprocessing_params({encoder!r})",
+        channels=told.get("input_space"),
+        layout="NCHW",
+        scale=None if told.get("input_range") is None else max(told["input_range"]) / 255,
+        mean=tuple(told["mean"]) if told.get("mean") else None,
+        std=tuple(told["std"]) if told.get("std") else None,
+    )
 
 
 def _classes() -> dict[str, Any]:

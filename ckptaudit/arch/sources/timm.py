@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from ckptaudit.arch.arguments import format_call, without_weights
 from ckptaudit.arch.families import by_closeness
 from ckptaudit.arch.libraries import import_library
 from ckptaudit.arch.model import Model
+from ckptaudit.arch.preprocessing import Fit, Preprocessing
 from ckptaudit.arch.torch_build import build_module
 from ckptaudit.arch.torch_module import layer_graph
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping
+    from collections.abc import Collection, Iterator
 
 RANK = 20
 LIBRARY = "timm"
@@ -20,6 +24,9 @@ BUILT_ON = ("torch",)
 
 #: Parameters that ask for weights, from the hub or from a file.
 WEIGHTS = ("pretrained", "checkpoint_path")
+
+#: The words of a config for how an image of other proportions is made to fit.
+_FITS: Mapping[str, Fit] = MappingProxyType({"center": "crop", "squash": "squash", "border": "pad"})
 
 
 def names() -> Collection[str]:
@@ -53,7 +60,7 @@ def build(name: str, arguments: Mapping[str, Any]) -> Model:
         library_version=str(timm.__version__),
         arguments=dict(arguments),
         call=format_call("timm.create_model", given, repr(name)),
-        preprocessing=_preprocessing(built.module),
+        preprocessing=preprocessing(name),
     )
 
 
@@ -67,11 +74,27 @@ def is_foreign(name: str) -> bool:
     return not _timm().model_entrypoint(name).__module__.startswith("timm.")
 
 
-def _preprocessing(module: Any) -> Mapping[str, Any]:
-    """What timm says of the input: size, mean, standard deviation, interpolation, crop."""
-    told = getattr(module, "pretrained_cfg", None) or {}
-    kept = ("input_size", "fixed_input_size", "interpolation", "crop_pct", "crop_mode", "mean", "std")
-    return {key: list(told[key]) if isinstance(told[key], tuple) else told[key] for key in kept if key in told}
+def preprocessing(name: str) -> Preprocessing | None:
+    """What the config of the default weights says; nothing is built or downloaded to know it."""
+    config = _timm().get_pretrained_cfg(name)
+    if config is None:
+        return None
+    _, height, width = config.input_size
+    # As timm.data.transforms_factory does it: the image is scaled to what the crop is a part of.
+    whole = math.floor(height / config.crop_pct), math.floor(width / config.crop_pct)
+    fit = _FITS.get(config.crop_mode)
+    return Preprocessing(
+        source=f"timm pretrained_cfg of {'.'.join(filter(None, (name, config.tag)))}",
+        size=(height, width),
+        resize=whole if fit == "squash" else (min(whole),) if fit == "crop" else None,
+        fit=fit,
+        interpolation=config.interpolation,
+        channels="RGB",
+        layout="NCHW",
+        scale=1 / 255,
+        mean=tuple(config.mean),
+        std=tuple(config.std),
+    )
 
 
 def _timm() -> Any:

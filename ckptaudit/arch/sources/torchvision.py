@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import enum
 import inspect
 import re
 import textwrap
@@ -13,6 +12,7 @@ from ckptaudit.arch.arguments import format_call, without_weights
 from ckptaudit.arch.families import by_closeness
 from ckptaudit.arch.libraries import import_library
 from ckptaudit.arch.model import Model
+from ckptaudit.arch.preprocessing import Preprocessing
 from ckptaudit.arch.suggest import did_you_mean
 from ckptaudit.arch.torch_build import build_module
 from ckptaudit.arch.torch_module import layer_graph
@@ -58,7 +58,7 @@ def build(name: str, arguments: Mapping[str, Any]) -> Model:
         library_version=str(import_library("torchvision", extra="torch").__version__),
         arguments=dict(arguments),
         call=format_call(f"{_public_module(builder)}.{builder.__name__}", {**no_weights, **given}),
-        preprocessing=_preprocessing(name),
+        preprocessing=preprocessing(name),
     )
 
 
@@ -85,16 +85,30 @@ def is_foreign(name: str) -> bool:
     return not _models().get_model_builder(name).__module__.startswith("torchvision.")
 
 
-def _preprocessing(name: str) -> Mapping[str, Any]:
-    """The transforms that come with the default weights, as plain values; nothing is downloaded to know them."""
+def preprocessing(name: str) -> Preprocessing | None:
+    """The transforms that come with the default weights; nothing is built or downloaded to know them."""
     try:
         default = _models().get_model_weights(name).DEFAULT
-        told = vars(default.transforms())
+        transforms = default.transforms()
     except (AttributeError, ValueError, TypeError):  # there are no weights
-        return {}
-    plain = {key: value.value if isinstance(value, enum.Enum) else value for key, value in told.items() if not key.startswith("_")}
-    kept = {key: value for key, value in plain.items() if key != "training" and isinstance(value, bool | int | float | str | list | tuple)}
-    return {"weights": str(default), **{key: list(value) if isinstance(value, tuple) else value for key, value in kept.items()}}
+        return None
+    kind, told = type(transforms).__name__, vars(transforms)
+    # Detectors scale and normalise inside; what optical flow does to a pixel stands in no attribute.
+    mean, std = {"OpticalFlow": ((0.5,) * 3, (0.5,) * 3)}.get(kind, ((0.0,) * 3, (1.0,) * 3))
+    crop, resize = told.get("crop_size"), told.get("resize_size")
+    interpolation = told.get("interpolation")
+    return Preprocessing(
+        source=f"torchvision {default}",
+        size=(crop[0], crop[-1]) if crop else None,
+        resize=tuple(resize) if resize else None,
+        fit="crop" if crop else None,
+        interpolation=str(interpolation.value) if interpolation is not None else None,
+        channels="RGB",
+        layout="NCTHW" if kind == "VideoClassification" else "NCHW",
+        scale=1 / 255,
+        mean=tuple(told.get("mean", mean)),
+        std=tuple(told.get("std", std)),
+    )
 
 
 def _models() -> Any:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ckptaudit.arch.arguments import format_call
 from ckptaudit.arch.libraries import import_library
 from ckptaudit.arch.model import Model
+from ckptaudit.arch.preprocessing import Preprocessing
 from ckptaudit.arch.suggest import did_you_mean
 from ckptaudit.arch.torch_build import build_module
 from ckptaudit.arch.torch_module import layer_graph
@@ -25,8 +26,8 @@ BUILT_ON = ("torch",)
 #: A config asks for no weights.
 WEIGHTS = ()
 
-#: What ``preprocessor_config.json`` says that matters to a comparison.
-_PREPROCESSING = ("image_mean", "image_std", "size", "crop_size", "resample", "rescale_factor", "do_normalize", "do_rescale", "do_resize")
+#: Ways to interpolate by the numbers of ``PIL.Image.Resampling``.
+_RESAMPLE = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic", 4: "box", 5: "hamming"}
 _MAX_CONFIG = 16 << 20
 
 
@@ -163,14 +164,48 @@ def _class_of(transformers: Any, stored: Mapping[str, Any], label: str) -> Any:
         raise ArchitectureError(f"{label}: this transformers knows no model_type {stored['model_type']!r}") from None
 
 
-def _preprocessing(name: str, config: Any) -> Mapping[str, Any]:
-    size = getattr(config, "image_size", None)
-    told = {"image_size": size} if isinstance(size, int | list | tuple) else {}
+def _preprocessing(name: str, config: Any) -> Preprocessing | None:
+    """What ``preprocessor_config.json`` beside the config says; without it, the size alone that the config says."""
     beside = _config_file(name).parent / "preprocessor_config.json" if _is_path(name) else None
     if beside is None or not beside.is_file():
-        return told
-    content = _read_json(beside, f"transformers:{name}")
-    return {**told, **{key: content[key] for key in _PREPROCESSING if key in content}}
+        size = _size(getattr(config, "image_size", None))
+        return None if len(size) != 2 else Preprocessing(source=f"{type(config).__name__}.image_size", size=size)
+    told = _read_json(beside, f"transformers:{name}")
+    resize = _size(told.get("size")) if told.get("do_resize", True) else ()
+    crop = _size(told.get("crop_size")) if told.get("do_center_crop", "crop_size" in told) else ()
+    scale = told.get("rescale_factor", 1 / 255) if told.get("do_rescale", True) else 1.0
+    normalised = told.get("do_normalize", True)
+    resample = told.get("resample")
+    return Preprocessing(
+        source="preprocessor_config.json",
+        size=crop or (resize if len(resize) == 2 else None),  # type: ignore[arg-type]
+        resize=resize or None,
+        fit="crop" if crop else "squash" if len(resize) == 2 else None,
+        interpolation=_RESAMPLE.get(resample) if isinstance(resample, int) else None,
+        channels="RGB",
+        layout="NCHW",
+        scale=float(scale) if isinstance(scale, int | float) else None,
+        mean=_numbers(told.get("image_mean")) if normalised else (0.0,) * 3,
+        std=_numbers(told.get("image_std")) if normalised else (1.0,) * 3,
+    )
+
+
+def _size(told: Any) -> tuple[int, ...]:
+    """Height and width, or the length of the shorter side, in any of the forms that configs have had."""
+    match told:
+        case {"height": int(height), "width": int(width)}:
+            return height, width
+        case {"shortest_edge": int(shorter)}:
+            return (shorter,)
+        case int(side) if not isinstance(told, bool):
+            return side, side
+        case [int(height), int(width)]:
+            return height, width
+    return ()
+
+
+def _numbers(told: Any) -> tuple[float, ...] | None:
+    return tuple(told) if isinstance(told, list) and told and all(type(number) in (int, float) for number in told) else None
 
 
 def _keywords(arguments: Mapping[str, Any]) -> str:
