@@ -11,6 +11,7 @@ from typing import Any, get_args
 from ckptaudit._version import __version__
 from ckptaudit.align import Alignment, align, align_by_name
 from ckptaudit.align.adapting import adaptations, adapted
+from ckptaudit.align.lost_norms import doubting_lost_norms
 from ckptaudit.arch import Model, build_model, load_spec, model_of_checkpoint
 from ckptaudit.arch.spec import SCHEMA as SPEC_SCHEMA
 from ckptaudit.errors import UsageError
@@ -154,6 +155,7 @@ def compare(
     settings = source_model.graph.modules if source_model is not None else None
     offered = adaptations(alignment, checkpoint.graph, model.graph, class_map=class_map, settings=settings)
     alignment, offers = adapted(alignment, checkpoint.graph, model.graph, offered, adapt)
+    alignment = doubting_lost_norms(alignment, checkpoint.graph, model.graph)
     comparison = Comparison(checkpoint, model, alignment, intent, deep, allow_missing=tuple(allow_missing))
     findings = run_rules(comparison, allow)
     plan = make_plan(alignment, checkpoint.graph, model.graph)
@@ -225,7 +227,7 @@ def propose(source: Any, target: Any) -> Plan:
         A side cannot be read or built.
     """
     graphs = _graph_of(source), _graph_of(target)
-    return make_plan(align(*graphs), *graphs)
+    return make_plan(doubting_lost_norms(align(*graphs), *graphs), *graphs)
 
 
 def _graph_of(side: Any) -> LayerGraph:

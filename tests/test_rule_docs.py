@@ -12,9 +12,6 @@ import pytest
 import ckptaudit
 from ckptaudit.rules import all_rules
 
-pytest.importorskip("torch")
-pytest.importorskip("torchvision")
-
 PAGES = Path(__file__).parent.parent / "docs" / "rules"
 _SPEC = importlib.util.spec_from_file_location("rule_cases", Path(__file__).parent / "rules" / "test_rules.py")
 test_rules = importlib.util.module_from_spec(_SPEC)

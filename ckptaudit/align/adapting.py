@@ -11,10 +11,11 @@ from dataclasses import replace
 from math import isqrt
 from types import MappingProxyType
 
+from ckptaudit.align.lost_norms import norm_behind
 from ckptaudit.align.ops import Fuse, Inflate, Interpolate, Op, Permute, Rows
 from ckptaudit.align.pairs import Alignment, Pair
 from ckptaudit.errors import PlanError
-from ckptaudit.graph import Layer, LayerGraph, Module
+from ckptaudit.graph import LayerGraph, Module
 from ckptaudit.graph.facts import stem_layer
 from ckptaudit.graph.heads import is_auxiliary, main_head, output_axis
 from ckptaudit.graph.names import is_under, leaf, parent
@@ -186,28 +187,23 @@ def _embeds_patches(graph: LayerGraph, width: int) -> bool:
 
 def _fused(alignment: Alignment, source: LayerGraph, target: LayerGraph, settings: Mapping[str, Module]) -> Iterator[Pair]:
     """Fold each BatchNorm of the file into the convolution before it, where the model has a bias in its place."""
-    if any(layer.kind == "batch_norm" for layer in target.layers) or source.framework != target.framework != "keras":
+    if any(layer.kind == "batch_norm" for layer in target.layers) or not source.framework == target.framework == "torch":
         return
     for layer in target.layers:
         weight, bias = layer.tensors.get("weight"), layer.tensors.get("bias")
         pair = alignment.pairs.get(weight.name) if weight is not None else None
-        if weight is None or bias is None or pair is None or pair.ops or not pair.sure or len(weight.shape) < 3:
+        if weight is None or bias is None or pair is None or pair.ops or not pair.sure or len(weight.shape) < 2:
+            continue
+        norm = norm_behind(source, pair.sources[0], weight.shape[0])
+        eps = _eps(norm.path, settings) if norm is not None else None
+        if norm is None or eps is None:
             continue
         conv = source.by_path[parent(pair.sources[0])]
-        norm = source.layers[conv.index + 1] if conv.index + 1 < len(source.layers) else None
-        eps = _eps(norm.path, settings) if norm is not None else None
-        if norm is None or norm.kind != "batch_norm" or eps is None or not _follows(norm, weight.shape[0]):
-            continue
         gamma, beta, mean, variance = (norm.tensors[role].name for role in ("weight", "bias", "running_mean", "running_var"))
         own_bias = [conv.tensors["bias"].name] if "bias" in conv.tensors else []
         folded = f"BatchNorm folded, eps {eps:g}"
         yield _pair(weight.name, (pair.sources[0], gamma, variance), (Fuse("weight", eps),), folded)
         yield _pair(bias.name, (beta, gamma, mean, variance, *own_bias), (Fuse("bias", eps),), folded)
-
-
-def _follows(norm: Layer, channels: int) -> bool:
-    roles = ("weight", "bias", "running_mean", "running_var")
-    return all(role in norm.tensors and norm.tensors[role].shape == (channels,) for role in roles)
 
 
 def _eps(path: str, settings: Mapping[str, Module]) -> float | None:

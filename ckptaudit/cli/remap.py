@@ -93,7 +93,7 @@ def remap(
 
         text = remap_json(plan, outcome.offers, proof)
     else:
-        text = render_plan(plan, render_options(None, quiet, verbose), outcome.offers, proof)
+        text = render_plan(plan, render_options(None, quiet, verbose), outcome.verdict, outcome.offers, proof)
     if plan_path is not None:
         plan.save(plan_path, force=force)
     emit(text)

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from ckptaudit.plan import Step
     from ckptaudit.prove import Proof
     from ckptaudit.report import Options
+    from ckptaudit.verdict import Verdict
 
 _MAX_ROWS = 12
 _GRADES = {
@@ -33,11 +34,13 @@ _GRADES = {
 }
 
 
-def render_plan(plan: Plan, options: Options, offers: Sequence[Step] = (), proof: Proof | None = None) -> str:
+def render_plan(plan: Plan, options: Options, verdict: Verdict, offers: Sequence[Step] = (), proof: Proof | None = None) -> str:
     """One page: what the plan reaches, its rules, its other steps folded, what stays and what is dropped, its grades.
 
     Parameters
     ----------
+    verdict:
+        What the audit says of the file as the plan restores it: a plan that sets every tensor is not yet one that serves.
     offers:
         Steps that were not asked for.
     proof:
@@ -46,22 +49,22 @@ def render_plan(plan: Plan, options: Options, offers: Sequence[Step] = (), proof
     console, out = _console(options)
     sides = [printable(side.name) for side in (plan.source, plan.target) if side is not None and side.name]
     unsure = sum(not step.sure for step in plan.steps)
-    mark = "✓" if plan.complete and plan.safe else "✗"
-    words = ["complete" if plan.complete else "not complete", "safe" if plan.safe else f"{plural(unsure, 'step')} not sure"]
-    head = Text(f"{mark} {', '.join(words)}", style="bold green" if mark == "✓" else "bold yellow")
+    mark = "✓" if verdict.fit else "✗"
+    head = Text(f"{mark} {verdict.status}", style="bold green" if verdict.fit else "bold yellow")
     console.print(head.append(f"  {' → '.join(sides)}" if sides else "", style="default not bold"), soft_wrap=True)
+    console.print(Padding(Text(printable(verdict.summary)), (0, 0, 0, 2)))
     renamed = sum(old != new for old, new in plan.renames.items())
     changed = [step for step in plan.steps if step.ops]
-    console.print(
-        Padding(
-            Text(
-                f"{plural(len(plan.steps), 'tensor')} set: {renamed} renamed, {len(changed)} changed, "
-                f"{len(plan.steps) - renamed - len(changed)} as they are · {len(plan.initial)} keep their initial value · "
-                f"{len(plan.dropped)} of the file dropped"
-            ),
-            (0, 0, 0, 2),
-        )
+    words = [
+        "complete" if plan.complete else "not complete",
+        *([f"{plural(unsure, 'step')} not sure"] if unsure else ["safe"] if plan.steps else []),
+    ]
+    counts = (
+        f"{', '.join(words)} · {plural(len(plan.steps), 'tensor')} set: {renamed} renamed, {len(changed)} changed, "
+        f"{len(plan.steps) - renamed - len(changed)} as they are · {len(plan.initial)} keep their initial value · "
+        f"{len(plan.dropped)} of the file dropped"
     )
+    console.print(Padding(Text(counts), (0, 0, 0, 2)))
     if options.quiet:
         if proof is not None:
             console.print(Text(f"  {proof_lines(proof)[0]}"), soft_wrap=True)
@@ -77,10 +80,10 @@ def render_plan(plan: Plan, options: Options, offers: Sequence[Step] = (), proof
         console.print()
         console.print(Text("grades", style="bold"))
         table = Table.grid(padding=(0, 2))
-        counts: Counter[str] = Counter(step.grade for step in plan.steps)
+        grades: Counter[str] = Counter(step.grade for step in plan.steps)
         for grade, meaning in _GRADES.items():
-            if counts[grade]:
-                table.add_row(f"  {grade}", str(counts[grade]), Text(meaning, style="dim"))
+            if grades[grade]:
+                table.add_row(f"  {grade}", str(grades[grade]), Text(meaning, style="dim"))
         console.print(table)
     _print_offers(console, offers)
     if proof is not None:

@@ -129,6 +129,16 @@ def test_batch_norms_are_folded(tmp_path, bias):
     torch.testing.assert_close(deployed(image), trained.eval()(image))
 
 
+@pytest.mark.parametrize("bias", [False, True])
+def test_a_lost_batch_norm_leaves_nothing_sure(tmp_path, bias):
+    path, deployed = saved(InOrder(fused=False, bias=bias), tmp_path), InOrder(fused=True)
+    audit = ckptaudit.audit(path, deployed)
+    assert (audit.plan.safe, audit.verdict.fit) == (False, False)
+    with pytest.raises(PlanError, match="ambiguous"):
+        audit.plan.apply(path)
+    assert not ckptaudit.propose(InOrder(fused=False, bias=bias), deployed).safe
+
+
 def test_rows_by_a_class_map(tmp_path):
     path = saved(nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 5)), tmp_path)
     model = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 3))

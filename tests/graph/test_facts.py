@@ -136,7 +136,6 @@ ONE_OF_EACH = {
 
 @pytest.mark.parametrize(("name", "backbone"), ONE_OF_EACH.items())
 def test_facts_of_torchvision(name, backbone):
-    pytest.importorskip("torchvision")
     facts = facts_of(build_model(name, {"num_classes": 7}).graph)
     assert (facts.num_classes, facts.in_channels, facts.backbone) == (7, 3, backbone)
     assert facts.aux_head == (name in ("googlenet", "inception_v3"))

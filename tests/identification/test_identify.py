@@ -9,6 +9,8 @@ from pathlib import Path
 
 import jsonschema
 import pytest
+import torch
+import torchvision
 
 import ckptaudit
 from ckptaudit.arch import build_model
@@ -183,10 +185,8 @@ def test_equivalents_are_shown_and_metadata_decides_among_them():
 
 @pytest.mark.parametrize("file", ["an auxiliary head", "another head", "a detector"])
 def test_the_call_builds_it(file):
-    torchvision = pytest.importorskip("torchvision")
     specs, framework, *_ = FILES[file]
     call = identify(LayerGraph.from_tensors(specs, framework)).best.call
-    torch = pytest.importorskip("torch")
     with torch.device("meta"):
         model = eval(call, {"torchvision": torchvision})
     assert {name: tuple(value.shape) for name, value in model.state_dict().items()} == {spec.name: spec.shape for spec in specs}

@@ -14,7 +14,6 @@ import pytest
 
 from .conftest import DEMO, git
 
-pytest.importorskip("torchvision")
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
 
 RENAME = ("self.reduce", "self.project")

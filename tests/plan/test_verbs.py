@@ -17,24 +17,37 @@ ROOT = Path(__file__).parent.parent.parent
 
 # sample, arch, options → exit code, lines that the page holds
 REMAPS = [
-    ("resnet50_imagenet.pth", "resnet50", [], 0, ["✓ complete, safe", "320 tensors set: 0 renamed, 0 changed, 320 as they are"]),
+    (
+        "resnet50_imagenet.pth",
+        "resnet50",
+        [],
+        0,
+        ["✓ compatible", "complete, safe · 320 tensors set: 0 renamed, 0 changed, 320 as they are"],
+    ),
     (
         "dataparallel_10classes.pth",
         "deeplabv3_resnet50",
         [],
         1,
         [
-            "✗ not complete, safe",
+            "✗ partial",
+            "not complete, safe · 360 tensors set",
             "360 renamed",
             r"^module\.(?!classifier\.4\.)  →  (nothing)",
             "classifier.4.{weight,bias}",
             "initial  2 tensors",
         ],
     ),
-    ("dataparallel_10classes.pth", "deeplabv3_resnet50", ["--for", "finetune"], 0, ["✗ not complete, safe"]),
-    ("dataparallel_10classes.pth", "deeplabv3_resnet50", ["--arch-arg", "num_classes=10"], 0, ["✓ complete, safe", "renames  1 rule"]),
+    ("dataparallel_10classes.pth", "deeplabv3_resnet50", ["--for", "finetune"], 0, ["✓ partial", "not complete, safe", "fit to fine-tune"]),
+    (
+        "dataparallel_10classes.pth",
+        "deeplabv3_resnet50",
+        ["--arch-arg", "num_classes=10"],
+        0,
+        ["✓ remappable", "complete, safe", "renames  1 rule"],
+    ),
     ("lightning_ema.ckpt", "deeplabv3_mobilenet_v3_large", ["--branch", "ema_state_dict"], 0, ["352 as they are"]),
-    ("tiny_unet_sharded", "sample_ckpts/tiny_unet.py:build", [], 0, ["✓ complete, safe"]),
+    ("tiny_unet_sharded", "sample_ckpts/tiny_unet.py:build", [], 0, ["✓ compatible", "complete, safe"]),
 ]
 
 

@@ -4,6 +4,9 @@ import time
 from collections import OrderedDict
 
 import pytest
+import torch
+import torchvision
+from torch import nn
 
 import ckptaudit
 from ckptaudit.arch import build_model, model_of_checkpoint
@@ -11,10 +14,6 @@ from ckptaudit.graph import LayerGraph, TensorSpec
 from ckptaudit.graph.backbones import backbone_of
 from ckptaudit.graph.facts import facts_of
 from ckptaudit.read import open_checkpoint
-
-torch = pytest.importorskip("torch")
-torchvision = pytest.importorskip("torchvision")
-nn = torch.nn
 
 
 def described(model):

@@ -13,6 +13,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
+import safetensors.torch as safetensors_torch
+import torch
+import torchvision
+from torch import nn
 
 import ckptaudit
 from ckptaudit.graph import LayerGraph, TensorSpec
@@ -20,12 +24,6 @@ from ckptaudit.graph.settings import computing_modules
 from ckptaudit.read import RefusedGlobal, open_checkpoint
 from ckptaudit.read.recorded import Recorded
 from ckptaudit.rules import all_rules
-
-torch = pytest.importorskip("torch")
-torchvision = pytest.importorskip("torchvision")
-safetensors_torch = pytest.importorskip("safetensors.torch")
-nn = torch.nn
-
 
 # Networks -------------------------------------------------------------------------------------------------------------
 
@@ -62,6 +60,12 @@ class With(nn.Module):
             self.add_module(name, part)
         for name, part in parts.items():
             self.add_module(name, part)
+
+
+def folding(norms=False, bias=True):
+    """Two convolutions, each with its BatchNorm behind it or without."""
+    layers = {"a": nn.Conv2d(3, 8, 3, bias=bias), "an": nn.BatchNorm2d(8), "b": nn.Conv2d(8, 8, 3, bias=bias), "bn": nn.BatchNorm2d(8)}
+    return nn.Sequential(OrderedDict((name, layer) for name, layer in layers.items() if norms or name in "ab"))
 
 
 class Holding(nn.Module):
@@ -478,6 +482,19 @@ CASES = [
         (YES, "fewer in the file, to fine-tune", lambda: blocks(6), lambda: blocks(4).state_dict(), wrong(intent="finetune")),
         (NO, "as many", lambda: blocks(4), lambda: blocks(4).state_dict()),
         (NEAR, "an odd one at the end", lambda: blocks(4), lambda: blocks(4, odd=True).state_dict(), partial(fires=("unexpected-layers",))),
+    ),
+    *cases(
+        "folded-batch-norm",
+        (YES, "the file's layers have biases", folding, lambda: trained(folding(norms=True)), wrong()),
+        (YES, "the model's alone have", folding, lambda: trained(folding(norms=True, bias=False)), wrong()),
+        (NO, "the model has them, too", lambda: folding(norms=True), lambda: trained(folding(norms=True))),
+        (
+            NEAR,
+            "a model without biases has nowhere to fold to",
+            lambda: folding(bias=False),
+            lambda: trained(folding(norms=True, bias=False)),
+            partial(fires=("unexpected-layers", "unexpected-layers")),
+        ),
     ),
     *cases(
         "bn-absent",

@@ -1,0 +1,68 @@
+"""Layers that would be restored without the BatchNorm that scaled their result.
+
+A model for deployment has the BatchNorm of training folded into the bias and weight of the layer before it. Its tensors have the names and
+shapes of the file's layer, and other values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+
+from ckptaudit.align.pairs import Alignment, Pair
+from ckptaudit.graph import Layer, LayerGraph
+from ckptaudit.graph.names import parent
+
+__all__ = ["LostNorm", "doubting_lost_norms", "lost_norms", "norm_behind"]
+
+#: Without its BatchNorm a layer computes what it was never trained to compute.
+_CONFIDENCE = 0.3
+
+
+@dataclass(frozen=True, slots=True)
+class LostNorm:
+    """A BatchNorm of the file that nothing uses, behind a layer that the model has with a bias: ``weight`` and ``bias`` are the model's."""
+
+    norm: Layer
+    weight: str
+    bias: str
+
+
+def lost_norms(alignment: Alignment, source: LayerGraph, target: LayerGraph) -> Iterator[LostNorm]:
+    """Find them, in the model's order."""
+    used = {name for pair in alignment.pairs.values() for name in pair.sources}
+    for layer in target.layers:
+        weight, bias = layer.tensors.get("weight"), layer.tensors.get("bias")
+        pair = alignment.pairs.get(weight.name) if weight is not None else None
+        if weight is None or bias is None or pair is None or len(pair.sources) != 1 or len(bias.shape) != 1:
+            continue
+        norm = norm_behind(source, pair.sources[0], bias.shape[0])
+        if norm is not None and not any(spec.name in used for spec in norm.tensors.values()):
+            yield LostNorm(norm, weight.name, bias.name)
+
+
+def doubting_lost_norms(alignment: Alignment, source: LayerGraph, target: LayerGraph) -> Alignment:
+    """The alignment with those pairs ambiguous that keep a layer and lose the BatchNorm behind it, where the model has a bias instead.
+
+    Such a pair has the right name and the right shape, and the wrong values: the model's layer is the file's layer with its BatchNorm.
+    """
+    doubted: dict[str, Pair] = {}
+    for lost in lost_norms(alignment, source, target):
+        why = f"the file normalises its result by `{lost.norm.path}`, which the model lacks: its bias may hold that, folded (--adapt fuse)"
+        for pair in filter(None, map(alignment.pairs.get, (lost.weight, lost.bias))):
+            confidence = min(pair.confidence, _CONFIDENCE)
+            doubted[pair.target] = replace(pair, grade="ambiguous", confidence=confidence, evidence=(*pair.evidence, why))
+    if not doubted:
+        return alignment
+    return replace(alignment, pairs=MappingProxyType({name: doubted.get(name, pair) for name, pair in alignment.pairs.items()}))
+
+
+def norm_behind(graph: LayerGraph, weight: str, channels: int) -> Layer | None:
+    """The complete BatchNorm that the layer of ``weight`` is followed by in definition order, if it has as many channels."""
+    index = graph.by_path[parent(weight)].index + 1
+    norm = graph.layers[index] if index < len(graph.layers) else None
+    if norm is None or norm.kind != "batch_norm":
+        return None
+    roles = ("weight", "bias", "running_mean", "running_var")
+    return norm if all(role in norm.tensors and norm.tensors[role].shape == (channels,) for role in roles) else None
