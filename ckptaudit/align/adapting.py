@@ -11,8 +11,9 @@ from dataclasses import replace
 from math import isqrt
 from types import MappingProxyType
 
+from ckptaudit.align.branches import merged_branches
 from ckptaudit.align.lost_norms import norm_behind
-from ckptaudit.align.ops import Fuse, Inflate, Interpolate, Op, Permute, Rows
+from ckptaudit.align.ops import Fuse, Inflate, Interpolate, Merge, Op, Permute, Rows
 from ckptaudit.align.pairs import Alignment, Pair
 from ckptaudit.errors import PlanError
 from ckptaudit.graph import LayerGraph, Module
@@ -20,7 +21,7 @@ from ckptaudit.graph.facts import stem_layer
 from ckptaudit.graph.heads import is_auxiliary, main_head, output_axis
 from ckptaudit.graph.names import is_under, leaf, parent
 
-__all__ = ["WAYS", "adaptations", "adapted", "rows_of_classes"]
+__all__ = ["WAYS", "adaptations", "adapted", "rows_of_classes", "way_of"]
 
 #: What may be asked for; ``rows`` comes with a class map.
 WAYS = ("inflate", "interpolate", "fuse")
@@ -56,6 +57,7 @@ def adaptations(
         *_inflated(alignment, source, target),
         *_interpolated(alignment, source, target),
         *_fused(alignment, source, target, settings or source.modules),
+        *_merged(alignment, source, target, settings or source.modules),
     ]
     return {pair.target: pair for pair in found}
 
@@ -72,11 +74,13 @@ def adapted(
     """
     if unknown := [way for way in ways if way not in WAYS]:
         raise ValueError(f"adapt: {unknown[0]!r} is none of {', '.join(WAYS)}")
-    taken = {name: pair for name, pair in offered.items() if any(op.name in ways or isinstance(op, Rows) for op in pair.ops)}
+    taken = {name: pair for name, pair in offered.items() if any(way_of(op) in ways or isinstance(op, Rows) for op in pair.ops)}
     others = tuple(pair for name, pair in offered.items() if name not in taken)
     if not taken:
         return alignment, others
-    pairs = {**alignment.pairs, **taken}
+    consumed = {source for pair in taken.values() for source in pair.sources}
+    # What is folded into one tensor is not another tensor as well.
+    pairs = {name: pair for name, pair in alignment.pairs.items() if name in taken or consumed.isdisjoint(pair.sources)} | taken
     mismatched = {name: other for name, other in alignment.mismatched.items() if name not in taken}
     used = {name for pair in pairs.values() for name in pair.sources} | set(mismatched.values())
     changed = replace(
@@ -204,6 +208,25 @@ def _fused(alignment: Alignment, source: LayerGraph, target: LayerGraph, setting
         folded = f"BatchNorm folded, eps {eps:g}"
         yield _pair(weight.name, (pair.sources[0], gamma, variance), (Fuse("weight", eps),), folded)
         yield _pair(bias.name, (beta, gamma, mean, variance, *own_bias), (Fuse("bias", eps),), folded)
+
+
+def _merged(alignment: Alignment, source: LayerGraph, target: LayerGraph, settings: Mapping[str, Module]) -> Iterator[Pair]:
+    """Add up the branches of the file that the model has as one convolution."""
+    for merged in merged_branches(source, target, tuple(alignment.wrappers)):
+        eps = {_eps(branch.norm.path, settings) for branch in merged.branches}
+        only = eps.pop()
+        if eps or only is None:
+            continue
+        kinds = "+".join(branch.kind for branch in merged.branches)
+        told = f"{len(merged.branches)} branches added up, BatchNorm folded, eps {only:g}"
+        weight, bias = merged.layer.tensors["weight"].name, merged.layer.tensors["bias"].name
+        yield _pair(weight, [name for branch in merged.branches for name in branch.scales], (Merge("weight", kinds, only),), told)
+        yield _pair(bias, [name for branch in merged.branches for name in branch.shifts], (Merge("bias", kinds, only),), told)
+
+
+def way_of(op: Op) -> str:
+    """What is to be asked for so that an operation is done."""
+    return "fuse" if isinstance(op, Merge) else op.name
 
 
 def _eps(path: str, settings: Mapping[str, Module]) -> float | None:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 #: of a BatchNorm 1e-6 and more; code that insists on single precision leaves about 1e-5.
 _TOLERANCES = {"float64": 1e-8, "float32": 1e-4}
 #: Steps that compute new values round them to the file's precision: the outputs differ by that, whatever the models compute in.
-_COMPUTING = frozenset({"fuse", "inflate", "interpolate"})
+_COMPUTING = frozenset({"fuse", "inflate", "interpolate", "merge"})
 _DIGITS_OF_STEPS = "float32"
 
 
@@ -121,6 +121,8 @@ def compare_outputs(source: torch.nn.Module, target: torch.nn.Module, plan: Plan
 
 def _compared(ours: Run, theirs: Run, layers: Mapping[str, str], inputs: tuple[Any, ...], dtype: str, tolerance: float) -> Outputs:
     outputs = [tensor for tensor in ours.outputs if tensor.is_floating_point() and tensor.numel()]
+    if outputs and not any(_depends_on_input(tensor) for tensor in outputs):
+        raise ArchitectureError("the outputs are the same for different inputs: they show nothing of the layers before")
     distances = [
         min((_distance(tensor, other) for other in theirs.outputs if other.shape == tensor.shape), default=None) for tensor in outputs
     ]
@@ -146,6 +148,11 @@ def _compared(ours: Run, theirs: Run, layers: Mapping[str, str], inputs: tuple[A
         layers=(len(ours.layers), same),
         first=first,
     )
+
+
+def _depends_on_input(output: torch.Tensor) -> bool:
+    """Whether it differs between the inputs of a batch; an output that has no such dimension is taken to."""
+    return output.dim() == 0 or len(output) < 2 or not bool((output[0] == output[1]).all())
 
 
 def _distance(ours: torch.Tensor, theirs: torch.Tensor) -> float:

@@ -11,7 +11,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from ckptaudit.align.adapting import WAYS
+from ckptaudit.align.adapting import WAYS, way_of
 from ckptaudit.graph.kinds import DERIVED_BUFFERS
 from ckptaudit.graph.names import fold_names, leaf, numbers_masked
 from ckptaudit.plan import Plan, RenameRule
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from ckptaudit.verdict import Verdict
 
 _MAX_ROWS = 12
+#: A tensor that is put together from more is shown with the first of them.
+_MAX_SOURCES = 5
 _GRADES = {
     "decided": "nothing else is possible",
     "ordered": "names and order agree among equals",
@@ -101,7 +103,7 @@ def _print_offers(console: Console, offers: Sequence[Step]) -> None:
     console.print(Text("offered  ", style="bold").append("loses information or invents some; not done unasked", style="default not bold"))
     ways: dict[str, list[Step]] = {}
     for step in offers:
-        ways.setdefault(next(op.name for op in step.ops if op.name in WAYS), []).append(step)
+        ways.setdefault(next(way_of(op) for op in step.ops if way_of(op) in WAYS), []).append(step)
     for way, steps in ways.items():
         console.print(Text(f"  --adapt {way}  ", style="cyan").append(_folded([step.target for step in steps])), soft_wrap=True)
         console.print(Text(f"    {printable(steps[0].evidence[-1])}", style="dim"), soft_wrap=True)
@@ -138,6 +140,8 @@ def _print_changes(console: Console, plan: Plan, options: Options) -> None:
         does = _spelled(group[0], numbers=len({step.ops for step in group}) == 1) or "once more"
         unsure = "" if group[0].sure else "  (ambiguous)"
         console.print(Text(f"  {_folded([step.target for step in group])}"), soft_wrap=True)
+        if len(sources) > _MAX_SOURCES and not options.verbose:
+            sources = [*sources[: _MAX_SOURCES - 1], f"{len(sources) - _MAX_SOURCES + 1} more"]
         console.print(Text("    ← ", style="dim").append(" + ".join(sources), style="not dim"), soft_wrap=True)
         console.print(Text(f"    {does}{times}{unsure}", style="cyan"), soft_wrap=True)
     _print_rest(console, len(groups) - len(shown), "more such line")

@@ -5,11 +5,13 @@ from __future__ import annotations
 import pytest
 import torch
 import torchvision
+from timm.models.byobnet import MobileOneBlock, RepVggBlock
 from torch import nn
 
 import ckptaudit
 from ckptaudit.align.adapting import rows_of_classes
 from ckptaudit.errors import PlanError
+from ckptaudit.plan.emit import emit
 
 
 def stem(channels=3, classes=4):
@@ -127,6 +129,47 @@ def test_batch_norms_are_folded(tmp_path, bias):
     deployed.load_state_dict(plan.apply(path, as_torch=True))
     image = torch.randn(2, 3, 9, 9)
     torch.testing.assert_close(deployed(image), trained.eval()(image))
+
+
+class Branches(nn.Sequential):
+    """Blocks of RepVGG and MobileOne: with and without the branch of the input itself, with groups, with a single branch."""
+
+    def __init__(self, deployed=False):
+        super().__init__(
+            RepVggBlock(3, 16, stride=2),
+            RepVggBlock(16, 16),
+            MobileOneBlock(16, 16, group_size=1, num_conv_branches=3),
+            MobileOneBlock(16, 24, kernel_size=1, num_conv_branches=1),
+            nn.Flatten(),
+            nn.LazyLinear(3),
+        )
+        self(torch.randn(1, 3, 8, 8))
+        if deployed:
+            for block in list(self)[:4]:
+                block.reparameterize()
+
+
+@pytest.mark.parametrize("wrapper", ["", "module."])
+def test_branches_are_added_up(tmp_path, wrapper):
+    trained, deployed, path = Branches(), Branches(deployed=True), tmp_path / "a.pth"
+    trained(torch.randn(16, 3, 8, 8))  # statistics
+    with torch.no_grad():
+        for name, parameter in trained.named_parameters():
+            if parameter.dim() == 1:
+                parameter.copy_(torch.rand_like(parameter) + (0.5 if name.endswith("weight") else 0))
+    torch.save({wrapper + name: tensor for name, tensor in trained.state_dict().items()}, path)
+    audit = ckptaudit.audit(path, deployed)
+    assert [f.rule for f in audit.findings if f.severity == "error"] == ["folded-batch-norm"]
+    assert (audit.plan.complete, audit.verdict.fit) == (False, False)
+    plan = ckptaudit.audit(path, deployed, adapt=["fuse"], source_arch=Branches()).plan
+    assert (plan.complete, plan.safe) == (True, True)
+    deployed.load_state_dict(plan.apply(path, as_torch=True))
+    image = torch.randn(2, 3, 8, 8)
+    torch.testing.assert_close(deployed.eval()(image), trained.eval()(image), rtol=1e-4, atol=1e-4)
+    scope: dict = {}
+    exec(emit(plan, "python"), scope)
+    for name, tensor in scope["remap"](torch.load(path)).items():
+        torch.testing.assert_close(tensor, deployed.state_dict()[name])
 
 
 @pytest.mark.parametrize("bias", [False, True])

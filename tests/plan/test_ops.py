@@ -14,6 +14,7 @@ from ckptaudit.align.ops import (
     Fuse,
     Inflate,
     Interpolate,
+    Merge,
     Permute,
     Reshape,
     Rows,
@@ -77,6 +78,18 @@ SHAPES = [
     (Fuse("bias", 1e-5), [(8,), (8,), (8,), (8,), (8,)], (8,)),
     (Fuse("bias", 1e-5), [(8,), (8,), (8,), (3,)], None),
     (Fuse("scale", 1e-5), [(8,), (8,), (8,)], None),
+    (Merge("weight", "conv+biased+norm", 1e-5), [(8, 8, 3, 3), (8,), (8,), (8, 8, 1, 1), (8,), (8,), (8,), (8,)], (8, 8, 3, 3)),
+    (Merge("weight", "norm+conv", 1e-5), [(8,), (8,), (8, 2, 3, 3), (8,), (8,)], (8, 2, 3, 3)),
+    (Merge("weight", "norm+conv", 1e-5), [(8,), (8,), (8, 3, 3, 3), (8,), (8,)], None),
+    (Merge("weight", "norm+conv", 1e-5), [(8,), (8,), (8, 2, 2, 2), (8,), (8,)], None),
+    (Merge("weight", "conv+conv", 1e-5), [(8, 8, 3, 3), (8,), (8,), (8, 8, 2, 2), (8,), (8,)], None),
+    (Merge("weight", "conv+conv", 1e-5), [(8, 8, 3, 3), (8,), (8,), (8, 4, 1, 1), (8,), (8,)], None),
+    (Merge("weight", "norm", 1e-5), [(8,), (8,)], None),
+    (Merge("weight", "pool", 1e-5), [(8,), (8,)], None),
+    (Merge("weight", "conv+conv", 1e-5), [(8, 8, 3, 3), (8,), (8,)], None),
+    (Merge("bias", "conv+biased+norm", 1e-5), [(8,)] * 13, (8,)),
+    (Merge("bias", "conv+norm", 1e-5), [(8,)] * 4 + [(4,)] * 4, None),
+    (Merge("scale", "conv+norm", 1e-5), [(8,)] * 8, None),
 ]
 
 
@@ -162,6 +175,7 @@ LOSSY = [
     ((Inflate(1, "sum"),), [(4, 3, 1, 1)]),
     ((Interpolate((2, 2), (3, 3)),), [(4, 2)]),
     ((Fuse("weight", 1e-5),), [(4, 2), (4,), (4,)]),
+    ((Merge("bias", "conv+norm", 1e-5),), [(4,)] * 8),
     ((Rows((0, 2)),), [(3, 2)]),
     ((Permute((1, 0)), Split(0, 1, 2)), [(2, 4)]),
 ]

@@ -4,7 +4,7 @@ Every operation knows its result's shape before any value is read (:meth:`Op.res
 fit), computes it on numpy arrays without changing them (:meth:`Op.apply`), and names the operations that undo it
 (:meth:`Op.reverse`). Their names and parameters are those of a plan's JSON steps; a plain rename is the empty chain.
 
-In a chain of several sources, operations before the one that joins them (``concat``, ``fuse``) are done to each source.
+In a chain of several sources, operations before the one that joins them (``concat``, ``fuse``, ``merge``) are done to each source.
 """
 
 from ckptaudit.align.ops.base import Op
@@ -14,6 +14,7 @@ from ckptaudit.align.ops.fuse import Fuse
 from ckptaudit.align.ops.inflate import Inflate
 from ckptaudit.align.ops.interpolate import Interpolate
 from ckptaudit.align.ops.layout import Permute, Reshape, Squeeze, Unsqueeze, scrambles
+from ckptaudit.align.ops.merge import Merge
 from ckptaudit.align.ops.parts import Concat, Slice, Split
 from ckptaudit.align.ops.rows import Rows
 from ckptaudit.align.ops.table import OPS, op_from_json
@@ -24,6 +25,7 @@ __all__ = [
     "Fuse",
     "Inflate",
     "Interpolate",
+    "Merge",
     "Op",
     "Permute",
     "Reshape",

@@ -11,6 +11,7 @@ from ckptaudit.align.ops.fuse import Fuse
 from ckptaudit.align.ops.inflate import Inflate
 from ckptaudit.align.ops.interpolate import Interpolate
 from ckptaudit.align.ops.layout import Permute, Reshape, Squeeze, Unsqueeze
+from ckptaudit.align.ops.merge import Merge
 from ckptaudit.align.ops.parts import Concat, Slice, Split
 from ckptaudit.align.ops.rows import Rows
 from ckptaudit.errors import PlanError
@@ -19,7 +20,8 @@ __all__ = ["OPS", "op_from_json"]
 
 #: Every operation by its name in a plan.
 OPS: Mapping[str, type[Op]] = {
-    kind.__name__.lower(): kind for kind in (Permute, Reshape, Squeeze, Unsqueeze, Split, Slice, Concat, Rows, Inflate, Interpolate, Fuse)
+    kind.__name__.lower(): kind
+    for kind in (Permute, Reshape, Squeeze, Unsqueeze, Split, Slice, Concat, Rows, Inflate, Interpolate, Fuse, Merge)
 }
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from ckptaudit._version import __version__
-from ckptaudit.align.ops import Concat, Fuse, Inflate, Interpolate, Op, Permute, Reshape, Rows, Slice, Split, Squeeze, Unsqueeze
+from ckptaudit.align.ops import Concat, Fuse, Inflate, Interpolate, Merge, Op, Permute, Reshape, Rows, Slice, Split, Squeeze, Unsqueeze
 from ckptaudit.errors import PlanError
 from ckptaudit.plan.plan import Plan, Step
 from ckptaudit.plan.rename_rules import RenameRule
@@ -125,6 +125,8 @@ def _joined(op: Op, texts: list[str]) -> str:
         return f"torch.cat([{', '.join(texts)}], {op.dim})"
     if isinstance(op, Fuse) and op.part in ("weight", "bias"):
         return f"fuse_{op.part}({', '.join(texts)}, eps={op.eps!r})"
+    if isinstance(op, Merge) and op.part in ("weight", "bias"):
+        return f"merge_{op.part}({op.branches.split('+')!r}, [{', '.join(texts)}], eps={op.eps!r})"
     raise PlanError(f"there is no code for {op.name}")
 
 
@@ -156,5 +158,30 @@ def fuse_weight(weight, gamma, variance, eps):
 
 def fuse_bias(beta, gamma, mean, variance, bias=0, eps=0.0):
     return beta + (bias - mean) * (gamma / torch.sqrt(variance + eps))
+""",
+    Merge: """
+def merge_weight(branches, tensors, eps):
+    kernel = max((t for t in tensors if t.dim() > 1), key=torch.numel)
+    total, rest = torch.zeros_like(kernel), list(tensors)
+    for branch in branches:
+        part = rest.pop(0) if branch != "norm" else None
+        gamma, variance = rest.pop(0), rest.pop(0)
+        scale = gamma / torch.sqrt(variance + eps)
+        if part is None:
+            outputs = torch.arange(len(scale))
+            total[(outputs, outputs % kernel.shape[1], *(n // 2 for n in kernel.shape[2:]))] += scale
+        else:
+            place = tuple(slice((n - k) // 2, (n - k) // 2 + k) for n, k in zip(kernel.shape, part.shape))
+            total[place] += part * scale.reshape(-1, *[1] * (part.dim() - 1))
+    return total
+
+
+def merge_bias(branches, tensors, eps):
+    total, rest = 0, list(tensors)
+    for branch in branches:
+        beta, gamma, mean, variance = (rest.pop(0) for _ in range(4))
+        bias = rest.pop(0) if branch == "biased" else 0
+        total = total + beta + (bias - mean) * (gamma / torch.sqrt(variance + eps))
+    return total
 """,
 }
