@@ -12,11 +12,13 @@ from __future__ import annotations
 
 import argparse
 import random
+import re
 import statistics
 import time
 from collections.abc import Callable, Iterator
 
 from ckptaudit.arch.catalogue import _decoded, shipped
+from ckptaudit.arch.sources import built_in
 from ckptaudit.graph import LayerGraph, TensorSpec
 from ckptaudit.identification import Candidate, identify
 from ckptaudit.identification.index import Entry, Template
@@ -46,7 +48,8 @@ def _series(series: str, entries: list[Entry], make: Callable[[LayerGraph], list
     wrong_but_sure = 0
     seconds = []
     for entry in entries:
-        graph = LayerGraph.from_tensors(make(_built(entry)))
+        built = _built(entry)
+        graph = LayerGraph.from_tensors(make(built), built.framework)
         _decoded.cache_clear()
         start = time.perf_counter()
         found = identify(graph)
@@ -67,7 +70,7 @@ def _series(series: str, entries: list[Entry], make: Callable[[LayerGraph], list
 
 
 def _built(entry: Entry) -> LayerGraph:
-    classes = {} if entry.classes is None else {"num_classes": CLASSES}
+    classes = {} if entry.classes is None else {str(built_in()[entry.source].CLASSES): CLASSES}
     model = shipped().model(entry.source, entry.name, {**entry.arguments, **classes})
     assert model is not None, entry.name
     return model.graph
@@ -75,20 +78,21 @@ def _built(entry: Entry) -> LayerGraph:
 
 def _random_names(specs: LayerGraph, letters: random.Random) -> Iterator[TensorSpec]:
     for spec in specs:
-        name = ".".join("".join(letters.choices("abcdefghijklmnopqrstuvwxyz", k=8)) for _ in spec.name.split("."))
+        name = re.sub(r"[^./]+", lambda _: "".join(letters.choices("abcdefghijklmnopqrstuvwxyz", k=8)), spec.name)
         yield TensorSpec(name, spec.shape, spec.dtype, spec.buffer)
 
 
 def _same(entry: Entry, candidate: Candidate, *, names: bool) -> bool:
     source, colon, name = candidate.arch.rpartition(":")
     source = source if colon else shipped_index().first_source(name)
+    sized = (built_in()[source].CLASSES, built_in()[source].CHANNELS)
     held = next(
         other
         for groups in shipped_index().classes
         for group in groups
         for other in group
         if (other.source, other.name) == (source, name)
-        and dict(other.arguments) == {key: value for key, value in candidate.arguments.items() if key not in ("num_classes", "in_chans")}
+        and dict(other.arguments) == {key: value for key, value in candidate.arguments.items() if key not in sized}
     )
     return _tensors(entry, names) == _tensors(held, names)
 

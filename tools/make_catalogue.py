@@ -1,9 +1,12 @@
 """Make ``ckptaudit/arch/catalogue.bin``: build every architecture of the installed libraries and write their specs down.
 
-    python tools/make_catalogue.py [--only REGEX] [-o FILE]
+    python tools/make_catalogue.py [SOURCE ...] [--only REGEX] [-o FILE]
 
-Each architecture is built with its own number of classes and with another one; what differs is written as a function of the number
-of classes. What the reader gives back is compared with the build before anything is written. Takes about half an hour on one core.
+With names of sources, those alone are built, and what the file holds of the others is kept; their libraries must have the versions that
+it was made from. ``keras`` needs a backend on which it builds all of its models: ``KERAS_BACKEND=jax``, since NASNetMobile refuses torch.
+
+Each architecture is built with its own number of classes and input channels, and with others; what differs is written as a function of
+these numbers. What the reader gives back is compared with the build before anything is written. Takes about a quarter of an hour.
 """
 
 from __future__ import annotations
@@ -12,27 +15,32 @@ import argparse
 import ast
 import json
 import lzma
+import platform
 import re
 import sys
 import time
 import zlib
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from ckptaudit.arch import Model, sources
-from ckptaudit.arch.catalogue import MAGIC, Catalogue
+from ckptaudit.arch.catalogue import MAGIC, SEPARATORS, Catalogue
+from ckptaudit.arch.keras_build import import_keras
 from ckptaudit.errors import ArchitectureError
 from ckptaudit.graph import Module
-from ckptaudit.graph.names import leaf, parent
+from ckptaudit.graph.names import parent
 
-#: Another number of classes, prime and unlike any width, so that what depends on it shows.
-OTHER_CLASSES = 1009
+#: Another number of classes, and one of input channels: prime and unlike any width, so that what depends on them shows.
+OTHER_CLASSES, OTHER_CHANNELS = 1009, 1013
 #: Arguments beside the number of classes that are held, where a builder takes them: the ones that every user of these families passes.
 VARIANTS: Mapping[str, tuple[Mapping[str, Any], ...]] = {"torchvision.models.segmentation": ({"aux_loss": True}, {"aux_loss": False})}
-SOURCES = ("torchvision", "timm")
+SOURCES = ("torchvision", "timm", "keras")
+
+
+TARGET = Path(__file__).parent.parent / "ckptaudit" / "arch" / "catalogue.bin"
 
 
 class NotExpressibleError(Exception):
@@ -44,7 +52,7 @@ class Block:
 
     def __init__(self) -> None:
         self.architectures: dict[str, dict[str, Any]] = {}
-        self.framework = "torch"
+        self.framework = ""
         self._tables: dict[str, dict[str, int]] = {key: {} for key in ("nodes", "types", "attributes", "dtypes", "sources")}
 
     def add(self, table: str, value: Any) -> int:
@@ -75,18 +83,25 @@ def tree_of(model: Model) -> tuple[dict[str, Any], list[int] | None]:
     for path, module in model.graph.modules.items():
         node = nodes[path] = {**_described(module), "own": [], "children": {}}
         if path:
-            nodes[parent(path)]["children"][leaf(path)] = node
+            above, name = _owner(path, nodes)
+            above["children"][name] = node
     for spec in model.graph:
-        owner = nodes.get(parent(spec.name))
-        if owner is None:
-            raise NotExpressibleError(f"{spec.name} belongs to no module")
-        owner["own"].append((leaf(spec.name), list(spec.shape), spec.dtype, spec.buffer))
-    walked = list(_walk("", nodes[""]))
+        above, name = _owner(spec.name, nodes)
+        above["own"].append((name, list(spec.shape), spec.dtype, spec.buffer))
+    walked = list(_walk("", nodes[""], SEPARATORS.get(model.graph.framework, ".")))
     names = list(model.graph.tensors)
     if walked == names:
         return nodes[""], None
     position = {name: index for index, name in enumerate(walked)}
     return nodes[""], [position[name] for name in names]
+
+
+def _owner(name: str, nodes: Mapping[str, Any]) -> tuple[Any, str]:
+    """The nearest module above a name, and what remains of the name below it: Keras has paths of which not every part is a layer."""
+    above = parent(name)
+    while above not in nodes:
+        above = parent(above)
+    return nodes[above], name[len(above) + 1 if above else 0 :]
 
 
 def _described(module: Module) -> dict[str, Any]:
@@ -99,61 +114,92 @@ def _relative(path: str) -> str:
     return path.replace("\\", "/").rpartition("site-packages/")[2]
 
 
-def _walk(path: str, node: Mapping[str, Any]) -> Iterator[str]:
-    prefix = f"{path}." if path else ""
+def _walk(path: str, node: Mapping[str, Any], separator: str) -> Iterator[str]:
+    prefix = f"{path}{separator}" if path else ""
     yield from (prefix + name for name, *_ in node["own"])
     for name, child in node["children"].items():
-        yield from _walk(prefix + name, child)
+        yield from _walk(prefix + name, child, separator)
 
 
-def with_symbols(one: Any, other: Any, classes: int) -> Any:
-    """Join two builds: what is equal stays, numbers that differ become a · classes + b; anything else is not expressible."""
-    if one == other and type(one) is type(other):
+@dataclass(frozen=True)
+class Other:
+    """The same built with another ``number`` for one argument, which was ``own``."""
+
+    built: Any
+    own: int
+    number: int
+
+
+def with_symbols(one: Any, others: Mapping[str, Other]) -> Any:
+    """Join builds: what is equal in all stays, a number that differs in one becomes a · number + b; anything else is not expressible."""
+    differing = {key: other for key, other in others.items() if other.built != one or type(other.built) is not type(one)}
+    if not differing:
         return one
-    if isinstance(one, dict) and isinstance(other, dict) and list(one) == list(other):
-        return {key: with_symbols(one[key], other[key], classes) for key in one}
-    if isinstance(one, list | tuple) and isinstance(other, list | tuple) and len(one) == len(other):
-        return [with_symbols(a, b, classes) for a, b in zip(one, other, strict=True)]
-    if type(one) is int and type(other) is int:
-        factor, rest = divmod(other - one, OTHER_CLASSES - classes)
-        if not rest and factor > 0:
-            return {"classes": [factor, one - factor * classes]}
-    raise NotExpressibleError(f"{one!r} and {other!r} with {classes} and {OTHER_CLASSES} classes")
+    if isinstance(one, dict) and all(isinstance(o.built, dict) and list(o.built) == list(one) for o in differing.values()):
+        return {key: with_symbols(one[key], {k: replace(o, built=o.built[key]) for k, o in differing.items()}) for key in one}
+    if isinstance(one, list | tuple) and all(isinstance(o.built, list | tuple) and len(o.built) == len(one) for o in differing.values()):
+        return [with_symbols(item, {k: replace(o, built=o.built[i]) for k, o in differing.items()}) for i, item in enumerate(one)]
+    if len(differing) == 1:
+        ((argument, other),) = differing.items()
+        if type(one) is int and type(other.built) is int:
+            factor, rest = divmod(other.built - one, other.number - other.own)
+            if not rest and factor > 0:
+                return {argument: [factor, one - factor * other.own]}
+    raise NotExpressibleError(f"{one!r} and { ({key: other.built for key, other in differing.items()})!r}")
 
 
-def class_count(one: Model, other: Model) -> int | None:
-    """The number of classes of ``one``, where ``other`` was built with ``OTHER_CLASSES`` and differs; None where nothing does."""
+def own_number(one: Model, other: Model, number: int) -> int | None:
+    """The number in ``one``, where ``other`` was built with ``number`` and differs; None where nothing does."""
     for spec in one.graph:
         twin = other.graph.tensors.get(spec.name)
         if twin is None or len(twin.shape) != len(spec.shape):
-            raise NotExpressibleError(f"with another number of classes {spec.name} is another tensor")
+            raise NotExpressibleError(f"with {number} {spec.name} is another tensor")
         for a, b in zip(spec.shape, twin.shape, strict=True):
-            if b == OTHER_CLASSES != a:
+            if b == number != a:
                 return a
     return None
 
 
-def variant(block: Block, build: Any, arguments: Mapping[str, Any]) -> tuple[dict[str, Any], list[Model]]:
-    """One entry of an architecture's variants, and the models that it must reproduce."""
+def variant(block: Block, build: Any, arguments: Mapping[str, Any], symbolic: Mapping[str, int]) -> tuple[dict[str, Any], list[Model]]:
+    """One entry of an architecture's variants, and the models that it must reproduce.
+
+    ``symbolic`` are the arguments that are tried with another number; that of the classes comes first and is the last to be given up.
+    """
     one = build(arguments)
     tree, order = tree_of(one)
-    try:
-        other = build({**arguments, "num_classes": OTHER_CLASSES})
-    except ArchitectureError:
-        other = None
-    classes, models = None, [one]
-    if other is not None:
+    block.framework = one.graph.framework
+    others: dict[str, Other] = {}
+    models = [one]
+    for argument, number in symbolic.items():
         try:
-            classes = class_count(one, other)
-            if classes is not None:
-                tree = with_symbols(tree, tree_of(other)[0], classes)
-                models.append(other)
+            other = build({**arguments, argument: number})
+            own = own_number(one, other, number)
+            if own is None:
+                continue
+            tried = {**others, argument: Other(tree_of(other)[0], own, number)}
+            with_symbols(tree_of(one)[0], tried)
+        except ArchitectureError:
+            continue
         except NotExpressibleError as error:
-            classes = None
-            print(f"  one number of classes only: {error}", file=sys.stderr)
-    tied = [list(group) for group in one.graph.tied]
-    held = {"arguments": dict(arguments), "classes": classes, "symbolic": classes is not None, "root": block.root(tree), "order": order}
-    return {**held, "tied": tied}, models
+            print(f"  one {argument} only: {error}", file=sys.stderr)
+            continue
+        others = tried
+        models.append(other)
+    paths = {path: position for position, path in enumerate(_paths("", tree, SEPARATORS.get(one.graph.framework, ".")))}
+    return {
+        "arguments": dict(arguments),
+        "symbolic": {argument: other.own for argument, other in others.items()},
+        "root": block.root(with_symbols(tree, others)),
+        "order": order,
+        "feeds": [paths[path] for pair in one.graph.feeds for path in pair],
+        "tied": [list(group) for group in one.graph.tied],
+    }, models
+
+
+def _paths(path: str, node: Mapping[str, Any], separator: str) -> Iterator[str]:
+    yield path
+    for name, child in node["children"].items():
+        yield from _paths(f"{path}{separator}{name}" if path else name, child, separator)
 
 
 def call_of(model: Model) -> dict[str, Any]:
@@ -174,73 +220,129 @@ def check(catalogue: Catalogue, model: Model) -> None:
     told = f"{model.source}:{model.arch} with {dict(model.arguments)}"
     if read is None:
         raise SystemExit(f"{told} is not found again")
-    if list(read.graph) != list(model.graph) or read.graph.tied != model.graph.tied or read.call != model.call:
+    same = ("framework", "feeds", "tied")
+    if list(read.graph) != list(model.graph) or any(getattr(read.graph, key) != getattr(model.graph, key) for key in same):
+        raise SystemExit(f"{told} reads back differently")
+    if (read.call, read.preprocessing) != (model.call, model.preprocessing):
         raise SystemExit(f"{told} reads back differently")
     modules = {path: replace(module, origin=None) for path, module in read.graph.modules.items()}
     if modules != {path: replace(module, origin=None) for path, module in model.graph.modules.items()}:
         raise SystemExit(f"{told}: its modules read back differently")
 
 
-def written(blocks: Mapping[tuple[str, str], Block], versions: Mapping[str, str]) -> bytes:
+@dataclass(frozen=True)
+class Packed:
+    """A block as it stands in a file, and the names of its architectures."""
+
+    source: str
+    names: list[str]
+    content: bytes
+
+
+def kept(catalogue: Catalogue, source: str) -> Iterator[Packed]:
+    """What a catalogue holds of one source, as it is."""
+    inside: dict[int, list[str]] = {}
+    for name, position in catalogue._index["names"][source].items():
+        inside.setdefault(position, []).append(name)
+    for position, names in inside.items():
+        offset, length = catalogue._index["blocks"][position]
+        start = catalogue._index["start"] + offset
+        yield Packed(source, names, catalogue.data[start : start + length])
+
+
+def written(blocks: list[Packed], versions: Mapping[str, str], made_with: Mapping[str, Mapping[str, str]]) -> bytes:
     """The whole file."""
     names: dict[str, dict[str, int]] = {}
     places, body = [], b""
-    for position, ((source, _), block) in enumerate(blocks.items()):
-        names.setdefault(source, {}).update(dict.fromkeys(block.architectures, position))
-        packed = block.packed()
-        places.append([len(body), len(packed)])
-        body += packed
+    for position, block in enumerate(blocks):
+        names.setdefault(block.source, {}).update(dict.fromkeys(block.names, position))
+        places.append([len(body), len(block.content)])
+        body += block.content
     ordered = {source: dict(sorted(found.items())) for source, found in names.items()}
-    index = zlib.compress(json.dumps({"versions": versions, "names": ordered, "blocks": places}, separators=(",", ":")).encode(), 9)
-    return MAGIC + len(index).to_bytes(8, "little") + index + body
+    index = {"versions": versions, "made_with": made_with, "names": ordered, "blocks": places}
+    packed = zlib.compress(json.dumps(index, separators=(",", ":")).encode(), 9)
+    return MAGIC + len(packed).to_bytes(8, "little") + packed + body
+
+
+def built(source_name: str, only: str) -> tuple[list[Packed], list[Model]]:
+    """The blocks of one source, and every model that they must reproduce."""
+    source: Any = sources.built_in()[source_name]
+    symbolic = {argument: number for argument, number in ((source.CLASSES, OTHER_CLASSES), (source.CHANNELS, OTHER_CHANNELS)) if argument}
+    blocks: dict[str, Block] = {}
+    expected: list[Model] = []
+    for name in sorted(source.names()):
+        if not re.search(only, f"{source_name}:{name}"):
+            continue
+        started = time.monotonic()
+        family = source.family(name)
+        block = blocks.setdefault(family, Block())
+        try:
+            entry: dict[str, Any] = {"weights": list(source.WEIGHTS), "variants": []}
+            models: list[Model] = []
+            for arguments in ({}, *VARIANTS.get(family, ())):
+                try:
+                    held, found = variant(block, lambda given, n=name: source.build(n, given), arguments, symbolic)
+                except ArchitectureError as error:
+                    if not arguments:
+                        raise
+                    print(f"  {name}: not with {arguments}: {error}", file=sys.stderr)
+                    continue
+                entry["variants"].append(held)
+                models += found
+            entry["call"] = call_of(models[0])
+            told = models[0].preprocessing
+            entry["preprocessing"] = None if told is None else told.to_json()
+        except (ArchitectureError, NotExpressibleError) as error:
+            print(f"LEFT OUT {source_name}:{name}: {error}", file=sys.stderr)
+            continue
+        block.architectures[name] = entry
+        expected += [replace(model, module=None, siblings=lambda: iter(())) for model in models]
+        print(f"{source_name}:{name} {time.monotonic() - started:.1f} s", file=sys.stderr)
+    return [Packed(source_name, list(block.architectures), block.packed()) for block in blocks.values() if block.architectures], expected
+
+
+def made_with(source: Any) -> dict[str, str]:
+    """What else had a say in the specs of a source: the libraries that it stands on, or Keras' backend."""
+    told = {library: version(library) for library in source.BUILT_ON}
+    if source.LIBRARY == "keras":
+        backend = import_keras().backend.backend()
+        told = {"backend": f"{backend} {version(backend)}"}
+    return {"python": platform.python_version(), **told}
 
 
 def main() -> None:
     """Build, write, read back."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("sources", nargs="*", metavar="SOURCE", help=f"build these anew, and keep the others (of {', '.join(SOURCES)})")
     parser.add_argument("--only", default="", help="regular expression that SOURCE:NAME must contain")
-    parser.add_argument("-o", "--output", type=Path, default=Path(__file__).parent.parent / "ckptaudit" / "arch" / "catalogue.bin")
+    parser.add_argument("-o", "--output", type=Path, default=TARGET)
     options = parser.parse_args()
-    blocks: dict[tuple[str, str], Block] = {}
+    before = Catalogue(TARGET.read_bytes()) if options.sources else None
+    blocks: list[Packed] = []
     versions: dict[str, str] = {}
+    circumstances: dict[str, Mapping[str, str]] = {}
     expected: list[Model] = []
-    for source_name in SOURCES:
-        source: Any = sources.built_in()[source_name]
-        versions[source_name] = version(source.LIBRARY).partition("+")[0]
-        for name in sorted(source.names()):
-            if not re.search(options.only, f"{source_name}:{name}"):
-                continue
-            started = time.monotonic()
-            family = source.family(name)
-            block = blocks.setdefault((source_name, family), Block())
-            try:
-                entry: dict[str, Any] = {"weights": list(source.WEIGHTS), "variants": []}
-                models: list[Model] = []
-                for arguments in ({}, *VARIANTS.get(family, ())):
-                    try:
-                        held, built = variant(block, lambda given, n=name, s=source: s.build(n, given), arguments)
-                    except ArchitectureError as error:
-                        if not arguments:
-                            raise
-                        print(f"  {name}: not with {arguments}: {error}", file=sys.stderr)
-                        continue
-                    entry["variants"].append(held)
-                    models += built
-                entry["call"] = call_of(models[0])
-                told = models[0].preprocessing
-                entry["preprocessing"] = None if told is None else told.to_json()
-            except (ArchitectureError, NotExpressibleError) as error:
-                print(f"LEFT OUT {source_name}:{name}: {error}", file=sys.stderr)
-                continue
-            block.architectures[name] = entry
-            expected += [replace(model, module=None, siblings=lambda: iter(())) for model in models]
-            print(f"{source_name}:{name} {time.monotonic() - started:.1f} s", file=sys.stderr)
-    data = written({key: block for key, block in blocks.items() if block.architectures}, versions)
+    for name in SOURCES:
+        source: Any = sources.built_in()[name]
+        versions[name] = version(source.LIBRARY).partition("+")[0]
+        if before is not None and name not in options.sources:
+            if before.versions[name] != versions[name]:
+                raise SystemExit(
+                    f"{name} {versions[name]} is installed, and the catalogue was made from {before.versions[name]}: build it anew"
+                )
+            blocks += kept(before, name)
+            circumstances[name] = before._index["made_with"][name]
+            continue
+        found, models = built(name, options.only)
+        blocks += found
+        expected += models
+        circumstances[name] = made_with(source)
+    data = written(blocks, versions, circumstances)
     catalogue = Catalogue(data)
     for model in expected:
         check(catalogue, model)
     options.output.write_bytes(data)
-    print(f"{len({(model.source, model.arch) for model in expected})} architectures in {len(data):,} bytes: {options.output}")
+    print(f"{sum(len(block.names) for block in blocks)} architectures in {len(data):,} bytes: {options.output}")
 
 
 if __name__ == "__main__":

@@ -2,8 +2,8 @@
 
 One file, made by ``tools/make_catalogue.py``. A magic line; the length of the index (eight bytes, little-endian); the index, JSON
 compressed with zlib; then one block for each family of architectures, JSON compressed with lzma, so that one architecture costs the
-decoding of its family alone. A block holds the modules of all its architectures, equal subtrees once. Whatever depends on the number
-of classes is written as ``{"classes": [a, b]}``, which stands for a · classes + b.
+decoding of its family alone. A block holds the modules of all its architectures, equal subtrees once. A size that depends on a number
+that the builder is given is written as ``{argument: [a, b]}``, which stands for a · number + b; such arguments are called symbolic.
 """
 
 from __future__ import annotations
@@ -24,7 +24,9 @@ from ckptaudit.arch.model import Model
 from ckptaudit.arch.preprocessing import Preprocessing
 from ckptaudit.graph import LayerGraph, Module, Origin, TensorSpec
 
-MAGIC = b"ckptaudit-catalogue/1\n"
+MAGIC = b"ckptaudit-catalogue/2\n"
+#: What stands between a module's path and the names below it, where it is no full stop.
+SEPARATORS: Mapping[str, str] = {"keras": "/"}
 
 
 @cache
@@ -68,7 +70,7 @@ class Catalogue:
         name:
             Its bare name.
         arguments:
-            As for the source's builder. ``num_classes`` may be any number where the class count is symbolic; arguments that only
+            As for the source's builder. Those that are symbolic, as the number of classes mostly is, may be any number; those that only
             say that no weights are wanted change nothing.
         """
         family = self._index["names"].get(source, {}).get(name)
@@ -77,13 +79,12 @@ class Catalogue:
         block = self._block(family)
         entry = block["architectures"][name]
         given = {key: value for key, value in arguments.items() if not (key in entry["weights"] and value in (None, False))}
-        classes = given.get("num_classes")
-        others = {key: value for key, value in given.items() if key != "num_classes"}
-        variant = next((held for held in entry["variants"] if held["arguments"] == others), None)
-        if variant is None or (classes is not None and not (type(classes) is int and classes > 0 and variant["symbolic"])):
+        found = next(((held, sizes) for held in entry["variants"] if (sizes := _sizes(held, given)) is not None), None)
+        if found is None:
             return None
+        variant, sizes = found
         call = entry["call"]
-        graph = _graph(block, variant, variant["classes"] if classes is None else classes, block["framework"])
+        graph = _graph(block, variant, sizes)
         return Model(
             arch=name,
             source=source,
@@ -96,10 +97,10 @@ class Catalogue:
             preprocessing=Preprocessing.from_json(entry["preprocessing"]) if entry["preprocessing"] else None,
         )
 
-    def variants(self, source: str, name: str) -> Iterator[tuple[Mapping[str, Any], int | None]]:
-        """With which arguments an architecture is held; with each its own number of classes, or None where it cannot be another one."""
+    def variants(self, source: str, name: str) -> Iterator[tuple[Mapping[str, Any], Mapping[str, int]]]:
+        """With which arguments an architecture is held; with each the symbolic ones, and what they are where they are not given."""
         for variant in self._block(self._index["names"][source][name])["architectures"][name]["variants"]:
-            yield variant["arguments"], variant["classes"] if variant["symbolic"] else None
+            yield variant["arguments"], variant["symbolic"]
 
     def call(self, source: str, name: str, arguments: Mapping[str, Any]) -> str:
         """The Python expression that builds one architecture, whatever the arguments."""
@@ -126,9 +127,20 @@ def _decoded(catalogue: Catalogue, family: int) -> dict[str, Any]:
     return block
 
 
-def _graph(block: Mapping[str, Any], variant: Mapping[str, Any], classes: int | None, framework: str) -> LayerGraph:
+def _sizes(variant: Mapping[str, Any], given: Mapping[str, Any]) -> Mapping[str, int] | None:
+    """The symbolic arguments' numbers where a variant is what is asked for; None where it is another one."""
+    symbolic: Mapping[str, int] = variant["symbolic"]
+    if variant["arguments"] != {key: value for key, value in given.items() if key not in symbolic}:
+        return None
+    numbers = {**symbolic, **{key: value for key, value in given.items() if key in symbolic}}
+    return numbers if all(type(number) is int and number > 0 for number in numbers.values()) else None
+
+
+def _graph(block: Mapping[str, Any], variant: Mapping[str, Any], sizes: Mapping[str, int]) -> LayerGraph:
     """Unfold the tree below a root, module by module in the order of the state dict."""
     nodes, types, attributes, dtypes, sources = (block[key] for key in ("nodes", "types", "attributes", "dtypes", "sources"))
+    framework = block["framework"]
+    separator = SEPARATORS.get(framework, ".")
     made: dict[int, Module] = {}
     tensors: list[TensorSpec] = []
     modules: dict[str, Module] = {}
@@ -138,23 +150,31 @@ def _graph(block: Mapping[str, Any], variant: Mapping[str, Any], classes: int | 
         kind, attribute, origin, own, children = nodes[index]
         if index not in made:
             where = Origin(sources[origin[0]], origin[1]) if origin else None
-            made[index] = Module(types[kind], where, MappingProxyType({k: _filled(v, classes) for k, v in attributes[attribute].items()}))
+            made[index] = Module(types[kind], where, MappingProxyType({k: _filled(v, sizes) for k, v in attributes[attribute].items()}))
         modules[path] = made[index]
-        prefix = f"{path}." if path else ""
+        prefix = f"{path}{separator}" if path else ""
         for name, shape, dtype, buffer in own:
-            tensors.append(TensorSpec(prefix + name, tuple([_filled(size, classes) for size in shape]), dtypes[dtype], bool(buffer)))
+            tensors.append(TensorSpec(prefix + name, tuple([_filled(size, sizes) for size in shape]), dtypes[dtype], bool(buffer)))
         # The stack gives back the last first.
         stack.extend((prefix + children[i], children[i + 1]) for i in range(len(children) - 2, -1, -2))
     if variant["order"] is not None:
         tensors = [tensors[position] for position in variant["order"]]
-    return LayerGraph.from_tensors(tensors, framework, modules=MappingProxyType(modules), tied=tuple(map(tuple, variant["tied"])))
+    paths = list(modules) if variant["feeds"] else []
+    flow = iter(variant["feeds"])
+    return LayerGraph.from_tensors(
+        tensors,
+        framework,
+        modules=MappingProxyType(modules),
+        feeds=tuple((paths[producer], paths[consumer]) for producer, consumer in zip(flow, flow, strict=True)),
+        tied=tuple(map(tuple, variant["tied"])),
+    )
 
 
-def _filled(value: Any, classes: int | None) -> Any:
-    """Put the number of classes in, and make lists the tuples that they were."""
+def _filled(value: Any, sizes: Mapping[str, int]) -> Any:
+    """Put the numbers in, and make lists the tuples that they were."""
     if isinstance(value, list):
-        return tuple([_filled(item, classes) for item in value])
+        return tuple([_filled(item, sizes) for item in value])
     if isinstance(value, dict):
-        factor, offset = value["classes"]
-        return factor * (classes or 0) + offset
+        ((argument, (factor, offset)),) = value.items()
+        return factor * sizes[argument] + offset
     return value

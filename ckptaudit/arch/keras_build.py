@@ -19,7 +19,7 @@ from ckptaudit.arch.attempts import calling_line
 from ckptaudit.arch.libraries import MissingLibraryError, import_library, is_installed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
     from contextlib import AbstractContextManager
 
     from ckptaudit.graph import Origin
@@ -71,12 +71,18 @@ def _usable() -> str | None:
 
 def _configured() -> str | None:
     """The backend of ``keras.json``, which Keras writes itself when it is first imported: it may be one that is not installed."""
+    told = user_settings().get("backend")
+    return told if told in _BACKENDS else None
+
+
+def user_settings() -> Mapping[str, Any]:
+    """What ``keras.json`` says; nothing where there is none that can be read."""
     home = os.environ.get("KERAS_HOME") or str(Path("~/.keras").expanduser())
     try:
-        told = json.loads(Path(home, "keras.json").read_bytes()).get("backend")
-    except (OSError, ValueError, AttributeError, RuntimeError):
-        return None
-    return told if told in _BACKENDS else None
+        told = json.loads(Path(home, "keras.json").read_bytes())
+    except (OSError, ValueError, RuntimeError):
+        return {}
+    return told if isinstance(told, dict) else {}
 
 
 def keras_ways() -> Iterator[tuple[str, AbstractContextManager[Made]]]:

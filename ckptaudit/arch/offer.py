@@ -30,8 +30,8 @@ class Offer:
     """One source and how to ask it.
 
     The cache answers where the same was built before with the same versions of everything. The catalogue answers where the library is not
-    installed, or installed in the very version that the catalogue was made from. Where another version is installed, that one is asked:
-    what will be restored into is built by it.
+    installed, or installed in the very version that the catalogue was made from. Where another version is installed, or the user has set
+    it up in an unusual way, the library is asked: what will be restored into is built by it.
 
     Attributes
     ----------
@@ -62,7 +62,13 @@ class Offer:
     @property
     def _catalogue_holds(self) -> bool:
         """Whether the catalogue speaks for what is installed here."""
-        return self._catalogued is not None and self._installed in (None, self._catalogued)
+        return self._catalogued is not None and self._installed in (None, self._catalogued) and not self._is_configured
+
+    @cached_property
+    def _is_configured(self) -> bool:
+        """Whether settings of the user's decide what is built; where the library is not installed, they decide nothing."""
+        ask = getattr(self.source, "is_configured", None)
+        return ask is not None and self._installed is not None and bool(ask())
 
     def names(self) -> Collection[str]:
         """Every architecture that it offers.
@@ -147,6 +153,8 @@ class Offer:
         return model if self.prefix == next(iter(built_in())) else replace(model, arch=f"{self.prefix}:{model.arch}")
 
     def _key(self, name: str, arguments: Mapping[str, Any]) -> cache.Key | None:
+        if self._is_configured:
+            return None
         libraries = (self.source.LIBRARY, *self.source.BUILT_ON)
         files = getattr(self.source, "files", lambda _: ())(name)
         return cache.key_of(self.prefix, name, arguments, libraries, files)

@@ -86,7 +86,7 @@ def _build(name: str, arguments: Mapping[str, Any], fresh: bool) -> Model:
         return _ask_everyone(name, arguments, fresh)
     if factory.is_file(before):
         return factory.build_from_file(Path(before), after, arguments, name)
-    source = sources.built_in().get(before) or sources.third_party(before).get(before)
+    source = sources.find(before)
     if source is not None:
         return Offer(before, source, fresh).model(after, arguments)
     return factory.build_from_module(before, after, arguments, name)

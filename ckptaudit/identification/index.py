@@ -18,6 +18,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from ckptaudit.arch.catalogue import shipped as shipped_catalogue
+from ckptaudit.arch.sources import built_in
 from ckptaudit.identification.signature import Signature, counts, pieces, signature
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ class Template:
     def of(cls, entry: Entry, catalogue: Catalogue) -> Template:
         """Read an entry from the catalogue."""
         graph = _built(entry, catalogue, {})
-        other = graph if entry.classes is None else _built(entry, catalogue, {"num_classes": OTHER_CLASSES})
+        other = graph if entry.classes is None else _built(entry, catalogue, {str(classes_of(entry.source)): OTHER_CLASSES})
         pairs = zip(graph, other, strict=True)
         varying = tuple((spec, twin.shape) for spec, twin in pairs if spec.shape != twin.shape)
         depends = {spec.name for spec, _ in varying}
@@ -86,6 +87,16 @@ class Template:
     def pieces(self) -> Counter[Signature]:
         """How often each signature occurs, once what may be fused is taken apart."""
         return Counter(piece for one in self.sequence for piece in pieces(one))
+
+
+def classes_of(source: str) -> str | None:
+    """The argument for the number of classes, as builders of a source call it."""
+    return built_in()[source].CLASSES
+
+
+def channels_of(source: str) -> str | None:
+    """The argument for the number of input channels."""
+    return built_in()[source].CHANNELS
 
 
 def _built(entry: Entry, catalogue: Catalogue, more: Mapping[str, Any]) -> LayerGraph:
@@ -186,5 +197,5 @@ def build_index(catalogue: Catalogue) -> bytes:
 def _entries(catalogue: Catalogue) -> Iterator[Entry]:
     for source in catalogue.versions:
         for name in catalogue.names(source):
-            for arguments, own in catalogue.variants(source, name):
-                yield Entry(source, name, arguments, own)
+            for arguments, symbolic in catalogue.variants(source, name):
+                yield Entry(source, name, arguments, symbolic.get(str(classes_of(source))))

@@ -11,7 +11,7 @@ from ckptaudit.arch.catalogue import shipped as shipped_catalogue
 from ckptaudit.graph import LayerGraph
 from ckptaudit.graph.names import collapse_modules, fold_names, split_name
 from ckptaudit.identification.candidates import Candidate, Certainty, Identification
-from ckptaudit.identification.index import Entry, Index, Template
+from ckptaudit.identification.index import Entry, Index, Template, channels_of, classes_of
 from ckptaudit.identification.index import shipped as shipped_index
 from ckptaudit.identification.parts import Part, parts_of
 from ckptaudit.identification.signature import counts
@@ -205,13 +205,12 @@ def _candidate(match: _Match, graph: LayerGraph, words: Collection[str]) -> Cand
     entries = sorted(match.group, key=lambda entry: _preference(entry, words))
     chosen = entries[0]
     below = match.part.below[match.prefix]
-    channels_last = graph.framework in ("keras", "tensorflow")
-    classes = class_count(match.template, match.group[0].classes, below, channels_last)
-    inputs = input_channels(match.template, below, channels_last)
-    arguments: dict[str, Any] = {} if classes is None else {"num_classes": classes}
+    classes = class_count(match.template, match.group[0].classes, below, graph)
+    inputs = input_channels(match.template, below, graph)
+    arguments: dict[str, Any] = {} if classes is None else {str(classes_of(chosen.source)): classes}
     arguments |= chosen.arguments
-    if inputs is not None and inputs[0] != inputs[1] and chosen.source == "timm":
-        arguments["in_chans"] = inputs[1]
+    if inputs is not None and inputs[0] != inputs[1] and (argument := channels_of(chosen.source)):
+        arguments[argument] = inputs[1]
     names = dict.fromkeys(_arch(entry) for entry in entries)
     return Candidate(
         arch=_arch(chosen),

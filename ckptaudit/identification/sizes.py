@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Mapping
 
-from ckptaudit.graph import TensorSpec
+from ckptaudit.graph import LayerGraph, TensorSpec
 from ckptaudit.graph.facts import stem_layer
 from ckptaudit.identification.index import OTHER_CLASSES, Template
 
 
-def class_count(template: Template, own: int | None, below: Mapping[str, TensorSpec], channels_last: bool) -> int | None:
+def class_count(template: Template, own: int | None, below: Mapping[str, TensorSpec], file: LayerGraph) -> int | None:
     """The number of classes with which the architecture has the file's own head; None where there is no head, or more than one.
 
     Parameters
@@ -19,19 +19,20 @@ def class_count(template: Template, own: int | None, below: Mapping[str, TensorS
         The architecture, and its own number of classes.
     below:
         Tensors of the file by their names from where the architecture begins.
-    channels_last:
-        Whether the file stores kernels with the output channel last.
+    file:
+        The file's graph, whose framework tells how it stores kernels.
     """
     if own is None or not template.varying:
         return None
-    open_shapes = _open_shapes(template, below, channels_last)
+    open_shapes = _open_shapes(template, below, file)
     found: dict[int, int] = defaultdict(int)
     by_name: dict[int, int] = defaultdict(int)
-    for spec, other in template.varying:
+    for spec, with_others in template.varying:
         twin = below.get(spec.name)
-        if twin is not None and (number := _solved(spec.shape, other, own, _in_torch_order(twin, channels_last))) is not None:
+        one, other = (in_torch_order(shape, template.graph) for shape in (spec.shape, with_others))
+        if twin is not None and (number := _solved(one, other, own, in_torch_order(twin.shape, file))) is not None:
             by_name[number] += 1
-        for number in {n for shape in open_shapes if (n := _solved(spec.shape, other, own, shape)) is not None}:
+        for number in {n for shape in open_shapes if (n := _solved(one, other, own, shape)) is not None}:
             found[number] += 1
     if by_name:
         return max(by_name, key=lambda number: by_name[number])
@@ -57,27 +58,29 @@ def _solved(shape: tuple[int, ...], other: tuple[int, ...], own: int, seen: tupl
     return numbers.pop() if len(numbers) == 1 else None
 
 
-def input_channels(template: Template, below: Mapping[str, TensorSpec], channels_last: bool) -> tuple[int, int] | None:
+def input_channels(template: Template, below: Mapping[str, TensorSpec], file: LayerGraph) -> tuple[int, int] | None:
     """Input channels of the architecture's first convolution, and of the file's; None where that does not show."""
     path = stem_layer(template.graph)
-    spec = template.fixed.get(f"{path}.weight") if path is not None else None
+    stem = template.graph.by_path[path].tensors["weight"] if path is not None else None
+    spec = template.fixed.get(stem.name) if stem is not None else None
     if spec is None or len(spec.shape) < 3:
         return None
+    own = in_torch_order(spec.shape, template.graph)
     twin = below.get(spec.name)
-    shapes = _open_shapes(template, below, channels_last) if twin is None else [_in_torch_order(twin, channels_last)]
-    rest = (spec.shape[0], *spec.shape[2:])
-    channels = {shape[1] for shape in shapes if len(shape) == len(spec.shape) and (shape[0], *shape[2:]) == rest}
-    return (spec.shape[1], channels.pop()) if len(channels) == 1 else None
+    shapes = _open_shapes(template, below, file) if twin is None else [in_torch_order(twin.shape, file)]
+    rest = (own[0], *own[2:])
+    channels = {shape[1] for shape in shapes if len(shape) == len(own) and (shape[0], *shape[2:]) == rest}
+    return (own[1], channels.pop()) if len(channels) == 1 else None
 
 
-def _open_shapes(template: Template, below: Mapping[str, TensorSpec], channels_last: bool) -> list[tuple[int, ...]]:
-    """Shapes of the file that the architecture does not have, or not as often."""
-    known = Counter(spec.shape for spec in template.fixed.values())
-    return list(Counter(_in_torch_order(spec, channels_last) for spec in below.values()) - known)
+def _open_shapes(template: Template, below: Mapping[str, TensorSpec], file: LayerGraph) -> list[tuple[int, ...]]:
+    """Shapes of the file that the architecture does not have, or not as often, as torch would store them."""
+    known = Counter(in_torch_order(spec.shape, template.graph) for spec in template.fixed.values())
+    return list(Counter(in_torch_order(spec.shape, file) for spec in below.values()) - known)
 
 
-def _in_torch_order(spec: TensorSpec, channels_last: bool) -> tuple[int, ...]:
-    shape = spec.shape
-    if not channels_last or len(shape) < 2:
+def in_torch_order(shape: tuple[int, ...], graph: LayerGraph) -> tuple[int, ...]:
+    """The shape that torch would give a tensor of ``graph``: Keras and TensorFlow put the channels last, outputs behind inputs."""
+    if graph.framework not in ("keras", "tensorflow") or len(shape) < 2:
         return shape
     return (shape[-1], shape[-2], *shape[:-2])

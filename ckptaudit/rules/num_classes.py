@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from fractions import Fraction
-from types import MappingProxyType
 
+from ckptaudit.arch import sources
 from ckptaudit.graph.facts import stem_layer
 from ckptaudit.graph.heads import output_axis
 from ckptaudit.graph.names import parent
@@ -13,11 +13,6 @@ from ckptaudit.rules.comparison import Comparison
 from ckptaudit.rules.finding import Finding, Rule
 
 RULE = Rule("num-classes", "Another number of classes", "error", "cause")
-
-#: What each library calls the number of classes when it builds a model.
-_ARGUMENTS = MappingProxyType(
-    {"torchvision": "num_classes", "timm": "num_classes", "smp": "classes", "keras": "classes", "transformers": "num_labels"}
-)
 
 
 def check(comparison: Comparison) -> Iterator[Finding]:
@@ -34,7 +29,8 @@ def check(comparison: Comparison) -> Iterator[Finding]:
     names = tuple(name for (a, b), group in layers.values() if a * new == b * old for name in group)
     one_apart = abs(old - new) == 1
     background = " They differ by one: perhaps one side counts a background class; then every label is shifted by one." if one_apart else ""
-    argument = _ARGUMENTS.get(comparison.model.source) if comparison.intent != "finetune" else None
+    source = sources.find(comparison.model.source) if comparison.intent != "finetune" else None
+    argument = getattr(source, "CLASSES", None)
     yield RULE.finding(
         f"The file has {old} class{'es' if old != 1 else ''} and the model {new} (`{path}`).{background}",
         checkpoint=tuple(comparison.mismatched[name] for name in names),

@@ -1,5 +1,6 @@
 """The shipped catalogue: what it says of an architecture is what the library builds, and it says where its answer comes from."""
 
+import json
 import subprocess
 import sys
 from importlib.metadata import PackageNotFoundError
@@ -24,6 +25,9 @@ CATALOGUED = [
     ("timm:vit_tiny_patch16_224", {"pretrained": False}),
     ("timm:swin_tiny_patch4_window7_224", {"num_classes": 6}),
     ("timm:deit_tiny_distilled_patch16_224", {"num_classes": 6}),
+    ("keras:ResNet50", {"classes": 10}),
+    ("keras:NASNetLarge", {"weights": None, "classes": 2}),
+    ("keras:ConvNeXtTiny", {}),
 ]
 
 
@@ -33,6 +37,7 @@ def test_an_entry_is_what_the_library_builds(arch, arguments):
     assert (held.provenance, built.provenance) == ("catalogue", "live")
     assert list(held.graph) == list(built.graph)
     assert (held.graph.tied, held.graph.framework, held.call) == (built.graph.tied, built.graph.framework, built.call)
+    assert held.graph.feeds == built.graph.feeds
     assert held.preprocessing == built.preprocessing
     assert held.library_version == built.library_version.partition("+")[0]
     assert held.graph.modules.keys() == built.graph.modules.keys()
@@ -46,7 +51,7 @@ def test_an_entry_is_what_the_library_builds(arch, arguments):
 
 
 def test_every_name_of_the_libraries_is_held():
-    for prefix in ("torchvision", "timm"):
+    for prefix in ("torchvision", "timm", "keras"):
         assert set(built_in()[prefix].names()) == set(catalogue.shipped().names(prefix))
 
 
@@ -55,7 +60,7 @@ def test_it_ships_small():
 
 
 @pytest.mark.parametrize(
-    "arguments", [{"num_classes": 0}, {"num_classes": "7"}, {"num_classes": True}, {"replace_stride_with_dilation": None}]
+    "arguments", [{"classes": 7}, {"num_classes": 0}, {"num_classes": "7"}, {"num_classes": True}, {"replace_stride_with_dilation": None}]
 )
 def test_other_arguments_are_left_to_the_library(arguments):
     assert catalogue.shipped().model("torchvision", "resnet18", arguments) is None
@@ -93,6 +98,21 @@ def test_without_the_library_the_catalogue_answers_alone(monkeypatch):
         build_model("torchvision:resnet18", {"width_per_group": 3})
     with pytest.raises(ArchitectureError, match=r"^no architecture is named 'resnet19'; did you mean resnet18"):
         build_model("resnet19")
+    assert build_model("ResNet50", {"classes": 3}).provenance == "catalogue"
+
+
+def test_what_keras_refuses_to_build_on_torch_is_held():
+    model = build_model("keras:NASNetMobile", {"classes": 4})
+    assert (model.provenance, model.graph.tensors["predictions/kernel"].shape) == ("catalogue", (1056, 4))
+
+
+@pytest.mark.parametrize("settings", [{"image_data_format": "channels_first"}, {"floatx": "float16"}])
+def test_keras_set_up_otherwise_is_asked_itself(monkeypatch, tmp_path, settings):
+    (tmp_path / "keras.json").write_text(json.dumps({"backend": "torch", **settings}))
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+    code = "from ckptaudit.arch import build_model; m = build_model('keras:MobileNet'); print(m.provenance, next(iter(m.graph)).dtype)"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.split() == ["live", settings.get("floatx", "float32")]
 
 
 def test_the_answer_needs_no_framework():

@@ -140,6 +140,15 @@ FILES = {
         {"num_classes": 1000},
         "",
     ),
+    "written by Keras": (tensors("keras:EfficientNetB0", classes=6), "keras", "EfficientNetB0", {"classes": 6}, ""),
+    "written by Keras, without a head": (without(tensors("keras:ResNet50V2"), "predictions"), "keras", "ResNet50V2", {}, ""),
+    "written by Keras under other names": (
+        renamed(tensors("keras:MobileNetV2", classes=2), lambda name: f"layer_{zlib.crc32(name.encode())}/{name.rpartition('/')[2]}"),
+        "keras",
+        "MobileNetV2",
+        {"classes": 2},
+        "",
+    ),
     "a detector": (tensors("fasterrcnn_resnet50_fpn", num_classes=3), "torch", "fasterrcnn_resnet50_fpn", {"num_classes": 3}, ""),
 }
 

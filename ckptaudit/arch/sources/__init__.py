@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+from functools import cache
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
@@ -33,6 +34,9 @@ class Source(Protocol):
     BUILT_ON: tuple[str, ...]
     #: Arguments that ask for weights, and that mean nothing when they are None or False.
     WEIGHTS: tuple[str, ...]
+    #: The arguments for the number of classes and for that of input channels; None where there is none that all builders know.
+    CLASSES: str | None
+    CHANNELS: str | None
 
     def names(self) -> Collection[str]:
         """Every architecture that it builds. Raises MissingLibraryError when its library is not installed."""
@@ -43,10 +47,23 @@ class Source(Protocol):
     def relatives(self, name: str, arguments: Mapping[str, Any]) -> Iterable[tuple[str, Mapping[str, Any]]]:
         """Names and arguments of what a file could hold instead, the most likely first."""
 
-    # Two more may be there. ``files(name)``: files that the architecture is read from. ``is_foreign(name)``: whether a program has
-    # registered it with the library, so that another process may mean something else by it.
+    # Three more may be there. ``files(name)``: files that the architecture is read from. ``is_foreign(name)``: whether a program has
+    # registered it with the library, so that another process may mean something else by it. ``is_configured()``: whether the user's
+    # settings of the library make it build otherwise than the catalogue tells.
 
 
+def find(prefix: str) -> Source | None:
+    """Find one source by its name, wherever it comes from; None where there is none.
+
+    Raises
+    ------
+    ArchitectureError
+        An installed package offers it, and cannot be imported.
+    """
+    return built_in().get(prefix) or third_party(prefix).get(prefix)
+
+
+@cache
 def built_in() -> dict[str, Source]:
     """Find the sources of this package by name, in the order in which they are asked."""
     found = {

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ckptaudit.arch.arguments import format_call, without_weights
 from ckptaudit.arch.attempts import first_that_works
 from ckptaudit.arch.families import by_closeness
-from ckptaudit.arch.keras_build import import_keras, keras_ways, session_of_its_own
+from ckptaudit.arch.keras_build import import_keras, keras_ways, session_of_its_own, user_settings
 from ckptaudit.arch.keras_model import keras_graph
 from ckptaudit.arch.libraries import missing_library
 from ckptaudit.arch.model import Model
@@ -26,6 +26,9 @@ BUILT_ON = ()
 
 #: The parameter that asks for weights.
 WEIGHTS = ("weights",)
+
+CLASSES = "classes"
+CHANNELS = None
 
 
 def names() -> Collection[str]:
@@ -50,6 +53,16 @@ def family(name: str) -> str:
 def relatives(name: str, arguments: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """What a file could hold instead of ``name``, the closest name first: what the same module defines."""
     return ((other, arguments) for other in by_closeness(name, (other for other in names() if family(other) == family(name))))
+
+
+def is_configured() -> bool:
+    """Whether ``keras.json``, or the calling program, makes Keras put channels first or compute in another precision."""
+    settings = user_settings()
+    config = getattr(sys.modules.get("keras"), "config", None)
+    return any(
+        (getattr(config, key)() if hasattr(config, key) else settings.get(key, usual)) != usual
+        for key, usual in (("image_data_format", "channels_last"), ("floatx", "float32"))
+    )
 
 
 def build(name: str, arguments: Mapping[str, Any]) -> Model:

@@ -23,6 +23,9 @@ BUILT_ON = ("torch", "timm")
 #: The parameter that asks for weights; by default it asks for those of ImageNet.
 WEIGHTS = ("encoder_weights",)
 
+CLASSES = "classes"
+CHANNELS = "in_channels"
+
 
 def names() -> Collection[str]:
     """Every architecture, by the name of its class."""

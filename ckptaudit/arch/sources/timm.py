@@ -25,6 +25,9 @@ BUILT_ON = ("torch",)
 #: Parameters that ask for weights, from the hub or from a file.
 WEIGHTS = ("pretrained", "checkpoint_path")
 
+CLASSES = "num_classes"
+CHANNELS = "in_chans"
+
 #: The words of a config for how an image of other proportions is made to fit.
 _FITS: Mapping[str, Fit] = MappingProxyType({"center": "crop", "squash": "squash", "border": "pad"})
 

@@ -29,6 +29,9 @@ BUILT_ON = ("torch",)
 WEIGHTS = ("weights", "weights_backbone", "pretrained", "pretrained_backbone")
 _PROGRESS = ("progress",)
 
+CLASSES = "num_classes"
+CHANNELS = None
+
 
 def names() -> Collection[str]:
     """Every architecture that the installed torchvision registers."""

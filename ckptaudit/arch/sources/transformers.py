@@ -26,6 +26,9 @@ BUILT_ON = ("torch",)
 #: A config asks for no weights.
 WEIGHTS = ()
 
+CLASSES = "num_labels"
+CHANNELS = "num_channels"
+
 #: Ways to interpolate by the numbers of ``PIL.Image.Resampling``.
 _RESAMPLE = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic", 4: "box", 5: "hamming"}
 _MAX_CONFIG = 16 << 20
