@@ -84,6 +84,8 @@ def audit(
     adapt: Sequence[str] = (),
     class_map: object = None,
     source_arch: Any = None,
+    settle: bool = False,
+    input_size: Sequence[int] | None = None,
 ) -> Audit:
     """Audit a checkpoint against a model; nothing is executed from the file and nothing is restored.
 
@@ -111,6 +113,10 @@ def audit(
         Classes of the file for those of the model: see :func:`ckptaudit.align.adapting.rows_of_classes`.
     source_arch:
         The model that wrote the file, as ``model``: its settings, such as the eps that folding a BatchNorm needs.
+    settle:
+        Decide what names and shapes leave open by running both models, restored, on one random input (torch alone). Their code is run.
+    input_size:
+        Sizes of that input without the batch; guessed where they are not given.
 
     Raises
     ------
@@ -131,8 +137,21 @@ def audit(
     if branch is None:
         opened = _with_fitting_branch(opened, built)
     wrote = build_model(source_arch) if source_arch is not None else None
+    alignment = None
+    if settle and wrote is not None:
+        from ckptaudit.prove.settling import settle as settle_by_running  # only who asks for it pays for running models
+
+        alignment = settle_by_running(align(opened.graph, built.graph), opened, built, wrote, input_size)
     return compare(
-        opened, built, intent=intent, deep=deep, allow_missing=allow_missing, adapt=adapt, class_map=class_map, source_model=wrote
+        opened,
+        built,
+        intent=intent,
+        deep=deep,
+        allow_missing=allow_missing,
+        alignment=alignment,
+        adapt=adapt,
+        class_map=class_map,
+        source_model=wrote,
     )
 
 

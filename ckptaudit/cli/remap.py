@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from ckptaudit.cli._exit_codes import NOT_FIT, exit_code
 from ckptaudit.cli._options import model_side, sides_options
 from ckptaudit.cli._output import check_output, emit, render_options
+
+if TYPE_CHECKING:
+    from ckptaudit.arch import Model
+    from ckptaudit.read import Checkpoint
 
 #: ``--emit``: the modules of :mod:`ckptaudit.plan.emit`, named here so that the command line need not import them.
 FORMS = ("mmengine", "pre-hook", "python", "timm", "transformers")
@@ -67,6 +71,7 @@ def remap(
         raise UsageError("--emit prints code alone")
     sizes = _sizes(input_size)
     opened = open_checkpoint(checkpoint, branch=branch)
+    wrote = _model_that_wrote(opened, source_arch, verify and verify_with is None)
     outcome = audit(
         opened,
         build(opened),
@@ -74,15 +79,15 @@ def remap(
         branch=branch,
         adapt=adapt,
         class_map=_class_map(class_map),
-        source_arch=source_arch,
+        source_arch=wrote,
+        settle=verify,
+        input_size=sizes,
     )
     plan = outcome.plan.named(outcome.checkpoint.path.name, outcome.model.arch, outcome.checkpoint.branch.name)
     proof = None
     if verify or verify_with is not None:
-        from ckptaudit.arch import build_model
         from ckptaudit.prove import prove_plan
 
-        wrote = build_model(source_arch) if source_arch is not None else None
         proof = prove_plan(plan, outcome.checkpoint, outcome.model, source=wrote, images=verify_with, input_size=sizes)
     if form is not None:
         from ckptaudit.plan.emit import emit as emit_code
@@ -98,6 +103,17 @@ def remap(
         plan.save(plan_path, force=force)
     emit(text)
     sys.exit(NOT_FIT if proof is not None and proof.status == "refuted" else exit_code(outcome))
+
+
+def _model_that_wrote(opened: Checkpoint, source_arch: str | None, guess: bool) -> Model | None:
+    """The model that wrote the file: the one that is given, or the one that the file is sure to be where it is worth guessing."""
+    from ckptaudit.arch import build_model
+    from ckptaudit.pipeline import identify
+
+    if source_arch is not None:
+        return build_model(source_arch)
+    best = identify(opened).best if guess else None
+    return None if best is None else build_model(best.arch, best.arguments)
 
 
 def _sizes(text: str | None) -> tuple[int, ...] | None:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 #: Equality, in units of the output's standard deviation. In double precision another order of summation leaves about 1e-12, another eps
 #: of a BatchNorm 1e-6 and more; code that insists on single precision leaves about 1e-5.
-_TOLERANCES = {"float64": 1e-8, "float32": 1e-4}
+TOLERANCES = {"float64": 1e-8, "float32": 1e-4}
 #: Steps that compute new values round them to the file's precision: the outputs differ by that, whatever the models compute in.
 _COMPUTING = frozenset({"fuse", "inflate", "interpolate", "merge"})
 _DIGITS_OF_STEPS = "float32"
@@ -115,7 +115,7 @@ def compare_outputs(source: torch.nn.Module, target: torch.nn.Module, plan: Plan
                     reasons.append(describe_error(error))
                     continue
                 computing = any(op.name in _COMPUTING for step in plan.steps for op in step.ops)
-                return _compared(ours, theirs, layers, inputs, dtype, _TOLERANCES[_DIGITS_OF_STEPS if computing else dtype])
+                return _compared(ours, theirs, layers, inputs, dtype, TOLERANCES[_DIGITS_OF_STEPS if computing else dtype])
     raise ArchitectureError(f"both models could not be run on one input: {reasons[0] if reasons else 'its size cannot be guessed'}")
 
 
@@ -123,15 +123,15 @@ def _compared(ours: Run, theirs: Run, layers: Mapping[str, str], inputs: tuple[A
     outputs = [tensor for tensor in ours.outputs if tensor.is_floating_point() and tensor.numel()]
     if outputs and not any(_depends_on_input(tensor) for tensor in outputs):
         raise ArchitectureError("the outputs are the same for different inputs: they show nothing of the layers before")
-    distances = [
-        min((_distance(tensor, other) for other in theirs.outputs if other.shape == tensor.shape), default=None) for tensor in outputs
-    ]
-    known = [distance for distance in distances if distance is not None]
+    known = _distances(outputs, theirs.outputs)
     if not known:
         raise ArchitectureError("no output of one model has the shape of an output of the other")
-    same, first, last = 0, None, ""
+    same, first, last, compared = 0, None, "", 0
     for path, passes in ours.layers.items():
-        counterpart = theirs.layers.get(layers[path], [])
+        counterpart = theirs.layers.get(layers[path])
+        if counterpart is None:  # its tensors are used there, the module itself is not called
+            continue
+        compared += 1
         if len(counterpart) == len(passes) and all(a[1].agrees(b[1], tolerance) for a, b in zip(passes, counterpart, strict=True)):
             same += 1
             last = path if first is None else last
@@ -145,9 +145,22 @@ def _compared(ours: Run, theirs: Run, layers: Mapping[str, str], inputs: tuple[A
         tolerance=tolerance,
         inputs=tuple(tuple(value.shape) for value in inputs),
         dtype=dtype,
-        layers=(len(ours.layers), same),
+        layers=(compared, same),
         first=first,
     )
+
+
+def equal_outputs(ours: Sequence[torch.Tensor], theirs: Sequence[torch.Tensor], tolerance: float) -> bool:
+    """Whether every output of one model is an output of the other, and at least one says something of its input."""
+    outputs = [tensor for tensor in ours if tensor.is_floating_point() and tensor.numel()]
+    known = _distances(outputs, theirs)
+    return any(map(_depends_on_input, outputs)) and len(known) == len(outputs) and max(known) <= tolerance
+
+
+def _distances(ours: Sequence[torch.Tensor], theirs: Sequence[torch.Tensor]) -> list[float]:
+    """Of each output of ours the distance to the nearest of theirs; those of a shape that none of theirs has are left out."""
+    found = (min((_distance(tensor, other) for other in theirs if other.shape == tensor.shape), default=None) for tensor in ours)
+    return [distance for distance in found if distance is not None]
 
 
 def _depends_on_input(output: torch.Tensor) -> bool:
@@ -177,13 +190,13 @@ def counterparts(plan: Plan, source: torch.nn.Module, target: torch.nn.Module) -
     theirs = {name for name, module in source.named_modules() if not list(module.children())}
     pairs = {}
     for path, sources in found.items():
-        there = _without_wrapper(next(iter(sources)), theirs) if len(sources) == 1 else None
+        there = without_wrapper(next(iter(sources)), theirs) if len(sources) == 1 else None
         if path in ours and there is not None:
             pairs[path] = there
     return pairs
 
 
-def _without_wrapper(path: str, known: set[str]) -> str | None:
+def without_wrapper(path: str, known: set[str]) -> str | None:
     """The path in the module itself; the file may have wrapper segments before it."""
     while path not in known:
         _, dot, path = path.partition(".")

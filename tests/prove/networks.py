@@ -42,6 +42,29 @@ class Renamed(nn.Module):
         return self.head(x.mean((2, 3)))
 
 
+class Parallel(nn.Module):
+    """Two branches of one shape that are fed the same: only what they make of it tells them apart."""
+
+    def __init__(self, names=("proj", "proj_bn", "conv", "conv_bn"), swapped=False, stride=2):
+        super().__init__()
+        self.stem = nn.Conv2d(3, 8, 3)
+        proj, conv = nn.Conv2d(8, 8, 1, stride, bias=False), nn.Conv2d(8, 8, 1, bias=False)
+        layers = list(zip(names, (proj, nn.BatchNorm2d(8), conv, nn.BatchNorm2d(8)), strict=True))
+        for name, layer in layers[2:] + layers[:2] if swapped else layers:
+            self.add_module(name, layer)
+        self.names = names
+        self.fc = nn.Linear(8, 5)
+
+    def forward(self, x):
+        x = self.stem(x)
+        proj, proj_bn, conv, conv_bn = (getattr(self, name) for name in self.names)
+        return self.fc(proj_bn(proj(x)).mean((2, 3)) + conv_bn(conv(x)).relu().mean((2, 3)))
+
+
+def parallel_renamed(**settings):
+    return Parallel(("left", "left_norm", "right", "right_norm"), swapped=True, **settings)
+
+
 def swish():
     return Renamed(activation="silu")
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import torchvision
 
 import ckptaudit
 from ckptaudit.align.ops import Permute, Reshape, Split
@@ -67,6 +68,34 @@ def test_a_wrong_plan_is_refuted_and_the_place_named(plain):
     assert proof.status == "refuted"
     assert proof.outputs.first.layer == "stem.1"
     assert proof.outputs.difference > 1e-3
+
+
+def test_open_steps_are_settled_by_running_both(tmp_path):
+    wrote, model = networks.randomise(networks.Parallel()), networks.parallel_renamed()
+    torch.save(wrote.state_dict(), tmp_path / "a.pth")
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    names = audit_of(tmp_path / "a.pth", model)
+    assert (names.plan.safe, names.verdict.fit) == (False, False)
+    run = audit_of(tmp_path / "a.pth", model, settle=True)
+    assert (run.plan.complete, run.plan.safe, run.verdict.fit) == (True, True, True)
+    assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
+    model.load_state_dict(run.plan.apply(tmp_path / "a.pth", as_torch=True))
+    image = torch.randn(2, 3, 16, 16)
+    torch.testing.assert_close(model.eval()(image), wrote.eval()(image))
+
+
+def test_what_running_cannot_tell_stays_open(tmp_path):
+    """Branches of one shape with one setting: either order of their two sums is the same to every layer, and only the outputs differ."""
+    wrote, model = networks.randomise(networks.Parallel(stride=1)), networks.parallel_renamed(stride=1)
+    torch.save(wrote.state_dict(), tmp_path / "a.pth")
+    run = audit_of(tmp_path / "a.pth", model, stride=1, settle=True)
+    open_steps = [step for step in run.plan.steps if not step.sure]
+    assert {step.target.partition(".")[0] for step in open_steps} >= {"left", "right"}
+    assert not run.verdict.fit
+
+
+def audit_of(path, model, stride=2, **options):
+    return ckptaudit.audit(path, model, source_arch=networks.Parallel(stride=stride), input_size=(3, 16, 16), **options)
 
 
 def test_what_cannot_be_proved_says_why(plain):
@@ -144,6 +173,15 @@ def test_statistics_of_a_trained_network(run, real, photographs):
     refuted = prove_plan(wrong, audit.checkpoint, audit.model, images=photographs, input_size=(3, 32, 32))
     assert (refuted.status, refuted.by) == ("refuted", "statistics")
     assert refuted.statistics.worst_layer.startswith("stages.0.1.")
+
+
+def test_who_wrote_the_file_is_found_out(run, tmp_path):
+    """A published architecture under a wrapper: nobody says what wrote it."""
+    wrote = networks.randomise(torchvision.models.squeezenet1_1())
+    torch.save({f"module.{name}": tensor for name, tensor in wrote.state_dict().items()}, tmp_path / "a.pth")
+    found = run("remap", tmp_path / "a.pth", "--arch", "squeezenet1_1", "--verify", "--input-size", "3x64x64")
+    assert (found.returncode, found.stderr) == (0, "")
+    assert "✓ proved by running both models" in found.stdout
 
 
 def test_onet_into_a_renamed_twin(real):

@@ -1,0 +1,234 @@
+"""Steps that names and shapes leave open, settled by running both models: the same place in a network is given the same input.
+
+Both models are restored as the plan has it. One random input goes through the model that wrote the file, and what each of its modules is
+given is noted. Then the same input goes through the model; right before a module runs whose tensors are in doubt, what it is given is
+looked up among the notes. If just one module of the file that could be meant was given the same (or of several just one would make the
+same of it), that is the one, and its values are put in place, so that what comes behind is given the right input, too. One pass
+settles all that can be settled so; if the outputs are equal in the end, all that was run is right.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+from ckptaudit.arch.isolation import isolated, output_to_stderr
+from ckptaudit.errors import ArchitectureError, PlanError
+from ckptaudit.graph.names import parent
+from ckptaudit.plan import make_plan
+from ckptaudit.prove.networks import own_plan, random_inputs, restore, runnable, tensors_of
+from ckptaudit.prove.outputs import TOLERANCES, Digest, equal_outputs, without_wrapper
+
+if TYPE_CHECKING:
+    import torch
+
+    from ckptaudit.align import Alignment
+    from ckptaudit.arch import Model
+    from ckptaudit.graph import LayerGraph
+    from ckptaudit.plan import Plan, Step
+    from ckptaudit.read import Checkpoint
+
+#: Values in double precision that agree to eight digits in four figures are the same.
+_CONFIDENCE = 0.99
+
+
+def settle(alignment: Alignment, checkpoint: Checkpoint, model: Model, source: Model, input_size: Sequence[int] | None = None) -> Alignment:
+    """The alignment with those ambiguous pairs decided that running both models settles, and their sources exchanged where they were wrong.
+
+    Parameters
+    ----------
+    checkpoint, model, source, input_size:
+        As for :func:`ckptaudit.prove.prove_plan`. Where they cannot be run, the alignment stays as it is; proving says why.
+    """
+    plan = make_plan(alignment, checkpoint.graph, model.graph)
+    doubted = _doubted(plan)
+    if not doubted:
+        return alignment
+    try:
+        target, theirs = runnable(model), runnable(source)
+        restore(theirs, own_plan(source, checkpoint), checkpoint)
+        restore(target, plan, checkpoint)
+        decided = _run(plan, checkpoint, target, theirs, doubted, _rivals(plan, checkpoint.graph, doubted), input_size)
+    except (ArchitectureError, PlanError):
+        return alignment
+    taken = {name for pair in decided.values() for name in pair.sources}
+    # What was settled is no longer to be had for the pairs that are left.
+    pairs = {
+        name: decided.get(name, pair)
+        for name, pair in alignment.pairs.items()
+        if name in decided or pair.sure or taken.isdisjoint(pair.sources)
+    }
+    used = {name for pair in pairs.values() for name in pair.sources} | set(alignment.mismatched.values())
+    return replace(
+        alignment,
+        pairs=MappingProxyType(pairs),
+        unmatched_source=tuple(name for name in checkpoint.graph.tensors if name not in used),
+        unmatched_target=tuple(name for name in model.graph.tensors if name not in pairs and name not in alignment.mismatched),
+    )
+
+
+def _doubted(plan: Plan) -> dict[str, list[Step]]:
+    """Ambiguous steps by the module of the model that owns their targets; only where all come from one module of the file."""
+    found: dict[str, list[Step]] = defaultdict(list)
+    for step in plan.steps:
+        if not step.sure:
+            found[parent(step.target)].append(step)
+    return {
+        path: steps
+        for path, steps in found.items()
+        if len({parent(name) for step in steps for name in step.sources}) == 1 and all(len(step.sources) == 1 for step in steps)
+    }
+
+
+def _rivals(plan: Plan, graph: LayerGraph, doubted: Mapping[str, Sequence[Step]]) -> dict[str, list[dict[str, str]]]:
+    """For each module in doubt every module of the file that could be meant: of each step's source the counterpart there."""
+    used = {name for step in plan.steps if step.sure for name in step.sources}
+    found: dict[str, list[dict[str, str]]] = {}
+    for path, steps in doubted.items():
+        own = graph.by_path[parent(steps[0].sources[0])]
+        roles = {spec.name: (role, spec.shape) for role, spec in own.tensors.items()}
+        wanted = {step.sources[0]: roles[step.sources[0]] for step in steps}
+        found[path] = []
+        for layer in graph.layers:
+            if all(role in layer.tensors and layer.tensors[role].shape == shape for role, shape in wanted.values()):
+                names = {name: layer.tensors[role].name for name, (role, _) in wanted.items()}
+                if used.isdisjoint(names.values()):
+                    found[path].append(names)
+    return found
+
+
+@dataclass(eq=False)
+class _Pass:
+    """One pass of one input through both models, and what it settled: steps by their targets."""
+
+    plan: Plan
+    checkpoint: Checkpoint
+    target: torch.nn.Module
+    doubted: Mapping[str, Sequence[Step]]
+    rivals: Mapping[str, Sequence[Mapping[str, str]]]
+    watched: Mapping[str, str]
+    tolerance: float
+    seen: dict[str, Digest] = field(default_factory=dict)
+    made: dict[str, Digest] = field(default_factory=dict)
+    ran: set[str] = field(default_factory=set)
+    decided: dict[str, Step] = field(default_factory=dict)
+
+    def watch_source(self, module: torch.nn.Module) -> ExitStack:
+        """Note what each module is given and what it makes of it, the first time that it runs."""
+        stack = ExitStack()
+        for path in self.watched.values():
+            child = module.get_submodule(path)
+
+            def given(_: object, args: tuple[Any, ...], kwargs: dict[str, Any], path: str = path) -> None:
+                if tensors := tensors_of([*args, *kwargs.values()]):
+                    self.seen.setdefault(path, Digest.of(tensors[0]))
+
+            def made(_: object, __: object, output: Any, path: str = path) -> None:
+                if tensors := tensors_of(output):
+                    self.made.setdefault(path, Digest.of(tensors[0]))
+
+            stack.callback(child.register_forward_pre_hook(given, with_kwargs=True).remove)
+            stack.callback(child.register_forward_hook(made).remove)
+        return stack
+
+    def watch_target(self) -> ExitStack:
+        """Settle each module in doubt right before it runs."""
+        stack = ExitStack()
+        for path in self.doubted:
+
+            def given(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], path: str = path) -> None:
+                if path not in self.ran and (tensors := tensors_of([*args, *kwargs.values()])):
+                    self._settle(path, Digest.of(tensors[0]), lambda: module.forward(*args, **kwargs), leaf=not list(module.children()))
+                self.ran.add(path)
+
+            stack.callback(self.target.get_submodule(path).register_forward_pre_hook(given, with_kwargs=True).remove)
+        return stack
+
+    def _settle(self, path: str, given: Digest, forward: Callable[[], Any], *, leaf: bool) -> None:
+        """Put the values in place that belong to a module, if that can be told from what it is given."""
+        agreeing = [rival for rival in self.rivals[path] if self._may_be(rival, given)]
+        if len(agreeing) > 1 and leaf:
+            before = {step.target: self.target.state_dict()[step.target].clone() for step in self.doubted[path]}
+            making = []
+            for rival in agreeing:
+                self._put(path, rival)
+                tensors = tensors_of(forward())
+                made = self.made.get(self._place(rival))
+                if tensors and made is not None and made.agrees(Digest.of(tensors[0]), self.tolerance):
+                    making.append(rival)
+            agreeing = making
+            for name, tensor in before.items():
+                self.target.state_dict()[name].copy_(tensor)
+        if len(agreeing) == 1:
+            for step in self._put(path, agreeing[0]):
+                self.decided[step.target] = step
+
+    def _put(self, path: str, rival: Mapping[str, str]) -> list[Step]:
+        told = f"both models were run, and of {len(self.rivals[path])} that could be meant it alone is given the same"
+        steps = [_decided(replace(step, sources=(rival[step.sources[0]],)), told) for step in self.doubted[path]]
+        state = self.target.state_dict()
+        for name, values in replace(self.plan, steps=tuple(steps)).apply(self.checkpoint, as_torch=True, check=False).items():
+            state[name].copy_(values)
+        return steps
+
+    def _may_be(self, rival: Mapping[str, str], given: Digest) -> bool:
+        there = self.seen.get(self._place(rival))
+        taken = {name for step in self.decided.values() for name in step.sources}
+        return there is not None and there.agrees(given, self.tolerance) and taken.isdisjoint(rival.values())
+
+    def _place(self, rival: Mapping[str, str]) -> str:
+        """Path of a module of the model that wrote the file."""
+        return self.watched.get(parent(next(iter(rival.values()))), "")
+
+
+def _run(
+    plan: Plan,
+    checkpoint: Checkpoint,
+    target: torch.nn.Module,
+    theirs: torch.nn.Module,
+    doubted: Mapping[str, Sequence[Step]],
+    rivals: Mapping[str, Sequence[Mapping[str, str]]],
+    input_size: Sequence[int] | None,
+) -> dict[str, Step]:
+    """Run both on the first input that both take; the settled steps by their targets."""
+    import torch
+
+    paths = {path for path, _ in theirs.named_modules()}
+    owners = {parent(name) for names in rivals.values() for rival in names for name in rival.values()}
+    watched = {owner: there for owner in owners if (there := without_wrapper(owner, paths)) is not None}
+    fresh = {name: tensor.clone() for name, tensor in target.state_dict().items()}
+    for dtype, tolerance in TOLERANCES.items():
+        for given in random_inputs(target, input_size):
+            inputs = tuple(value.to(getattr(torch, dtype)) if value.is_floating_point() else value for value in given)
+            this = _Pass(plan, checkpoint, target, doubted, rivals, watched, tolerance)
+            with isolated(type(target).__name__), torch.no_grad(), output_to_stderr():
+                for module in (theirs, target):
+                    module.to(getattr(torch, dtype))
+                target.load_state_dict(fresh)
+                with this.watch_source(theirs):
+                    made = _outputs(theirs, inputs)
+                with this.watch_target():
+                    ours = _outputs(target, inputs) if made is not None else None
+            if made is None or ours is None:
+                continue
+            if equal_outputs(ours, made, tolerance):
+                told = "both models were run and give equal outputs"
+                left = [step for path in this.ran for step in doubted[path] if step.target not in this.decided]
+                this.decided.update({step.target: _decided(step, told) for step in left})
+            return this.decided
+    return {}
+
+
+def _outputs(module: torch.nn.Module, inputs: tuple[Any, ...]) -> list[torch.Tensor] | None:
+    try:
+        return [tensor.detach() for tensor in tensors_of(module(*inputs))]
+    except (Exception, SystemExit):  # whatever a model of somebody raises: this input is not one for it
+        return None
+
+
+def _decided(step: Step, told: str) -> Step:
+    return replace(step, grade="decided", confidence=_CONFIDENCE, evidence=(told,), runner_up=None)
