@@ -148,7 +148,8 @@ def _starting_point(comparison: Comparison) -> str | None:
 
 def _status(comparison: Comparison, plan: Plan, coverage: Coverage) -> Status:
     status: Status = max((finding.status for finding in comparison.findings), key=STATUSES.index, default="compatible")
-    renamed = not comparison.restored_by_position and any(step.sources != (step.target,) or step.ops for step in plan.steps)
+    changed = comparison.keras_load is not None or any(step.sources != (step.target,) or step.ops for step in plan.steps)
+    renamed = changed and not comparison.restored_by_position
     unused = any(not comparison.checkpoint.graph.tensors[name].buffer for name in plan.dropped)
     if renamed or unused:
         status = _worse(status, "remappable")

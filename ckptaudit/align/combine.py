@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from types import MappingProxyType
 
+from ckptaudit.align.auto_numbers import with_shifted_numbers
 from ckptaudit.align.by_name import align_by_name
-from ckptaudit.align.by_position import align_by_position
+from ckptaudit.align.by_position import align_by_position, doubted_by_position
 from ckptaudit.align.flattened import with_flattened_order
 from ckptaudit.align.pairs import Alignment, Pair
 from ckptaudit.graph import LayerGraph, is_float
@@ -39,11 +40,14 @@ def align(source: LayerGraph, target: LayerGraph) -> Alignment:
     """
     named = align_by_name(source, target)
     if not _open(named.unmatched_source, named.mismatched.values()) or not _open(named.unmatched_target, named.mismatched):
-        return named
+        return doubted_by_position(source, target, named)
     if any(name.count(".") + name.count("/") >= _MAX_SEGMENTS for side in (source, target) for name in side.tensors):
         return named
     if (in_order := align_by_position(source, target, named)) is not None:
         return in_order
+    named = with_shifted_numbers(source, target, named)
+    if not _open(named.unmatched_source, named.mismatched.values()) or not _open(named.unmatched_target, named.mismatched):
+        return named
     from ckptaudit.align.by_structure import align_by_structure  # most audits never need it
 
     found = align_by_structure(source, target)
@@ -63,6 +67,7 @@ def align(source: LayerGraph, target: LayerGraph) -> Alignment:
     for name in mismatched:  # a name that corresponds with another shape says more than a guess
         pairs.pop(name, None)
     used = {name for pair in pairs.values() for name in pair.sources} | set(mismatched.values())
+    shifted = set(named.structural)
     by_name = {name: pair.sources for name, pair in named.pairs.items()}
     return Alignment(
         MappingProxyType({name: pairs[name] for name in target.tensors if name in pairs}),
@@ -71,7 +76,7 @@ def align(source: LayerGraph, target: LayerGraph) -> Alignment:
         MappingProxyType(mismatched),
         named.wrappers,
         named.scopes,
-        tuple(name for name in target.tensors if name in pairs and pairs[name].sources != by_name.get(name)),
+        tuple(name for name in target.tensors if name in pairs and (pairs[name].sources != by_name.get(name) or name in shifted)),
     )
 
 

@@ -6,6 +6,7 @@ import sys
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from ckptaudit.arch.keras_places import keras_places
 from ckptaudit.errors import ArchitectureError
 from ckptaudit.graph import LayerGraph, Module, TensorSpec
 from ckptaudit.graph.keras_settings import keras_settings
@@ -62,7 +63,11 @@ def keras_graph(model: Any, label: str, made: Made | None = None) -> LayerGraph:
     for layer in layers:
         modules.setdefault(paths[id(layer)], Module(type(layer).__name__, _origin(layer, made), _settings(layer)))
     return LayerGraph.from_tensors(
-        specs, "keras", modules=MappingProxyType(modules), feeds=tuple(dict.fromkeys(_feeds(model, {parent(name) for name in names})))
+        specs,
+        "keras",
+        modules=MappingProxyType(modules),
+        feeds=tuple(dict.fromkeys(_feeds(model, {parent(name) for name in names}))),
+        places=keras_places(model, {id(weight): name for weight, name in zip(weights, names, strict=True)}),
     )
 
 

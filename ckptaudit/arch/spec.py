@@ -69,6 +69,7 @@ def to_document(model: Model) -> dict[str, Any]:
         },
         "feeds": [list(pair) for pair in graph.feeds],
         "tied": [list(group) for group in graph.tied],
+        **({"places": {layout: dict(places) for layout, places in graph.places.items()}} if graph.places else {}),
     }
 
 
@@ -130,6 +131,7 @@ def from_document(document: Any) -> Model:
         modules=MappingProxyType(modules),
         feeds=tuple((producer, consumer) for producer, consumer in feeds),
         tied=tuple(tied),
+        places=MappingProxyType(_places(_get(fields, "places", dict) if "places" in fields else {})),
     )
     return Model(
         arch=_get(fields, "arch", str),
@@ -169,6 +171,13 @@ def _module(item: Any, where: str) -> Module:
         None if origin is None else Origin(_get(origin, "path", str, f"{where}.origin"), _get(origin, "line", int, f"{where}.origin")),
         MappingProxyType(attributes),
     )
+
+
+def _places(found: Mapping[str, Any]) -> dict[str, Mapping[str, str]]:
+    for layout, places in found.items():
+        if not isinstance(places, dict) or not all(isinstance(place, str) for place in places.values()):
+            raise MalformedSpecError(f"places[{layout!r}] does not give a place for each name")
+    return {layout: MappingProxyType(places) for layout, places in found.items()}
 
 
 def _object(item: Any, where: str) -> Mapping[str, Any]:

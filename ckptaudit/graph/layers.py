@@ -16,6 +16,11 @@ if TYPE_CHECKING:
     import networkx
 
 
+#: Layouts of Keras' files: layers and weights by numbers, as until 2023, or a group for each object and its variables by number. A legacy
+#: file can also be loaded by the names of its layers.
+LEGACY, NUMBERED, BY_NAME = "legacy", "numbered", "by_name"
+
+
 @dataclass(frozen=True, slots=True)
 class Origin:
     """The line of source code that attached a layer to its model."""
@@ -74,6 +79,10 @@ class LayerGraph:
         Pairs of layer paths (producer, consumer), where the dataflow is known.
     tied:
         Groups of names that share one memory.
+    places:
+        Where Keras puts each tensor in a file, by layout: ``3/0`` is the first weight of the fourth layer of a ``legacy`` file,
+        ``layers/conv2d_1/vars/0`` a path of a ``numbered`` one, ``head/0`` the first weight of the layer that ``by_name``
+        finds. A model tells all, a file its own; empty where it is not known.
     """
 
     tensors: Mapping[str, TensorSpec]
@@ -81,6 +90,7 @@ class LayerGraph:
     modules: Mapping[str, Module] = field(default_factory=lambda: MappingProxyType({}))
     feeds: tuple[tuple[str, str], ...] = ()
     tied: tuple[tuple[str, ...], ...] = ()
+    places: Mapping[str, Mapping[str, str]] = field(default_factory=lambda: MappingProxyType({}))
 
     @classmethod
     def from_tensors(cls, tensors: Iterable[TensorSpec], framework: str = "torch", **rest: Any) -> LayerGraph:

@@ -98,6 +98,8 @@ class Branch:
         Settings of modules by path, where the file tells (a Keras config): see :class:`ckptaudit.graph.layers.Module`.
     feeds:
         The dataflow between layers, where the file tells.
+    places:
+        Where each tensor is in a Keras file, by layout: see :class:`ckptaudit.graph.LayerGraph`.
     """
 
     name: str
@@ -107,6 +109,7 @@ class Branch:
     nested: bool = False
     attributes: Mapping[str, Mapping[str, Any]] = field(default_factory=lambda: MappingProxyType({}))
     feeds: tuple[tuple[str, str], ...] = ()
+    places: Mapping[str, Mapping[str, str]] = field(default_factory=lambda: MappingProxyType({}))
 
     @property
     def parameters(self) -> int:
@@ -174,7 +177,9 @@ class Checkpoint:
         # Class names alone are no more than words; with settings they are what a live model would tell of itself.
         told = branch.modules if self.framework == "keras" else {}
         modules = {path: Module(kind, None, branch.attributes.get(path, MappingProxyType({}))) for path, kind in told.items()}
-        return LayerGraph.from_tensors(specs, self.framework, modules=MappingProxyType(modules), feeds=branch.feeds, tied=tied)
+        return LayerGraph.from_tensors(
+            specs, self.framework, modules=MappingProxyType(modules), feeds=branch.feeds, tied=tied, places=branch.places
+        )
 
     def with_branch(self, name: str, reason: str = CHOSEN_BY_HAND) -> Checkpoint:
         """The same file with another branch under audit.

@@ -6,6 +6,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from ckptaudit.errors import NotACheckpointError
+from ckptaudit.graph.layers import BY_NAME, LEGACY
 from ckptaudit.graph.names import parent
 from ckptaudit.read.checkpoint import Branch, Checkpoint
 from ckptaudit.read.hdf5 import Dataset, Group, Hdf5, Link
@@ -47,8 +48,13 @@ def holder_of(file: Hdf5) -> Group | None:
 def read_legacy(file: Hdf5, holder: Group, nbytes: int) -> Checkpoint:
     """Read weights, optimizer weights, config and versions."""
     tensors: dict[str, StoredTensor] = {}
-    for names, weights in _layers(file, holder):
-        for name, weight in zip(names, weights, strict=True):
+    places: dict[str, str] = {}
+    by_name: dict[str, str] = {}
+    with_weights = (found for found in _layers(file, holder) if found[1])
+    for number, (layer, names, weights) in enumerate(with_weights):
+        for position, (name, weight) in enumerate(zip(names, weights, strict=True)):
+            places.setdefault(name, f"{number}/{position}")
+            by_name.setdefault(name, f"{layer}/{position}")
             if tensors.setdefault(name, weight.tensor) is not weight.tensor:
                 file.remark(f"two weights are called {name!r}; the first is taken")
     metadata: dict[str, Any] = {}
@@ -65,7 +71,8 @@ def read_legacy(file: Hdf5, holder: Group, nbytes: int) -> Checkpoint:
     }
     model = read_model_config(config["model"]) if "model" in config else None
     whole = holder is not file.root
-    main = described(Branch(_HOLDER if whole else "", "model", MappingProxyType(tensors)), model, file)
+    told = MappingProxyType({LEGACY: MappingProxyType(places), BY_NAME: MappingProxyType(by_name)})
+    main = described(Branch(_HOLDER if whole else "", "model", MappingProxyType(tensors), places=told), model, file)
     optimizer = file.find(file.root, _OPTIMIZER)
     branches = [main]
     if isinstance(optimizer, Group):
@@ -125,8 +132,8 @@ def _prefixes(path: str) -> Iterator[str]:
     yield path
 
 
-def _layers(file: Hdf5, holder: Group) -> Iterator[tuple[list[str], list[Dataset]]]:
-    """Names and weights of each layer, in the order of the attributes: never the alphabetical order of HDF5."""
+def _layers(file: Hdf5, holder: Group) -> Iterator[tuple[str, list[str], list[Dataset]]]:
+    """Name of each layer, and names and datasets of its weights, in the order of the attributes: never the alphabetical order of HDF5."""
     layers = file.strings(holder, "layer_names")
     count = file.attribute(holder, "nb_layers")
     if layers is None and isinstance(count, int):  # before Keras 1.0
@@ -144,13 +151,13 @@ def _layers(file: Hdf5, holder: Group) -> Iterator[tuple[list[str], list[Dataset
         weights = list(_listed(file, group))
         if weights and all(name.startswith("param_") for name, _ in weights):
             words = variable_names("", [weight.tensor.shape for _, weight in weights])
-            yield [f"{layer}/{word}" for word in words], [weight for _, weight in weights]
+            yield layer, [f"{layer}/{word}" for word in words], [weight for _, weight in weights]
         else:
-            yield legacy_names(layer, [name for name, _ in weights]), [weight for _, weight in weights]
+            yield layer, legacy_names(layer, [name for name, _ in weights]), [weight for _, weight in weights]
     top = file.find(holder, _TOP_LEVEL) if _TOP_LEVEL not in layers else None
     if isinstance(top, Group):
         weights = list(_listed(file, top))
-        yield [name for name, _ in weights], [weight for _, weight in weights]
+        yield _TOP_LEVEL, [name for name, _ in weights], [weight for _, weight in weights]
 
 
 def _listed(file: Hdf5, group: Group, *, strict: bool = True) -> Iterator[tuple[str, Dataset]]:

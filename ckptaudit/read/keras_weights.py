@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from ckptaudit.graph.layers import NUMBERED
 from ckptaudit.read.checkpoint import Branch, Checkpoint
 from ckptaudit.read.hdf5 import Dataset, Group, Hdf5, Link
 from ckptaudit.read.keras_config import LayerConfig, ModelConfig
@@ -59,6 +60,7 @@ def read_weights(
 ) -> Checkpoint:
     """Read the variables of every object; optimizer and random state stand apart."""
     weights: list[tuple[_Found, list[tuple[str, StoredTensor]]]] = []
+    places: dict[str, str] = {}
     slots: dict[str, StoredTensor] = {}
     seeds: dict[str, StoredTensor] = {}
     for found in _objects(file, model):
@@ -75,10 +77,13 @@ def read_weights(
     for path, (found, variables) in zip(paths, weights, strict=True):
         if found.class_name:
             modules[path] = found.class_name
-        for word, tensor in variables:
-            tensors[f"{path}/{word}" if path else word] = tensor
+        for (word, tensor), (key, _) in zip(variables, _numbered(file, found), strict=True):
+            full = f"{path}/{word}" if path else word
+            tensors[full] = tensor
+            places[full] = _as_today("/".join((*found.segments, _VARS, key)))
     several = bool(slots or seeds)
     main = Branch("model" if several else "", "model", MappingProxyType(tensors), MappingProxyType(modules))
+    main = replace(main, places=MappingProxyType({NUMBERED: MappingProxyType(places)}))
     main = described(main, model, file)
     branches = [main]
     if slots:
@@ -92,6 +97,12 @@ def read_weights(
     return Checkpoint(
         file.path, name, "keras", main, reason, tuple(branches), MappingProxyType(metadata or {}), (), nbytes, remarks, config
     )
+
+
+def _as_today(place: str) -> str:
+    """The place at which Keras looks for it: it knows the containers of TensorFlow 2.12 and 2.13."""
+    first, slash, rest = place.partition("/")
+    return f"{_LAYERS[0]}/{rest}".replace(f"/{_LAYERS[1]}/", f"/{_LAYERS[0]}/") if slash and first == _LAYERS[1] else place
 
 
 def _objects(file: Hdf5, model: ModelConfig | None) -> Iterator[_Found]:

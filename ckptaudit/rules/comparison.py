@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Literal
 
 from ckptaudit.align import Alignment
+from ckptaudit.align.keras_loading import KerasLoad, automatic_names, load_as_keras, without_numbers
 from ckptaudit.arch import Model
 from ckptaudit.graph import LayerGraph
 from ckptaudit.graph.facts import Facts, facts_of, stem_layer
@@ -99,13 +100,36 @@ class Comparison:
         return frozenset(source for pair in self.alignment.pairs.values() for source in pair.sources)
 
     @cached_property
+    def keras_load(self) -> KerasLoad | None:
+        """What Keras itself would set, by places and not by names; None where a side is not Keras', or does not tell its places."""
+        return load_as_keras(self.checkpoint.graph, self.model.graph)
+
+    @cached_property
+    def numbered_otherwise(self) -> tuple[str, ...]:
+        """Tensors of the model that are in the file under a name that differs in numbers alone which Keras gave (``conv2d_75``)."""
+        file, model = self.checkpoint.graph, self.model.graph
+        if not file.framework == model.framework == "keras":
+            return ()
+        here, there = automatic_names(file), automatic_names(model)
+        pairs = ((name, self.alignment.pairs[name]) for name in self.alignment.structural)
+        return tuple(
+            name
+            for name, pair in pairs
+            if pair.sure and not pair.ops and without_numbers(pair.sources[0], here) == without_numbers(name, there)
+        )
+
+    @cached_property
     def restored_by_position(self) -> bool:
         """Whether Keras restores the file as it is, whatever its tensors are called.
 
-        Both sides are Keras', every tensor has a counterpart of its shape, and counterparts stand at the same place: of the whole, or of
-        layers with the same name.
+        Both sides are Keras', every tensor has a counterpart of its shape, and counterparts stand where Keras looks for them. Where that
+        is not known: at the same place of the whole, or of layers with the same name.
         """
         file, model, pairs = self.checkpoint.graph, self.model.graph, self.alignment.pairs
+        if (found := self.keras_load) is not None:
+            return not found.refused and {name: pair.sources for name, pair in pairs.items() if not pair.ops} == {
+                name: (old,) for name, old in found.sets.items()
+            }
         if not file.framework == model.framework == "keras" or len(file) != len(model):
             return False
         if not all(name in pairs and pairs[name].sure and not pairs[name].ops for name in model.tensors):

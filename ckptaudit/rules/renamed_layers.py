@@ -23,7 +23,8 @@ def check(comparison: Comparison) -> Iterator[Finding]:
         yield from _in_order(comparison)
         return
     pairs = comparison.alignment.pairs
-    found = [pairs[name] for name in comparison.alignment.structural if leaf(name) not in DERIVED_BUFFERS]
+    told = {*DERIVED_BUFFERS, *comparison.numbered_otherwise}
+    found = [pairs[name] for name in comparison.alignment.structural if not {name, leaf(name)} & told]
     in_place = [pair for pair in found if pair.sure and pair.sources == (pair.target,)]
     if in_place:
         yield RULE.finding(
@@ -66,11 +67,12 @@ def check(comparison: Comparison) -> Iterator[Finding]:
 
 
 def _in_order(comparison: Comparison) -> Iterator[Finding]:
-    pairs = [comparison.alignment.pairs[name] for name in comparison.alignment.structural]
+    told = set(comparison.numbered_otherwise)
+    pairs = [comparison.alignment.pairs[name] for name in comparison.alignment.structural if name not in told]
     if pairs:
         yield RULE.finding(
             f"{are(len(pairs), 'tensor')} in the file under other names, such as `{pairs[0].sources[0]}` for `{pairs[0].target}`, "
-            "in the same order and with the same shapes: Keras restores by position, so that names matter to by_name=True alone.",
+            "in the same order and with the same shapes: Keras restores by position.",
             checkpoint=(name for pair in pairs for name in pair.sources),
             model=(pair.target for pair in pairs),
             severity="note",

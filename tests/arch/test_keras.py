@@ -152,7 +152,7 @@ def test_numbers_that_keras_gave_in_another_session_do_not_matter(auto_named, tm
     renamed(folder / "same.h5", tmp_path / "drifted.h5", drifted)
     found = audit(tmp_path / "drifted.h5", f"{folder}/net.py:build")
     assert (found.verdict.status, found.verdict.fit) == ("compatible", True)
-    assert [finding.rule for finding in found.findings] == ["renamed-layers"]
+    assert [finding.rule for finding in found.findings] == ["auto-numbers", "by-name"]
     values = found.plan.apply(tmp_path / "drifted.h5")
     assert all(np.array_equal(np.asarray(values[w.path]), keras.ops.convert_to_numpy(w)) for w in model.weights)
 
@@ -175,8 +175,10 @@ def test_layers_in_another_order_are_not_restored_by_position(auto_named, tmp_pa
         for layer in layers:
             group.copy(layer, made)
     found = audit(tmp_path / "other.h5", model)
-    # Every name is there, so that it fits; but not by position.
-    assert found.verdict.status == "compatible"
+    # Every name is there, so that a plan fits; Keras itself refuses it.
+    assert (found.verdict.status, [f.rule for f in found.findings]) == ("remappable", ["keras-order"])
+    with pytest.raises(ValueError, match="mismatch"):
+        model.load_weights(tmp_path / "other.h5")
     renamed(tmp_path / "other.h5", tmp_path / "both.h5", drifted)
     assert audit(tmp_path / "both.h5", model).verdict.status != "compatible"
 

@@ -24,6 +24,8 @@ from ckptaudit.graph.settings import computing_modules
 from ckptaudit.read import RefusedGlobal, open_checkpoint
 from ckptaudit.read.recorded import Recorded
 from ckptaudit.rules import all_rules
+from tests.rules import keras_chains as chains
+from tests.rules.keras_chains import Chain, ChainFile
 
 # Networks -------------------------------------------------------------------------------------------------------------
 
@@ -284,6 +286,8 @@ def write(content, folder):
         return replace(opened, recorded=Recorded(modules=modules))
     if isinstance(content, Keras):
         return keras_file(content, folder)
+    if isinstance(content, ChainFile):
+        return content.write(folder)
     if isinstance(content, Safetensors):
         path = folder / "model.safetensors"
         safetensors_torch.save_file({name: value.contiguous() for name, value in content.tensors.items()}, path)
@@ -454,6 +458,19 @@ CASES = [
         (NEAR, "two unrelated networks", lambda: Net(aux=True), lambda: trained(LeNet(6)), wrong(fires=("nothing-matched",))),
     ),
     *cases(
+        "auto-numbers",
+        (YES, "one model built before", Chain(chains.LATER).build, lambda: ChainFile(Chain(chains.NUMBERED)), {"severity": "note"}),
+        (
+            YES,
+            "another head",
+            Chain(chains.LATER, classes=7).build,
+            lambda: ChainFile(Chain(chains.NUMBERED)),
+            partial(fires=("auto-numbers", "num-classes", "skip-mismatch"), severity="warning"),
+        ),
+        (NO, "the same session", Chain(chains.NUMBERED).build, lambda: ChainFile(Chain(chains.NUMBERED))),
+        (NEAR, "names of the author's", Chain(("p", "q", "r")).build, ChainFile, {"fires": ("renamed-layers",)}),
+    ),
+    *cases(
         "backbone-only",
         (YES, "no head", Net, lambda: without(fine(), "classifier"), partial()),
         (
@@ -566,6 +583,25 @@ CASES = [
         ),
     ),
     *cases(
+        "by-name",
+        (
+            YES,
+            "other names",
+            Chain(("p", "q", "r")).build,
+            lambda: ChainFile(written=chains.LEGACY),
+            {"fires": ("by-name", "renamed-layers")},
+        ),
+        (
+            YES,
+            "numbers that coincide",
+            Chain(chains.LATER).build,
+            lambda: ChainFile(Chain(chains.NUMBERED), chains.LEGACY),
+            {"fires": ("auto-numbers", "by-name"), "severity": "warning"},
+        ),
+        (NO, "the same names", Chain().build, lambda: ChainFile(written=chains.LEGACY)),
+        (NEAR, "a format that has no by_name", Chain(("p", "q", "r")).build, ChainFile, {"fires": ("renamed-layers",)}),
+    ),
+    *cases(
         "deeplab-variant",
         (YES, "V3+ in the file", lambda: DeepLab(plus=False), lambda: trained(DeepLab(plus=True)), wrong()),
         (YES, "V3 in the file", lambda: DeepLab(plus=True), lambda: trained(DeepLab(plus=False)), wrong()),
@@ -660,6 +696,77 @@ CASES = [
             lambda: Holding(a=nn.Linear(2, 2), b=nn.Linear(2, 2)),
             lambda: {"a": dict(nn.Linear(2, 2).state_dict()), "b": dict(nn.Linear(2, 2).state_dict())},
         ),
+    ),
+    *cases(
+        "keras-order",
+        (YES, "exchanged within a class", Chain(("c", "a", "b")).build, ChainFile, {"status": "remappable", "severity": "error"}),
+        (
+            YES,
+            "exchanged in a legacy file",
+            Chain(("c", "a", "b")).build,
+            lambda: ChainFile(written=chains.LEGACY),
+            {"status": "remappable", "severity": "error"},
+        ),
+        (
+            YES,
+            "the first layer gone: every other one would get its neighbour's",
+            Chain(("b", "c")).build,
+            ChainFile,
+            partial(fires=("keras-order", "layer-count", "unexpected-layers")),
+        ),
+        (YES, "between name and place", Chain(chains.SWAPPED).build, lambda: ChainFile(Chain(chains.NUMBERED)), partial(severity="error")),
+        (NO, "the same order", Chain().build, ChainFile),
+        (NEAR, "a rotation of other names", Chain(("q", "p", "r")).build, ChainFile, {"fires": ("renamed-layers",)}),
+    ),
+    *cases(
+        "keras-paths",
+        (
+            YES,
+            "attributes of another version",
+            Chain(attention=True).build,
+            lambda: ChainFile(Chain(attention=True), moved=chains.PRIVATE),
+            {"status": "remappable"},
+        ),
+        (NO, "the same version", Chain(attention=True).build, lambda: ChainFile(Chain(attention=True))),
+        (
+            NEAR,
+            "the container of TensorFlow 2.12, which Keras knows",
+            Chain().build,
+            lambda: ChainFile(moved=(("layers", "_layer_checkpoint_dependencies"),)),
+        ),
+    ),
+    *cases(
+        "layer-count",
+        (
+            YES,
+            "a name that has Keras take it for a legacy file",
+            Chain().build,
+            lambda: ChainFile(named="x.h5"),
+            {"status": "remappable", "severity": "warning"},
+        ),
+        (
+            YES,
+            "a legacy file under the name of a new one",
+            Chain().build,
+            lambda: ChainFile(written=chains.LEGACY, named="x.weights.h5"),
+            {"status": "remappable"},
+        ),
+        (
+            YES,
+            "one layer less in the file",
+            Chain(middle=True).build,
+            lambda: ChainFile(written=chains.LEGACY),
+            wrong(fires=("layer-count", "missing-layers"), severity="warning"),
+        ),
+        (
+            YES,
+            "one layer more in the file",
+            Chain(("a", "b")).build,
+            ChainFile,
+            partial(fires=("layer-count", "unexpected-layers"), severity="note"),
+        ),
+        (NO, "as many", Chain().build, lambda: ChainFile(written=chains.LEGACY)),
+        (NEAR, "a name that any format may have", Chain().build, lambda: ChainFile(named="weights.trained")),
     ),
     *cases(
         "missing-layers",
@@ -858,6 +965,25 @@ CASES = [
         (YES, "every shape", lambda: Net(5), lambda: trained(Net(9, width=12, inputs=1)), wrong()),
         (NO, "the same", Net, fine),
         (NEAR, "only the head", Net, lambda: trained(Net(21)), partial(fires=("num-classes",))),
+    ),
+    *cases(
+        "skip-mismatch",
+        (YES, "another head", Chain(classes=5).build, ChainFile, partial(fires=("num-classes", "skip-mismatch"))),
+        (
+            YES,
+            "another head, to fine-tune",
+            Chain(classes=5).build,
+            lambda: ChainFile(written=chains.LEGACY),
+            {"status": "partial", "fires": ("num-classes", "skip-mismatch"), "intent": "finetune", "severity": "note"},
+        ),
+        (NO, "the same head", Chain().build, ChainFile),
+        (
+            NEAR,
+            "a layer more: Keras refuses whatever it is told",
+            Chain(classes=5, middle=True).build,
+            lambda: ChainFile(written=chains.LEGACY),
+            wrong(fires=("layer-count", "missing-layers", "num-classes")),
+        ),
     ),
     *cases(
         "stem-channels",
