@@ -47,7 +47,7 @@ def new_file(path: str | os.PathLike[str], *, force: bool = False) -> Iterator[B
         if mode is not None and not stat.S_ISREG(mode):
             raise OutputError(f"{path}: is not a regular file")
         descriptor, temporary = tempfile.mkstemp(prefix=f".{target.name[:100]}.", dir=target.parent or ".")
-        with os.fdopen(descriptor, "wb") as file:
+        with os.fdopen(descriptor, "w+b") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())

@@ -7,6 +7,7 @@ import json
 import os
 import zipfile
 
+import h5py
 import numpy as np
 import pytest
 import torch
@@ -102,6 +103,9 @@ def test_a_keras_file(tmp_path):
     assert (plan.complete, plan.safe) == (True, True)
     write_restored(plan, tmp_path / "a.pth", tmp_path / "out.weights.h5", like=tmp_path / "fresh.weights.h5")
     network.load_weights(tmp_path / "out.weights.h5")
+    with h5py.File(tmp_path / "out.weights.h5") as file:
+        about = json.loads(file.attrs["ckptaudit"])
+    assert (about["source"], about["plan"]) == ("a.pth", plan.fingerprint)
     image = torch.randn(2, 3, 16, 16)
     with torch.no_grad():
         ours = np.asarray(network(image.permute(0, 2, 3, 1).numpy(), training=False).detach().cpu())

@@ -6,6 +6,7 @@ values of a variable in one piece, so that they are exchanged in place.
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +17,7 @@ from ckptaudit.files import is_stream, new_file
 from ckptaudit.graph import DTYPE_BITS
 from ckptaudit.plan.fingerprint import fingerprint
 from ckptaudit.plan.plan import Plan
-from ckptaudit.plan.writing.entries import entries_of, pieces
+from ckptaudit.plan.writing.entries import entries_of, pieces, provenance
 from ckptaudit.read import open_checkpoint
 from ckptaudit.read.stored import contiguous_strides
 
@@ -42,6 +43,8 @@ def write_like(
     PlanError
         ``like`` is not the file of the model that the plan was made for.
     """
+    import h5py
+
     fresh = open_checkpoint(Path(like))
     if fresh.format != "keras-weights":
         raise PlanError(f"{os.fspath(like)}: is no .weights.h5 of Keras 3")
@@ -62,7 +65,7 @@ def write_like(
         with Path(like).open("rb") as template:
             while data := template.read(_CHUNK):
                 file.write(data)
-        size, done = file.tell(), 0
+        done = 0
         for entry in entries:
             there = fresh.branch.tensors[entry.step.target]
             file.seek(there.storage.offset + there.offset * DTYPE_BITS[there.dtype] // 8)
@@ -70,4 +73,7 @@ def write_like(
                 file.write(piece)
                 done += len(piece)
                 progress(done, total)
-    return size
+        file.flush()
+        with h5py.File(file, "r+") as written:  # Keras looks at its own groups alone
+            written.attrs["ckptaudit"] = json.dumps(provenance(plan, checkpoint))
+        return file.seek(0, os.SEEK_END)
