@@ -1,6 +1,6 @@
-"""Time of the aligner against the number of tensors: a mixture-of-experts model and the same one renamed.
+"""Time of the aligner against the number of tensors: a mixture-of-experts model and the same one renamed, or wrapped and damaged.
 
-    python benchmarks/align_scale.py [--sizes 1k 10k 100k] [--memory]
+    python benchmarks/align_scale.py [--sizes 1k 10k 100k] [--source renamed|wrapped|damaged] [--memory]
 
 Between two sizes the exponent is printed: 1 is linear, 2 is quadratic. With ``--memory`` the peak of what the alignment allocates is
 printed instead of the time, without the two graphs themselves.
@@ -84,15 +84,28 @@ def graph(spelling: Spelling, layers: int, experts: int) -> LayerGraph:
     return LayerGraph.from_tensors(TensorSpec(f"{path}.weight", shape, "bfloat16") for path, shape in weights(spelling, layers, experts))
 
 
+def wrapped(graph: LayerGraph, *, damaged: bool) -> LayerGraph:
+    """The same graph under ``module.``; damaged, one layer in 20,000 is gone and another has one more dimension."""
+    tensors = [TensorSpec(f"module.{spec.name}", spec.shape, spec.dtype) for spec in graph]
+    if damaged:
+        step = max(2, min(20_000, len(tensors) // 2))
+        for i in range(step // 2, len(tensors), step):
+            tensors[i] = TensorSpec(tensors[i].name, (3, *tensors[i].shape), tensors[i].dtype)
+        del tensors[1::step]
+    return LayerGraph.from_tensors(tensors)
+
+
 def main() -> None:
     """Print time and grades for each size, then the exponents between them."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--sizes", nargs="+", choices=list(SIZES), default=list(SIZES), help="about how many tensors")
+    parser.add_argument("--source", choices=("renamed", "wrapped", "damaged"), default="renamed", help="what is aligned with the model")
     parser.add_argument("--memory", action="store_true", help="measure memory instead of time")
     arguments = parser.parse_args()
     points: list[tuple[int, float]] = []
     for size in arguments.sizes:
-        source, target = (graph(spelling, *SIZES[size]) for spelling in (ONE, OTHER))
+        target = graph(OTHER, *SIZES[size])
+        source = graph(ONE, *SIZES[size]) if arguments.source == "renamed" else wrapped(target, damaged=arguments.source == "damaged")
         if arguments.memory:
             tracemalloc.start()
             align(source, target)

@@ -10,7 +10,8 @@ from ckptaudit.align.by_name import align_by_name
 from ckptaudit.align.by_position import align_by_position, doubted_by_position
 from ckptaudit.align.flattened import with_flattened_order
 from ckptaudit.align.pairs import Alignment, Pair
-from ckptaudit.graph import LayerGraph, is_float
+from ckptaudit.garbage import collector_paused
+from ckptaudit.graph import LayerGraph, TensorSpec, is_float
 from ckptaudit.graph.kinds import DERIVED_BUFFERS
 from ckptaudit.graph.names import leaf
 
@@ -19,6 +20,8 @@ _MAX_SEGMENTS = 100
 #: Structure is believed only when it is sure of this share of the smaller side, or has a proposal for nearly all of it: two networks
 #: that merely contain equal shapes also have a few sure-looking pairs.
 _SURE, _PROPOSED = 0.5, 0.9
+#: Projections that one library fuses: so many in one.
+_FUSED = (2, 3)
 
 
 def align(source: LayerGraph, target: LayerGraph) -> Alignment:
@@ -38,31 +41,38 @@ def align(source: LayerGraph, target: LayerGraph) -> Alignment:
         has no opinion. Tensors whose names correspond and whose shapes differ stay ``mismatched`` unless structure is sure
         of another counterpart.
     """
+    with collector_paused():
+        return _aligned(source, target)
+
+
+def _aligned(source: LayerGraph, target: LayerGraph) -> Alignment:
     named = align_by_name(source, target)
-    if not _open(named.unmatched_source, named.mismatched.values()) or not _open(named.unmatched_target, named.mismatched):
+    if not all(_left(source, target, named)):
         return doubted_by_position(source, target, named)
     if any(name.count(".") + name.count("/") >= _MAX_SEGMENTS for side in (source, target) for name in side.tensors):
         return named
     if (in_order := align_by_position(source, target, named)) is not None:
         return in_order
     named = with_shifted_numbers(source, target, named)
-    if not _open(named.unmatched_source, named.mismatched.values()) or not _open(named.unmatched_target, named.mismatched):
+    if not _may_go_on(source, target, named):
         return named
     from ckptaudit.align.by_structure import align_by_structure  # most audits never need it
 
     found = align_by_structure(source, target)
     by_structure = {name: with_flattened_order(pair, source, target) for name, pair in found.pairs.items()}
-    if not _believed(source, target, by_structure.values()):
-        return named
+    return _combined(source, target, named, by_structure) if _believed(source, target, by_structure.values()) else named
+
+
+def _combined(source: LayerGraph, target: LayerGraph, named: Alignment, by_structure: dict[str, Pair]) -> Alignment:
     # Structure has seen the equal names too, and goes against one only where the shapes around it do; where it merely
-    # doubts, the name decides.
-    pairs = {name: pair for name, pair in by_structure.items() if pair.sure or name not in named.pairs}
+    # doubts, the name decides, and what it merely guesses takes nothing from a name.
+    pairs = {name: pair for name, pair in by_structure.items() if pair.sure}
     pairs |= {name: named.pairs[name] for name in pairs if name in named.pairs and named.pairs[name].sources == pairs[name].sources}
     used = {name for pair in pairs.values() for name in pair.sources}
-    for name, pair in named.pairs.items():
-        if name not in pairs and not used.intersection(pair.sources):
-            pairs[name] = pair
-            used.update(pair.sources)
+    kept = {name: pair for name, pair in named.pairs.items() if name not in pairs and used.isdisjoint(pair.sources)}
+    taken = {name for pair in kept.values() for name in pair.sources}
+    pairs |= {name: pair for name, pair in by_structure.items() if name not in pairs and taken.isdisjoint(pair.sources)} | kept
+    used = {name for pair in pairs.values() for name in pair.sources}
     mismatched = {t: s for t, s in named.mismatched.items() if not (t in pairs and pairs[t].sure) and s not in used}
     for name in mismatched:  # a name that corresponds with another shape says more than a guess
         pairs.pop(name, None)
@@ -87,6 +97,26 @@ def _believed(source: LayerGraph, target: LayerGraph, pairs: Iterable[Pair]) -> 
     return sum(pair.sure for pair in counted) >= _SURE * smaller or len(counted) >= _PROPOSED * smaller
 
 
-def _open(*groups: Iterable[str]) -> bool:
-    """Whether anything but derived buffers is left."""
-    return any(leaf(name) not in DERIVED_BUFFERS for names in groups for name in names)
+def _left(source: LayerGraph, target: LayerGraph, named: Alignment) -> tuple[list[TensorSpec], list[TensorSpec]]:
+    """What names leave open on either side, derived buffers aside."""
+    here, there = (*named.unmatched_source, *named.mismatched.values()), (*named.unmatched_target, *named.mismatched)
+    return (
+        [source.tensors[name] for name in here if leaf(name) not in DERIVED_BUFFERS],
+        [target.tensors[name] for name in there if leaf(name) not in DERIVED_BUFFERS],
+    )
+
+
+def _may_go_on(source: LayerGraph, target: LayerGraph, named: Alignment) -> bool:
+    """Whether anything of what names leave open may have a counterpart.
+
+    Where all names are equal, what has changed its shape can have moved only if both of its shapes are found on the other side.
+    """
+    here, there = _left(source, target, named)
+    enough = any if named.unmatched_source or named.unmatched_target else all
+    return bool(here and there) and enough((_may_fit(here, target), _may_fit(there, source)))
+
+
+def _may_fit(left: Iterable[TensorSpec], other: LayerGraph) -> bool:
+    """Whether any tensor of the other side has as many elements, or is two or three of these in one, or one of two or three."""
+    here, there = ({spec.numel for spec in side} for side in (left, other))
+    return any(number * more in there or (number % more == 0 and number // more in there) for number in here for more in (1, *_FUSED))

@@ -80,3 +80,20 @@ def test_an_identical_pair_is_decided_by_its_names():
         alignment = align(graph, graph)
         assert {t: (p.sources, p.ops, p.grade) for t, p in alignment.pairs.items()} == {t: ((t,), (), "decided") for t in graph.tensors}
         assert not alignment.structural
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_what_has_its_name_on_both_sides_is_not_given_away(seed):
+    graph = graph_of("vit_b_16")
+    rng = random.Random(seed)
+    modules = sorted({name.rpartition(".")[0] for name in graph.tensors})
+    one, other = ({*rng.sample(modules, rng.randint(1, 9))} for _ in range(2))
+    changed = {*rng.sample(modules, 3)}
+    source, target = without(graph, one), without(graph, other)
+    wrapped = LayerGraph.from_tensors(
+        TensorSpec(f"module.{t.name}", (5, *t.shape) if t.name.rpartition(".")[0] in changed else t.shape, t.dtype) for t in source
+    )
+    pairs = align(wrapped, target).pairs
+    equal = [t.name for t in source if t.name in target.tensors and t.name.rpartition(".")[0] not in changed]
+    assert {name: pairs.get(name) for name in equal if name not in pairs or pairs[name].sources != (f"module.{name}",)} == {}
+    assert all(pair.sources == (f"module.{name}",) for name, pair in pairs.items() if pair.sure)

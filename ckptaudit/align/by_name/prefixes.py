@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from itertools import islice
 
 from ckptaudit.align.pairs import Scope
 from ckptaudit.graph.names import parent
@@ -16,6 +17,8 @@ MIN_EQUAL_SHAPES = 0.7
 MIN_LAYERS = 2
 #: How many prefixes are tried in full, the ones with the most votes first.
 _CANDIDATES = 12
+#: So many names have a vote, evenly drawn where there are more.
+_VOTERS = 5000
 #: Segments of the longest prefix that is considered.
 _MAX_PREFIX = 16
 
@@ -56,13 +59,18 @@ def exchange(name: str, old: str, new: str) -> str | None:
 
 
 def _votes(source: Shapes, target: Shapes) -> Iterator[tuple[str, str]]:
-    by_suffix: dict[str, list[str]] = {}
+    step = len(target) // _VOTERS + 1
+    voters = list(islice(target.items(), 0, None, step))
+    by_suffix: dict[str, dict[tuple[int, ...], list[str]]] = {suffix: {} for name, _ in voters for _, suffix in _cuts(name)}
     for name, shape in source.items():
         for prefix, suffix in _cuts(name):
-            by_suffix.setdefault(f"{suffix}|{shape}", []).append(prefix)
-    for name, shape in target.items():
+            if suffix in by_suffix:
+                found = by_suffix[suffix].setdefault(shape, [])
+                if len(found) <= _CANDIDATES:
+                    found.append(prefix)
+    for name, shape in voters:
         for prefix, suffix in _cuts(name):
-            found = by_suffix.get(f"{suffix}|{shape}")
+            found = by_suffix[suffix].get(shape, [])
             if found:
                 # A suffix that occurs everywhere ("0.weight") says nothing about where the part lies.
                 if len(found) <= _CANDIDATES:

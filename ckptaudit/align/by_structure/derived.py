@@ -17,7 +17,8 @@ __all__ = ["derived_pairs"]
 def derived_pairs(source: Side, target: Side, pairs: Mapping[str, Pair]) -> Iterator[Pair]:
     """Pairs of buffers that were set apart, given the pairs of everything else."""
     free = {spec.name: spec for spec in source.derived}
-    layers = {parent(pair.target): pair for pair in pairs.values() if len(pair.sources) == 1}
+    wanted = {parent(spec.name) for spec in target.derived}
+    layers = {layer: pair for pair in pairs.values() if len(pair.sources) == 1 and (layer := parent(pair.target)) in wanted}
     left = []
     for spec in target.derived:
         beside = layers.get(parent(spec.name))

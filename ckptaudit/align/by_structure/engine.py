@@ -20,7 +20,6 @@ from ckptaudit.align.by_structure.scopes import AGREEING, Inner, Solution, Solve
 from ckptaudit.align.by_structure.singles import singles
 from ckptaudit.align.by_structure.tree import Forest, Ids, Node
 from ckptaudit.align.pairs import Alignment, Pair
-from ckptaudit.garbage import collector_paused
 from ckptaudit.graph import LayerGraph
 
 __all__ = ["align_by_structure"]
@@ -54,8 +53,7 @@ def align_by_structure(source: LayerGraph, target: LayerGraph) -> Alignment:
     """
     pairs = {pair.target: pair for pair in same_names(source, target)}
     if len(pairs) < len(target):
-        with collector_paused():
-            pairs.update((pair.target, pair) for pair in _beyond_names(source, target, pairs))
+        pairs.update((pair.target, pair) for pair in _beyond_names(source, target, pairs))
     used = frozenset(name for pair in pairs.values() for name in pair.sources)
     return Alignment(
         MappingProxyType({name: pairs[name] for name in target.tensors if name in pairs}),

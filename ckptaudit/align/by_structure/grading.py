@@ -85,12 +85,12 @@ def _unlike_their_namesakes(here: Forest, there: Forest, sure: list[Found]) -> s
     """
     if len(sure) < 2:
         return set()
-    paths = {pair.source: (here.atoms[pair.source].path, there.atoms[pair.target].path) for pair in sure}
-    namesakes = Namesakes(paths.values())
+    namesakes = Namesakes((here.atoms[pair.source].path, there.atoms[pair.target].path) for pair in sure)
     counts = Counter(here.keys[0]), Counter(there.keys[0])
     shared = counts[0].keys() & counts[1].keys()
     holes = any(counts[0][key] > counts[1][key] for key in shared) and any(counts[0][key] < counts[1][key] for key in shared)
-    return {source for source, (s, t) in paths.items() if (verdict := namesakes.verdict(s, t)) is False or (holes and verdict is None)}
+    verdicts = zip(sure, namesakes.verdicts(), strict=True)
+    return {pair.source for pair, verdict in verdicts if verdict is False or (holes and verdict is None)}
 
 
 def _contradicted(pair: Found, places: tuple[_Places, _Places]) -> bool:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from itertools import chain
+from operator import sub
 
 from ckptaudit.align.by_structure.rules import Path
 from ckptaudit.align.by_structure.tree import masked_path
@@ -15,6 +17,7 @@ __all__ = ["Namesakes"]
 _SUPPORT, _AGREEING, _OUTVOTED = 3, 0.8, 4
 
 _Renaming = tuple[Path, tuple[int, ...]]
+_Vote = tuple[Path, Path, tuple[int, ...] | None]
 
 
 class Namesakes:
@@ -26,8 +29,16 @@ class Namesakes:
 
     def verdict(self, source: Path, target: Path) -> bool | None:
         """Whether namesakes on both sides agree with a pair; None where they say nothing."""
-        verdicts = {ballot.verdict(source, target) for ballot in self._ballots}
-        return True if True in verdicts else False if False in verdicts else None
+        return _summed_up(ballot.judged(ballot.vote(source, target)) for ballot in self._ballots)
+
+    def verdicts(self) -> Iterator[bool | None]:
+        """The same for each of the pairs that have voted, in their order."""
+        return map(_summed_up, zip(*(map(ballot.judged, ballot.votes) for ballot in self._ballots), strict=True))
+
+
+def _summed_up(verdicts: Iterable[bool | None]) -> bool | None:
+    found = set(verdicts)
+    return True if True in found else False if False in found else None
 
 
 class _Ballot:
@@ -37,24 +48,34 @@ class _Ballot:
         self.only_segments = only_segments
         self.forth: dict[Path, Counter[_Renaming]] = defaultdict(Counter)
         self.back: dict[Path, Counter[_Renaming]] = defaultdict(Counter)
-        for source, target in pairs:
-            s, t, shift = self._renaming(source, target)
+        self._judged: dict[_Vote, bool | None] = {}
+        equal: dict[_Vote, _Vote] = {}  # blocks of one kind vote the same: one tuple for all
+        self.votes = [equal.setdefault(vote, vote) for vote in (self.vote(*pair) for pair in pairs)]
+        for (s, t, shift), count in Counter(self.votes).items():
             if shift is not None:
-                self.forth[s][t, shift] += 1
-                self.back[t][s, shift] += 1
+                self.forth[s][t, shift] += count
+                self.back[t][s, shift] += count
 
-    def _renaming(self, source: Path, target: Path) -> tuple[Path, Path, tuple[int, ...] | None]:
+    def vote(self, source: Path, target: Path) -> _Vote:
+        """The renaming with its numbers masked, and their shift; None for that where they are not equally many."""
         (s, numbers), (t, others) = self._masked(source), self._masked(target)
-        return s, t, tuple(b - a for a, b in zip(numbers, others, strict=True)) if len(numbers) == len(others) else None
+        return s, t, tuple(map(sub, others, numbers)) if len(numbers) == len(others) else None
 
     def _masked(self, path: Path) -> tuple[Path, tuple[int, ...]]:
         if not self.only_segments:
-            return masked_path(path), tuple(n for segment in path for n in numbers_in(segment))
-        plain = tuple(NUMBER if segment.isdecimal() else segment for segment in path)
-        return plain, tuple(int(segment) for segment in path if segment.isdecimal())
+            return masked_path(path), tuple(chain.from_iterable(map(numbers_in, path)))
+        if not any(map(str.isdecimal, path)):
+            return path, ()
+        plain = tuple([NUMBER if segment.isdecimal() else segment for segment in path])
+        return plain, tuple([int(segment) for segment in path if segment.isdecimal()])
 
-    def verdict(self, source: Path, target: Path) -> bool | None:
-        s, t, shift = self._renaming(source, target)
+    def judged(self, vote: _Vote) -> bool | None:
+        """What all votes together say of one."""
+        if vote not in self._judged:
+            self._judged[vote] = self._outcome(*vote)
+        return self._judged[vote]
+
+    def _outcome(self, s: Path, t: Path, shift: tuple[int, ...] | None) -> bool | None:
         if shift is None:
             return None
         forth, back = self.forth[s], self.back[t]

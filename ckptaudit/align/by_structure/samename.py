@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 from itertools import islice
 
@@ -111,13 +111,41 @@ def _continues(path: str, start: str) -> bool:
 def _trusted(here: _Named, there: _Named) -> list[str]:
     equal = {name for name, spec in here.items() if name in there and there[name].shape == spec.shape}
     against = here.keys() & there.keys() - equal
-    series, layers = {masked(name) for name in against if masked(name) != name}, {parent(name) for name in against}
+    series, layers = _shifted_series(here, there, against), {parent(name) for name in against}
     equal -= {name for name in equal if masked(name) in series or parent(name) in layers}
     # A name may have moved where a free tensor of its shape stands beside it on both sides.
     beside = [{(parent(parent(name)), spec.shape) for name, spec in side.items() if name not in equal} for side in (here, there)]
     moved = beside[0] & beside[1]
     unsure = {parent(name) for name in equal if (parent(parent(name)), here[name].shape) in moved}
     return [name for name in there if name in equal and parent(name) not in unsure]
+
+
+def _shifted_series(here: _Named, there: _Named, against: Iterable[str]) -> set[str]:
+    """Masked names of the numbered series whose numbers may have moved.
+
+    Of those that may have, a name's other shape stands elsewhere in the series of the other side. A layer that was merely changed has
+    a shape that the other side lacks, and says nothing about its siblings as long as both sides have the same of them.
+    """
+    series = {name: plain for name in against if (plain := masked(name)) != name}
+    sides = _members(here, set(series.values())), _members(there, set(series.values()))
+    alike = {plain for plain in series.values() if sides[0][plain].keys() == sides[1][plain].keys()}
+    shapes = [{plain: set(members.values()) for plain, members in side.items()} for side in sides]
+    enough = {plain: all if plain in alike else any for plain in series.values()}
+    return {
+        plain
+        for name, plain in series.items()
+        if enough[plain]((here[name].shape in shapes[1][plain], there[name].shape in shapes[0][plain]))
+    }
+
+
+def _members(side: _Named, wanted: Collection[str]) -> dict[str, dict[str, tuple[int, ...]]]:
+    """Names and shapes of the wanted series."""
+    found: dict[str, dict[str, tuple[int, ...]]] = {plain: {} for plain in wanted}
+    for name, spec in side.items() if found else ():
+        members = found.get(masked(name))
+        if members is not None:
+            members[name] = spec.shape
+    return found
 
 
 def astray(pairs: Iterable[Pair], known: Mapping[str, Pair]) -> Iterator[Pair]:

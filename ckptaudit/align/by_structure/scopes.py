@@ -174,7 +174,7 @@ class _Scope:
         ``attention.{q, k, out}``, which has lost its ``v``, equals ``attention.self.{q, k, v}``, but is ``attention``.
         """
         around = t.parent
-        while around is not None and around is not self.b and around is not unwrapped(self.b):
+        while around is not None and around is not self.b and around is not unwrapped(self.b) and _comparable(s, around):
             outer = s.parent
             nested = outer is not None and outer is not self.a and self._contained(outer, around)
             if not nested and around.high - around.low > t.high - t.low and self._contained(s, around) and self._untouched([], [around]):
@@ -231,6 +231,8 @@ class _Scope:
 
     def _contained(self, s: Node, t: Node) -> bool:
         """Whether one container holds all that the other does, and not much more."""
+        if not _comparable(s, t):  # counting what a large container holds, for each small one, would take quadratic time
+            return False
         return self._shared(s, t) == min(s.high - s.low, t.high - t.low) and self._overlap(s, t) >= _OVERLAP
 
     def _clearly_contained(self, s: Node, t: Node) -> bool:
@@ -277,7 +279,7 @@ class _Scope:
     def _fits(self, s: Node, t: Node) -> bool:
         if self._busy(self.claimed_source, s, self.a) or self._busy(self.claimed_target, t, self.b):
             return False
-        return self._overlap(s, t) >= _OVERLAP
+        return _comparable(s, t) and self._overlap(s, t) >= _OVERLAP
 
     @staticmethod
     def _busy(claimed: bytearray, node: Node, scope: Node) -> int:
@@ -371,6 +373,12 @@ class _Scope:
         anchors = sorted(self.anchors)
         agreeing = sum(p[1] < q[1] for p, q in pairwise(anchors))
         return agreeing >= AGREEING * (len(anchors) - 1)
+
+
+def _comparable(s: Node, t: Node) -> bool:
+    """Whether two containers are near enough in size that one may be the other with something missing."""
+    here, there = s.high - s.low, t.high - t.low
+    return min(here, there) >= _OVERLAP * max(here, there)
 
 
 _KIND_EVIDENCE = {_SKELETON: "same matrices", _FLAT: "same rows and size"}
