@@ -42,13 +42,13 @@ def same_names(source: LayerGraph, target: LayerGraph) -> Iterator[Pair]:
         if not _may_agree(here, there):
             return
         evidence = "same name under another prefix"
-        candidates = [(a, b) for a in _prefixes(here) for b in _prefixes(there) if a or b]
-        fitting = [(a, b) for a, b in candidates if _share(_below(here, a), _below(there, b)) >= _MOST]
+        parts = [{prefix: _below(side, prefix) for prefix in _prefixes(side)} for side in (here, there)]
+        fitting = [(a, b) for a in parts[0] for b in parts[1] if (a or b) and _share(parts[0][a], parts[1][b]) >= _MOST]
         fitting = _outermost(fitting)
         if len(fitting) != 1:
             return
         [(a, b)] = fitting
-        here, there = _below(here, a), _below(there, b)
+        here, there = parts[0][a], parts[1][b]
     for name in _trusted(here, there):
         yield Pair(there[name].name, (here[name].name,), (), "decided", 1.0, (evidence,))
 
