@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Literal
 
+from ckptaudit.align.keras_layout import derived_places
 from ckptaudit.graph import LayerGraph
 from ckptaudit.graph.layers import LEGACY, NUMBERED
 from ckptaudit.graph.names import leaf, parent
@@ -39,6 +40,8 @@ class KerasLoad:
         Layers with weights, in the file and in the model.
     at:
         Places of layers in the model for which the file has no weights, or another number of them.
+    places:
+        Where Keras looks for each tensor of the model.
     """
 
     layout: str
@@ -46,14 +49,18 @@ class KerasLoad:
     refused: Refusal
     layers: tuple[int, int]
     at: tuple[str, ...] = ()
+    places: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
 
 
 def load_as_keras(source: LayerGraph, target: LayerGraph, layouts: Collection[str] = (LEGACY, NUMBERED)) -> KerasLoad | None:
     """What Keras would set; None where either side does not tell its places."""
-    layout = next((layout for layout in layouts if layout in source.places and layout in target.places), None)
+    if not source.places or source.framework != "keras" or target.framework != "keras":
+        return None
+    places = target.places or derived_places(target)
+    layout = next((layout for layout in layouts if layout in source.places and layout in places), None)
     if layout is None:
         return None
-    held, wanted = source.places[layout], target.places[layout]
+    held, wanted = source.places[layout], places[layout]
     by_place = {place: name for name, place in held.items()}
     sets = {name: by_place[place] for name, place in wanted.items() if place in by_place}
     here, there = _weights_of(held.values()), _weights_of(wanted.values())
@@ -66,7 +73,7 @@ def load_as_keras(source: LayerGraph, target: LayerGraph, layouts: Collection[st
         refused = "weights"
     elif any(source.tensors[old].shape != target.tensors[new].shape for new, old in sets.items()):
         refused = "shapes"
-    return KerasLoad(layout, MappingProxyType(sets), refused, layers, at)
+    return KerasLoad(layout, MappingProxyType(sets), refused, layers, at, wanted)
 
 
 def _weights_of(places: Iterable[str]) -> dict[str, int]:

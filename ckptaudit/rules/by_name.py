@@ -22,8 +22,7 @@ def check(comparison: Comparison) -> Iterator[Finding]:
     lost = [name for name, pair in pairs.items() if pair.sure and load.sets.get(name) not in pair.sources]
     if not lost:
         return
-    wanted = comparison.model.graph.places[BY_NAME]
-    found = {wanted[name].rpartition("/")[0] for name in load.sets}
+    found = {load.places[name].rpartition("/")[0] for name in load.sets}
     mixed = [name for name in lost if name in load.sets]
     first = mixed[0] if mixed else lost[0]
     yield RULE.finding(

@@ -19,7 +19,7 @@ def check(comparison: Comparison) -> Iterator[Finding]:
         return
     if load.layers[0] != load.layers[1]:  # then numbers within classes differ, and that is told as what it is
         return
-    held, wanted = comparison.checkpoint.graph.places[NUMBERED], comparison.model.graph.places[NUMBERED]
+    held, wanted = comparison.checkpoint.graph.places[NUMBERED], load.places
     moved = [pair for name, pair in comparison.alignment.pairs.items() if pair.sure and name not in load.sets]
     if not moved:
         return

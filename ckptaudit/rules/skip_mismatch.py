@@ -45,7 +45,7 @@ def _skipped(comparison: Comparison, load: KerasLoad) -> list[str]:
     other = {name for name, old in load.sets.items() if file.tensors[old].shape != model.tensors[name].shape}
     if load.layout == LEGACY:
         return [name for name in model.tensors if name in other]
-    places = model.places[load.layout]
+    places = load.places
     first: dict[str, int] = {}
     for name in other:
         layer, _, number = places[name].rpartition("/")
