@@ -13,8 +13,10 @@ from ckptaudit.align import Alignment, align, align_by_name
 from ckptaudit.align.adapting import adaptations, adapted
 from ckptaudit.align.lost_norms import doubting_lost_norms
 from ckptaudit.arch import Model, build_model, load_spec, model_of_checkpoint
+from ckptaudit.arch.keras_config import NAME as SELF
+from ckptaudit.arch.keras_config import rebuild
 from ckptaudit.arch.spec import SCHEMA as SPEC_SCHEMA
-from ckptaudit.errors import UsageError
+from ckptaudit.errors import ArchitectureError, UsageError
 from ckptaudit.graph import LayerGraph, TensorSpec
 from ckptaudit.graph.facts import Facts
 from ckptaudit.identification import Identification
@@ -94,9 +96,9 @@ def audit(
     checkpoint:
         Path of a file, of a shard index or of a folder that holds one; or a checkpoint that was opened already.
     model:
-        An architecture (``"deeplabv3_resnet50"``, ``"package.module:factory"``, ``"models.py:factory"``), a live
-        ``torch.nn.Module``, a :class:`~ckptaudit.arch.Model`, or the path of another checkpoint or of a saved spec. By default the
-        architecture that the file is sure to be.
+        An architecture (``"deeplabv3_resnet50"``, ``"package.module:factory"``, ``"models.py:factory"``), ``"self"`` for what a Keras file
+        describes, a live ``torch.nn.Module`` or ``keras.Model``, a :class:`~ckptaudit.arch.Model`, or the path of another checkpoint or of
+        a saved spec. By default the architecture that the file is sure to be.
     arguments:
         Keyword arguments for the architecture's builder.
     intent:
@@ -132,6 +134,10 @@ def audit(
     opened = checkpoint if isinstance(checkpoint, Checkpoint) else open_checkpoint(Path(checkpoint), branch=branch)
     if model is None:
         built = model_of_identity(opened, arguments or {})
+    elif isinstance(model, str) and model == SELF:
+        if arguments:
+            raise UsageError("what a file describes takes no arguments")
+        built = model_of_own_config(opened)
     else:
         built = load_other(model) if _is_file(model) else build_model(model, arguments)
     if branch is None:
@@ -216,6 +222,25 @@ def model_of_identity(checkpoint: Checkpoint, arguments: Mapping[str, Any], *, f
     same = f", or what has the same tensors: {', '.join(best.equivalents[:_NAMED])}" if best.equivalents else ""
     told = f"no architecture was given: {best.told[0].lower()}{best.told[1:]}{same}"
     return replace(model, remarks=(*model.remarks, told))
+
+
+def model_of_own_config(checkpoint: Checkpoint, *, real: bool = False) -> Model:
+    """The model that a full Keras file describes, rebuilt by Keras in safe mode; ``real`` gives its variables values.
+
+    Raises
+    ------
+    ArchitectureError
+        It describes none, the description holds code or names what is not Keras' own, or Keras cannot follow it.
+    """
+    from ckptaudit.read.keras_config import read_model_config
+
+    config = checkpoint.config.get("model")
+    if not isinstance(config, Mapping):
+        raise ArchitectureError(f"{SELF}: {checkpoint.path.name} does not describe its model; give --arch or --against")
+    described = read_model_config(config)
+    if described.remarks:
+        raise ArchitectureError(f"{SELF}: not rebuilt: {described.remarks[0]}")
+    return rebuild(config, {layer.path: layer.class_name for layer in described.every_layer()}, real=real)
 
 
 def _words(value: Any) -> set[str]:

@@ -55,7 +55,11 @@ max_header_option = click.option(
 #: The two sides of a comparison: CHECKPOINT, and the model by one of two ways or by what the file is; see :func:`model_side`.
 sides_options = _together(
     click.argument("checkpoint", type=click.Path()),
-    click.option("--arch", help="A published name, package.module:factory, or file.py:factory; without it, what the file is sure to hold."),
+    click.option(
+        "--arch",
+        help="A published name, package.module:factory, or file.py:factory; `self`: what a Keras file describes. "
+        "Without it, what the file is sure to hold.",
+    ),
     click.option("--against", type=click.Path(), help="Another checkpoint, or a saved spec, to compare with."),
     arch_arg_option,
     click.option("--fresh", is_flag=True, help="Build the model now, even where cache or catalogue know it."),
@@ -144,14 +148,18 @@ def model_side(arch: str | None, against: str | None, arch_args: tuple[str, ...]
         raise UsageError("give either --arch or --against, not both")
     if against is not None and arch_args:
         raise UsageError("--arch-arg goes with --arch")
+    if arch == "self" and arch_args:
+        raise UsageError("what a file describes takes no --arch-arg")
     arguments = parse_arguments(arch_args)
 
     def build(checkpoint: Checkpoint) -> Model:
         from ckptaudit.arch import build_model
-        from ckptaudit.pipeline import load_other, model_of_identity
+        from ckptaudit.pipeline import load_other, model_of_identity, model_of_own_config
 
         if against is not None:
             return load_other(against)
+        if arch == "self":
+            return model_of_own_config(checkpoint)
         if arch is not None:
             return build_model(arch, arguments, fresh=fresh)
         return model_of_identity(checkpoint, arguments, fresh=fresh)

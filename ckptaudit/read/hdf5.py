@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from math import prod
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from ckptaudit.errors import CkptAuditError, CorruptCheckpointError
 from ckptaudit.graph import DTYPE_BITS
@@ -538,3 +538,11 @@ def _reason(error: BaseException) -> str:
     text = str(error.args[0] if error.args else type(error).__name__).strip("'\"")
     inner = text[text.find("(") + 1 : -1] if text.endswith(")") and "(" in text else text
     return inner[:120]
+
+
+def note(file: IO[bytes], name: str, text: str) -> None:
+    """Write a text as an attribute of the root of a file that is open for reading and writing."""
+    import h5py
+
+    with h5py.File(file, "r+") as opened:
+        opened.attrs[name] = text

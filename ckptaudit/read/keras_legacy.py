@@ -115,8 +115,6 @@ def described(branch: Branch, model: ModelConfig | None, file: Hdf5) -> Branch:
             layer = layers.get(outer)
             if layer is not None and not layer.is_model:
                 owners[outer] = (*owners.get(outer, ()), path)
-                modules.setdefault(path, layer.class_name)
-                attributes.setdefault(path, attributes[outer])
                 break
     feeds, why = dataflow(model, owners)
     if why:

@@ -19,6 +19,7 @@ from ckptaudit.plan.fingerprint import fingerprint
 from ckptaudit.plan.plan import Plan
 from ckptaudit.plan.writing.entries import entries_of, pieces, provenance
 from ckptaudit.read import open_checkpoint
+from ckptaudit.read.hdf5 import note
 from ckptaudit.read.stored import contiguous_strides
 
 if TYPE_CHECKING:
@@ -43,8 +44,6 @@ def write_like(
     PlanError
         ``like`` is not the file of the model that the plan was made for.
     """
-    import h5py
-
     fresh = open_checkpoint(Path(like))
     if fresh.format != "keras-weights":
         raise PlanError(f"{os.fspath(like)}: is no .weights.h5 of Keras 3")
@@ -74,6 +73,5 @@ def write_like(
                 done += len(piece)
                 progress(done, total)
         file.flush()
-        with h5py.File(file, "r+") as written:  # Keras looks at its own groups alone
-            written.attrs["ckptaudit"] = json.dumps(provenance(plan, checkpoint))
+        note(file, "ckptaudit", json.dumps(provenance(plan, checkpoint)))  # Keras looks at its own groups alone
         return file.seek(0, os.SEEK_END)
