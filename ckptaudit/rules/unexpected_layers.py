@@ -25,9 +25,12 @@ def check(comparison: Comparison) -> Iterator[Finding]:
     unexpected = comparison.unexplained(comparison.unexpected, "checkpoint")
     graph = comparison.checkpoint.graph
     head = main_head(graph)
+    restored = {parent(name) for name in comparison.used}
     for place, names in by_cause(unexpected, graph.tensors):
         training_state = all(_TRAINING_STATE & set(split_name(name)) for name in names)
-        in_the_head = all(in_head(name, head) for name in names)
+        # A bias whose weight is restored belongs to a layer that the model has: without it the layer gives something else.
+        torn = any(parent(name) in restored and role_of(leaf(name)) not in BUFFER_ROLES for name in names)
+        in_the_head = not torn and all(in_head(name, head) for name in names)
         # InstanceNorm kept statistics before torch 0.4.
         statistics = all(role_of(leaf(name)) in BUFFER_ROLES and parent(name) in comparison.paired_modules for name in names)
         harmless = training_state or in_the_head
@@ -38,6 +41,8 @@ def check(comparison: Comparison) -> Iterator[Finding]:
             if in_the_head
             else "running statistics of layers that keep none in the model"
             if statistics
+            else "parts of layers that the model has without them"
+            if torn
             else "layers that the model does not have"
         )
         yield RULE.finding(
@@ -48,6 +53,8 @@ def check(comparison: Comparison) -> Iterator[Finding]:
             if harmless
             else "build the layers with track_running_stats=True if the network was trained so"
             if statistics
+            else "build the layers as in training (bias=True)"
+            if torn and all(leaf(name) == "bias" for name in names)
             else "a network that was trained with these layers gives other outputs without them",
             status="remappable" if harmless else "partial",
             phrase="" if harmless else f"{f'`{place}`' if place else plural(len(names), 'tensor')} of the file unused",

@@ -39,7 +39,15 @@ def test_a_change_is_reported_exactly(edits, expected, run, project, change):
     line = {rule: next(number for number, text in enumerate(lines, 1) if words in text) for rule, words, _ in expected}
     contract = {rule: name for rule, _, name in expected}
 
-    files = {"json": "r.json", "sarif": "r.sarif", "github": "r.txt", "gitlab": "g.json", "junit": "r.xml", "markdown": "r.md"}
+    files = {
+        "json": "r.json",
+        "sarif": "r.sarif",
+        "github": "r.txt",
+        "gitlab": "g.json",
+        "junit": "r.xml",
+        "markdown": "r.md",
+        "html": "r.html",
+    }
     formats = [word for output_format, file in files.items() for word in ("--format", f"{output_format}={file}")]
     done = run("check", "--base", "HEAD", *formats, "--format", "terminal", cwd=project)
     assert (done.returncode, done.stderr) == (1, "")
@@ -75,7 +83,7 @@ def test_a_change_is_reported_exactly(edits, expected, run, project, change):
         git(project, "diff", "--exit-code", "segkit")
         assert text["markdown"] == (DEMO / "report.md").read_text()
     for rule, number in line.items():
-        for page in (text["markdown"], done.stdout):
+        for page in (text["markdown"], text["html"], done.stdout):
             assert page.count(rule) >= 1
             assert f"segkit/models.py:{number}" in page
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import subprocess
@@ -140,6 +141,26 @@ def test_changes_of_the_model(old, new, outcome, rules, call, small, change):
     change(small, (old, new))
     contract = check(call)[1]["contracts"][0]
     assert (contract["outcome"], [finding["rule"] for finding in contract["findings"]]) == (outcome, rules)
+
+
+@pytest.mark.parametrize(("optimizer", "holds"), [(True, True), (False, False)])
+def test_a_contract_to_resume_wants_the_optimizer_state(optimizer, holds, call, small, change):
+    sys.path.insert(0, str(small))
+    try:
+        model = importlib.import_module("segkit.models").Small()
+    finally:
+        sys.path.remove(str(small))
+    model(torch.randn(2, 3, 32, 32)).sum().backward()
+    adam = torch.optim.Adam(model.parameters())
+    adam.step()
+    state = {"model": model.state_dict()} | ({"optimizer": adam.state_dict()} if optimizer else {})
+    torch.save(state, small / "resume.pth")
+    change(small, ('arch = "segkit.models:Small"', 'arch = "segkit.models:Small"\nintent = "resume"'), file="pyproject.toml")
+    assert call("lock", "--from", f"small-cityscapes={small / 'resume.pth'}").exit_code == (0 if holds else 1)
+    (small / "resume.pth").unlink()
+    result, report = check(call)
+    assert (result.exit_code, report["contracts"][0]["holds"]) == (0 if holds else 1, holds)
+    assert [f["rule"] for f in report["contracts"][0]["findings"] if f["severity"] == "error"] == ([] if holds else ["optimizer-state"])
 
 
 def test_an_allowed_gap_holds_with_its_reason_and_an_unused_one_is_told(call, small, change):

@@ -64,6 +64,10 @@ class With(nn.Module):
             self.add_module(name, part)
 
 
+def linear(bias):
+    return nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 3, bias=bias)).state_dict()
+
+
 def folding(norms=False, bias=True):
     """Two convolutions, each with its BatchNorm behind it or without."""
     layers = {"a": nn.Conv2d(3, 8, 3, bias=bias), "an": nn.BatchNorm2d(8), "b": nn.Conv2d(8, 8, 3, bias=bias), "bn": nn.BatchNorm2d(8)}
@@ -1039,6 +1043,8 @@ CASES = [
     ),
     *cases(
         "unexpected-layers",
+        (YES, "the head's bias", lambda: nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 3, bias=False)), lambda: linear(bias=True), partial()),
+        (NO, "no bias either", lambda: nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 3, bias=False)), lambda: linear(bias=False)),
         (YES, "more layers than the model has", Net, lambda: trained(With(gate=nn.Linear(3, 3))), partial()),
         (YES, "one block more", lambda: Features(depth=3), lambda: trained(Features(depth=4)), partial()),
         (
