@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import stat
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -34,6 +33,8 @@ def new_file(path: str | os.PathLike[str], *, force: bool = False) -> Iterator[B
     OutputError
         The file exists and ``force`` is not given, or it cannot be written.
     """
+    import tempfile  # most commands write nothing
+
     target = Path(path)
     temporary: str | None = None
     try:

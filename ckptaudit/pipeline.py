@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 from ckptaudit._version import __version__
 from ckptaudit.align import Alignment, align, align_by_name
@@ -19,14 +19,15 @@ from ckptaudit.arch.spec import SCHEMA as SPEC_SCHEMA
 from ckptaudit.errors import ArchitectureError, UsageError
 from ckptaudit.graph import LayerGraph, TensorSpec
 from ckptaudit.graph.facts import Facts
-from ckptaudit.identification import Identification
-from ckptaudit.identification import identify as identify_graph
 from ckptaudit.plan import Plan, Step, make_plan
 from ckptaudit.read import Branch, Checkpoint, open_checkpoint
 from ckptaudit.rules import Finding, run_rules
 from ckptaudit.rules.allowance import Allowance
 from ckptaudit.rules.comparison import Comparison, Intent
 from ckptaudit.verdict import Coverage, Verdict, judge, measure_coverage
+
+if TYPE_CHECKING:
+    from ckptaudit.identification import Identification
 
 SCHEMA = "ckptaudit.audit/1"
 #: How many candidates are named where none is sure; no name of an architecture is longer.
@@ -199,6 +200,8 @@ def identify(checkpoint: str | os.PathLike[str] | Checkpoint, *, branch: str | N
         The file cannot be read.
     """
     opened = checkpoint if isinstance(checkpoint, Checkpoint) else open_checkpoint(Path(checkpoint), branch=branch)
+    from ckptaudit.identification import identify as identify_graph  # not needed where the architecture is given
+
     return identify_graph(opened.graph, _words(opened.metadata))
 
 

@@ -45,6 +45,11 @@ def split_name(arch: str) -> tuple[str, dict[str, Any]]:
     return name.strip(), arguments
 
 
+def is_file(name: str) -> bool:
+    """Whether what stands before the colon means a file rather than a module."""
+    return name.endswith(".py") or "/" in name
+
+
 def merge(in_name: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
     """Join the arguments in a name and those given beside it.
 

@@ -9,11 +9,9 @@ An audit never fails because of the cache: what cannot be read is built again, a
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from dataclasses import dataclass, replace
-from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -42,6 +40,8 @@ class Key:
     @property
     def file_name(self) -> str:
         """The entry's name below the cache's folder."""
+        import hashlib
+
         return f"{hashlib.sha256(self.text.encode()).hexdigest()[:40]}.json"
 
 
@@ -80,6 +80,9 @@ def key_of(source: str, name: str, arguments: Mapping[str, Any], libraries: Iter
     """
     if os.environ.get("CKPTAUDIT_NO_CACHE"):
         return None
+    import hashlib
+    from importlib.metadata import PackageNotFoundError
+
     try:
         installed = [_installed(library) for library in libraries]
         contents = [[os.path.abspath(file), hashlib.sha256(file.read_bytes()).hexdigest()] for file in files]  # noqa: PTH100
@@ -196,6 +199,8 @@ def _write(key: Key | None, content: Mapping[str, Any]) -> None:
 
 def _installed(library: str) -> list[str] | None:
     """Name, version and place of a distribution, without importing it; None while it is being developed where it lies."""
+    from importlib.metadata import distribution
+
     found = distribution(library)
     told = found.read_text("direct_url.json")
     if told is not None and json.loads(told).get("dir_info", {}).get("editable"):

@@ -14,7 +14,7 @@ import zlib
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property
-from importlib.resources import files
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
@@ -32,7 +32,7 @@ SEPARATORS: Mapping[str, str] = {"keras": "/"}
 @cache
 def shipped() -> Catalogue:
     """The catalogue of this installation."""
-    return Catalogue(files("ckptaudit.arch").joinpath("catalogue.bin").read_bytes())
+    return Catalogue(Path(__file__).with_name("catalogue.bin").read_bytes())
 
 
 @dataclass(frozen=True, eq=False)

@@ -29,11 +29,6 @@ if TYPE_CHECKING:
     from types import ModuleType
 
 
-def is_file(name: str) -> bool:
-    """Whether what stands before the colon means a file rather than a module."""
-    return name.endswith(".py") or "/" in name
-
-
 def build_from_file(path: Path, factory: str, arguments: Mapping[str, Any], label: str) -> Model:
     """Build what ``factory`` in the file ``path`` returns; see :func:`build_from_module`."""
     if not path.is_file():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import traceback
 from pathlib import Path
 
 _LONGEST_MESSAGE = 300
@@ -36,6 +35,8 @@ def blamed_line(error: BaseException, home: Path | None) -> str:
         return ""  # its text already names file and line
     if home is None:
         return ""
+    import traceback
+
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if _is_own(Path(frame.filename), home)]
     return f" ({shown_path(frames[-1].filename)}, line {frames[-1].lineno})" if frames else ""
 

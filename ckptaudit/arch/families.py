@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from difflib import SequenceMatcher
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -12,6 +11,8 @@ if TYPE_CHECKING:
 
 def by_closeness(name: str, others: Iterable[str]) -> list[str]:
     """Order the relatives of ``name`` by how close their names are to it, those that begin with the same word first; without itself."""
+    from difflib import SequenceMatcher
+
     stem = re.split(r"[_\d]", name)[0]
 
     def distance(other: str) -> tuple[bool, float, str]:

@@ -7,7 +7,6 @@ is told not to.
 from __future__ import annotations
 
 import functools
-import json
 import os
 import sys
 import threading
@@ -16,10 +15,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ckptaudit.arch.attempts import calling_line
+from ckptaudit.arch.keras_settings import user_settings
 from ckptaudit.arch.libraries import MissingLibraryError, import_library, is_installed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator
     from contextlib import AbstractContextManager
 
     from ckptaudit.graph import Origin
@@ -73,16 +73,6 @@ def _configured() -> str | None:
     """The backend of ``keras.json``, which Keras writes itself when it is first imported: it may be one that is not installed."""
     told = user_settings().get("backend")
     return told if told in _BACKENDS else None
-
-
-def user_settings() -> Mapping[str, Any]:
-    """What ``keras.json`` says; nothing where there is none that can be read."""
-    home = os.environ.get("KERAS_HOME") or str(Path("~/.keras").expanduser())
-    try:
-        told = json.loads(Path(home, "keras.json").read_bytes())
-    except (OSError, ValueError, RuntimeError):
-        return {}
-    return told if isinstance(told, dict) else {}
 
 
 def keras_ways() -> Iterator[tuple[str, AbstractContextManager[Made]]]:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import os
+import re
+import sys
 import warnings
 from collections.abc import Mapping
 from importlib.util import find_spec
@@ -25,6 +28,9 @@ EXTRAS: Mapping[str, str] = MappingProxyType(
     }
 )
 
+#: The folder of a distribution's metadata, as pip names it.
+_DISTRIBUTION = re.compile(r"([^-]+)-([^-]+)\.(?:dist|egg)-info")
+
 #: Only compiling a model needs them, and they take as long to import as the rest of torch.
 _COMPILER = ("torch._dynamo", "torch._dynamo.utils")
 
@@ -44,6 +50,29 @@ def is_installed(module: str) -> bool:
         return find_spec(module) is not None
     except (ImportError, ValueError):  # an import hook that refuses it, or a module without a spec
         return False
+
+
+def installed_version(library: str) -> str | None:
+    """The version of a library whose distribution is called like its module; None where it is not installed.
+
+    Read off the name of the folder that pip leaves beside the library: importing ``importlib.metadata`` takes longer than that.
+    """
+    for folder in sys.path:
+        try:
+            names = os.listdir(folder or ".")  # noqa: PTH208 (names are all that is needed of some hundred files)
+        except OSError:
+            continue
+        for name in names:
+            if name.endswith("-info") and (found := _DISTRIBUTION.match(name)) and found[1].replace("-", "_").lower() == library:
+                return found[2]
+    if not is_installed(library):
+        return None
+    from importlib.metadata import PackageNotFoundError, version  # installed in a way of its own
+
+    try:
+        return version(library)
+    except PackageNotFoundError:
+        return None
 
 
 def import_library(module: str, extra: str) -> Any:

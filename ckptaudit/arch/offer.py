@@ -1,4 +1,4 @@
-"""What a source offers, from the cheapest place that has it: the cache, the shipped catalogue, then the library itself."""
+"""What a source offers, from the cheapest place that has it: the shipped catalogue, the cache, then the library itself."""
 
 from __future__ import annotations
 
@@ -6,13 +6,12 @@ import sys
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-from importlib.metadata import PackageNotFoundError, version
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from ckptaudit.arch import cache
 from ckptaudit.arch.catalogue import shipped
-from ckptaudit.arch.libraries import MissingLibraryError
+from ckptaudit.arch.libraries import MissingLibraryError, installed_version
 from ckptaudit.arch.sources import built_in
 from ckptaudit.arch.suggest import did_you_mean
 from ckptaudit.errors import ArchitectureError
@@ -29,7 +28,7 @@ _MAX_RELATIVES = 16
 class Offer:
     """One source and how to ask it.
 
-    The cache answers where the same was built before with the same versions of everything. The catalogue answers where the library is not
+    The cache answers where the same was built before with the same versions of everything, the catalogue where the library is not
     installed, or installed in the very version that the catalogue was made from. Where another version is installed, or the user has set
     it up in an unusual way, the library is asked: what will be restored into is built by it.
 
@@ -50,10 +49,8 @@ class Offer:
     @cached_property
     def _installed(self) -> str | None:
         """Version of the library, without importing it and without what stands behind a ``+``."""
-        try:
-            return version(self.source.LIBRARY).partition("+")[0]
-        except PackageNotFoundError:
-            return None
+        found = installed_version(self.source.LIBRARY)
+        return None if found is None else found.partition("+")[0]
 
     @cached_property
     def _catalogued(self) -> str | None:
@@ -109,12 +106,12 @@ class Offer:
             There is no such architecture, or it cannot be built: see the source.
         """
         foreign = self._is_foreign(name)
+        held = shipped().model(self.prefix, name, arguments) if self._catalogue_holds and not self.fresh and not foreign else None
+        if held is not None:
+            return replace(held, siblings=lambda: map(self._in_full, held.siblings()))
         key = None if foreign else self._key(name, arguments)
-        if not self.fresh and not foreign:
-            if (entry := cache.get(key, arguments)) is not None:
-                return replace(entry.model, siblings=lambda: self._siblings(entry.relatives, arguments))
-            if (held := shipped().model(self.prefix, name, arguments) if self._catalogue_holds else None) is not None:
-                return replace(held, siblings=lambda: map(self._in_full, held.siblings()))
+        if not self.fresh and (entry := cache.get(key, arguments)) is not None:
+            return replace(entry.model, siblings=lambda: self._siblings(entry.relatives, arguments))
         if not self.knows(name):
             raise ArchitectureError(f"{self.prefix} has no architecture named {name!r}{did_you_mean(name, self.names())}")
         model = self._built(name, arguments)

@@ -7,14 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ckptaudit.arch import factory, sources
-from ckptaudit.arch.arguments import merge, split_name
+from ckptaudit.arch import sources
+from ckptaudit.arch.arguments import is_file, merge, split_name
 from ckptaudit.arch.libraries import MissingLibraryError
-from ckptaudit.arch.live import model_of_object
 from ckptaudit.arch.model import Model
 from ckptaudit.arch.offer import Offer
 from ckptaudit.arch.suggest import did_you_mean
-from ckptaudit.arch.trace import with_feeds
 from ckptaudit.errors import ArchitectureError
 from ckptaudit.garbage import collector_paused
 
@@ -59,7 +57,11 @@ def build_model(
     """
     with collector_paused(), _with_values() if real else nullcontext():  # libraries are imported in here
         model = _resolve(arch, arguments or {}, fresh or trace or real)
-    return with_feeds(model, input_size) if trace else model
+    if not trace:
+        return model
+    from ckptaudit.arch.trace import with_feeds
+
+    return with_feeds(model, input_size)
 
 
 def _with_values() -> AbstractContextManager[None]:
@@ -72,6 +74,8 @@ def _resolve(arch: str | object, arguments: Mapping[str, Any], fresh: bool) -> M
     if isinstance(arch, Model):
         return arch
     if not isinstance(arch, str):
+        from ckptaudit.arch.live import model_of_object
+
         return model_of_object(arch, arguments)
     name, in_name = split_name(arch)
     return replace(_build(name, merge(in_name, arguments), fresh), arch=arch)
@@ -79,17 +83,16 @@ def _resolve(arch: str | object, arguments: Mapping[str, Any], fresh: bool) -> M
 
 def _build(name: str, arguments: Mapping[str, Any], fresh: bool) -> Model:
     # From the right for files, whose folders may contain colons; sources and modules cannot.
-    before, colon, after = name.rpartition(":") if factory.is_file(name.rpartition(":")[0]) else name.partition(":")
-    if not colon:
-        if factory.is_file(name):
-            return factory.build_from_file(Path(name), "", arguments, name)
+    before, colon, after = name.rpartition(":") if is_file(name.rpartition(":")[0]) else name.partition(":")
+    if not colon and not is_file(name):
         return _ask_everyone(name, arguments, fresh)
-    if factory.is_file(before):
-        return factory.build_from_file(Path(before), after, arguments, name)
-    source = sources.find(before)
-    if source is not None:
+    if not is_file(before) and (source := sources.find(before)) is not None:
         return Offer(before, source, fresh).model(after, arguments)
-    return factory.build_from_module(before, after, arguments, name)
+    from ckptaudit.arch.factory import build_from_file, build_from_module
+
+    if is_file(before):
+        return build_from_file(Path(before), after, arguments, name)
+    return build_from_module(before, after, arguments, name)
 
 
 def _ask_everyone(name: str, arguments: Mapping[str, Any], fresh: bool) -> Model:

@@ -5,6 +5,7 @@ Exit codes: 0 fit for the intent · 1 not fit · 2 wrong usage · 3 could not be
 
 from __future__ import annotations
 
+import importlib
 import os
 import signal
 import threading
@@ -16,19 +17,12 @@ import click
 
 from ckptaudit._version import __version__
 from ckptaudit.cli._exit_codes import COULD_NOT_AUDIT, INTERRUPTED, TERMINATED
-from ckptaudit.cli.apply import apply
-from ckptaudit.cli.cache import cache
-from ckptaudit.cli.check import check
-from ckptaudit.cli.diff import diff
-from ckptaudit.cli.identify import identify
-from ckptaudit.cli.lock import lock
-from ckptaudit.cli.remap import remap
-from ckptaudit.cli.scan import scan
-from ckptaudit.cli.show import show
-from ckptaudit.cli.spec import spec
 from ckptaudit.errors import CkptAuditError
 from ckptaudit.garbage import collector_paused
 from ckptaudit.text import printable
+
+#: In the order in which people meet them; each is a command of the same name in a module of its own.
+VERBS = ("diff", "remap", "apply", "show", "scan", "identify", "spec", "lock", "check", "cache")
 
 
 class _Terminated(KeyboardInterrupt):
@@ -53,10 +47,16 @@ def _terminable() -> Iterator[None]:
 
 
 class _Commands(click.Group):
-    """Commands in the order in which people meet them, and one line for every error on purpose."""
+    """Commands that are loaded when they are asked for, and one line for every error on purpose."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self.commands)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in VERBS:
+            return None
+        command: click.Command = getattr(importlib.import_module(f"{__name__}.{cmd_name}"), cmd_name)
+        return command
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -80,7 +80,11 @@ class _Commands(click.Group):
             ctx.exit(COULD_NOT_AUDIT)
 
 
-@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(
+    cls=_Commands,
+    commands=dict.fromkeys(VERBS, click.Command(None)),
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
 @click.version_option(__version__, message="%(prog)s %(version)s")
 def main() -> None:
     """Audit a checkpoint against a freshly built model before anything is restored.
@@ -90,7 +94,3 @@ def main() -> None:
     \b
     Exit codes: 0 fit · 1 not fit · 2 wrong usage · 3 could not be audited.
     """  # noqa: D301
-
-
-for _verb in (diff, remap, apply, show, scan, identify, spec, lock, check, cache):
-    main.add_command(_verb)

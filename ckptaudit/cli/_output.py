@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,6 +71,8 @@ def plan_outputs(
 
 def render_options(output: str | None, quiet: bool, verbose: bool) -> Options:
     """How to render for where the output goes: colours and the width of the terminal only at a terminal."""
+    import shutil
+
     from ckptaudit.report import Options
 
     at_terminal = output is None and sys.stdout.isatty()

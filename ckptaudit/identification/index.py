@@ -13,7 +13,7 @@ import zlib
 from collections import Counter
 from dataclasses import dataclass
 from functools import cache, cached_property
-from importlib.resources import files
+from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -109,7 +109,7 @@ def _built(entry: Entry, catalogue: Catalogue, more: Mapping[str, Any]) -> Layer
 @cache
 def shipped() -> Index:
     """The index of this installation."""
-    return Index(files("ckptaudit.identification").joinpath("index.bin").read_bytes())
+    return Index(Path(__file__).with_name("index.bin").read_bytes())
 
 
 class Index:

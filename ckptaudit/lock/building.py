@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from ckptaudit.arch import Model, build_model, factory
+from ckptaudit.arch import Model, build_model
+from ckptaudit.arch.arguments import is_file
 from ckptaudit.errors import ArchitectureError
 from ckptaudit.lock.contracts import Contract, Project
 
@@ -37,7 +38,7 @@ def build_contract(project: Project, contract: Contract) -> Model:
     """
     file, _, rest = contract.arch.rpartition(":")
     arch = contract.arch
-    if factory.is_file(file) and not Path(file).is_absolute():
+    if is_file(file) and not Path(file).is_absolute():
         # A path in the configuration is one from its folder; shown from where the user is.
         arch = f"{os.path.relpath(project.root / file)}:{rest}"
         arch = arch if "/" in arch else f"./{arch}"

@@ -14,6 +14,7 @@ from ckptaudit.graph.layers import Module
 from ckptaudit.graph.names import leaf
 
 if TYPE_CHECKING:
+    from array import array
     from collections.abc import Mapping
     from pathlib import Path
 
@@ -198,6 +199,10 @@ class Checkpoint:
     def read(self, name: str) -> numpy.ndarray[Any, Any]:
         """Values of one tensor of the chosen branch: see :meth:`StoredTensor.read`."""
         return self.branch.tensors[name].read()
+
+    def numbers(self, name: str, elements: int | None = None) -> array[float] | None:
+        """Values of one tensor without numpy, where that is possible: see :meth:`StoredTensor.numbers`."""
+        return self.branch.tensors[name].numbers(elements)
 
     def sample(self, name: str, elements: int) -> numpy.ndarray[Any, Any]:
         """Some values of one tensor, at most about ``elements``: see :meth:`StoredTensor.sample`."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import mmap
 import os
+import sys
+from array import array
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -24,6 +26,8 @@ _NUMPY_NAMES = MappingProxyType(
 )
 #: Dimensions that every version of numpy can handle.
 _MAX_RANK = 32
+#: Dtypes that Python's own arrays hold, by their type codes; files of the other byte order are left to numpy.
+_PLAIN = MappingProxyType({"float32": "f", "float64": "d"} if sys.byteorder == "little" else {})
 _ML_DTYPES = frozenset({"bfloat16", "float8_e4m3fn", "float8_e4m3fnuz", "float8_e5m2", "float8_e5m2fnuz", "float8_e8m0fnu"})
 
 
@@ -126,16 +130,35 @@ class StoredTensor:
         """
         return self._view(self.shape)
 
+    def numbers(self, elements: int | None = None) -> array[float] | None:
+        """Like :meth:`read`, or with ``elements`` like :meth:`sample`, but flat and without numpy, whose import takes longer than the rest.
+
+        None where it takes numpy: other dtypes than float32 and float64, other layouts than a dense one.
+        """
+        code = _PLAIN.get(self.dtype)
+        shape = self.shape if elements is None else self._sampled(elements)
+        if code is None or not self.shape or self.storage.fetch is not None or self.storage.big_endian or self.storage.unavailable:
+            return None
+        if self.strides != contiguous_strides(self.shape) or 0 in shape:
+            return None
+        values: array[float] = array(code)
+        start, count = self._span(values.itemsize, _numel(shape))
+        values.frombytes(self._bytes(start, count))
+        return values
+
     def sample(self, elements: int) -> numpy.ndarray[Any, Any]:
         """Like :meth:`read`, but flat, and of a tensor with more than ``elements`` values only some rows from its start."""
+        return self._copied(self._sampled(elements)).reshape(-1)
+
+    def _sampled(self, elements: int) -> tuple[int, ...]:
+        """The shape of some rows from the start."""
         shape = self.shape
         while shape and _numel(shape) > elements:
             if _numel(shape[1:]) >= elements:
                 shape = shape[1:]
             else:
-                shape = (max(1, elements // max(1, _numel(shape[1:]))), *shape[1:])
-                break
-        return self._copied(shape).reshape(-1)
+                return (max(1, elements // max(1, _numel(shape[1:]))), *shape[1:])
+        return shape
 
     def _copied(self, shape: tuple[int, ...]) -> numpy.ndarray[Any, Any]:
         import numpy
@@ -160,12 +183,8 @@ class StoredTensor:
         if DTYPE_BITS[self.dtype] < 8:
             raise ValuesUnavailableError(self.storage.path, f"values of packed dtype {self.dtype} are not decoded")
         span = 1 + sum((size - 1) * stride for size, stride in zip(shape, strides, strict=True))
-        first = self.offset * (2 if self.dtype == "complex32" else 1) * dtype.itemsize
-        start, count = self.storage.offset + first, span * dtype.itemsize
-        if first + count > self.storage.nbytes:
-            raise CorruptCheckpointError(
-                self.storage.path, f"a tensor reaches {first + count:,} bytes into a storage of {self.storage.nbytes:,}"
-            )
+        start, count = self._span(dtype.itemsize, span)
+        first = start - self.storage.offset
         if self.storage.fetch is not None:
             self.storage.file.check()
             content = self.storage.fetch()
@@ -183,6 +202,15 @@ class StoredTensor:
         # The array keeps the mapping alive, and ends it when it is dropped.
         values: numpy.ndarray[Any, Any] = numpy.ndarray(shape, dtype, held, first, [s * dtype.itemsize for s in strides])
         return _swapped(numpy.array(values, copy=True, order="C")) if self.storage.big_endian else values
+
+    def _span(self, itemsize: int, elements: int) -> tuple[int, int]:
+        """Where the tensor begins in the file and how many bytes these elements take, within the storage."""
+        first, count = self.offset * (2 if self.dtype == "complex32" else 1) * itemsize, elements * itemsize
+        if first + count > self.storage.nbytes:
+            raise CorruptCheckpointError(
+                self.storage.path, f"a tensor reaches {first + count:,} bytes into a storage of {self.storage.nbytes:,}"
+            )
+        return self.storage.offset + first, count
 
     def _bytes(self, start: int, count: int) -> bytearray:
         """Read, not mapped: a file that is cut short meanwhile kills a process that has it mapped."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from fractions import Fraction
 
 from ckptaudit.arch import sources
 from ckptaudit.graph.facts import stem_layer
@@ -11,6 +10,7 @@ from ckptaudit.graph.heads import output_axis
 from ckptaudit.graph.names import parent
 from ckptaudit.rules.comparison import Comparison
 from ckptaudit.rules.finding import Finding, Rule
+from ckptaudit.rules.ratios import lowest_terms
 
 RULE = Rule("num-classes", "Another number of classes", "error", "cause")
 
@@ -52,7 +52,7 @@ def _layers_with_other_outputs(comparison: Comparison) -> dict[str, tuple[tuple[
     graph = comparison.model.graph
     stem = stem_layer(graph)
     found: dict[str, tuple[tuple[int, int], list[str]]] = {}
-    inner: set[Fraction] = set()
+    inner: set[tuple[int, int]] = set()
     for name in comparison.unexplained(comparison.mismatched, "model"):
         file_shape, model_shape = comparison.shapes(name)
         layer = graph.by_path[parent(name)]
@@ -64,5 +64,5 @@ def _layers_with_other_outputs(comparison: Comparison) -> dict[str, tuple[tuple[
         if is_output and changed == [axis]:
             found.setdefault(layer.path, ((file_shape[axis], model_shape[axis]), []))[1].append(name)
         elif layer.path != stem or axis in changed:
-            inner.update(Fraction(file_shape[i], model_shape[i]) for i in changed)
-    return {path: entry for path, entry in found.items() if Fraction(*entry[0]) not in inner}
+            inner.update(lowest_terms(file_shape[i], model_shape[i]) for i in changed)
+    return {path: entry for path, entry in found.items() if lowest_terms(*entry[0]) not in inner}

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from fractions import Fraction
 
 from ckptaudit.graph.names import common_prefix
 from ckptaudit.rules.comparison import Comparison
 from ckptaudit.rules.finding import Finding, Rule
 from ckptaudit.rules.grouping import by_cause
+from ckptaudit.rules.ratios import lowest_terms
 from ckptaudit.rules.wording import have, plural
 
 RULE = Rule("shape-mismatch", "Shapes differ", "error", "symptom")
@@ -32,13 +32,13 @@ def check(comparison: Comparison) -> Iterator[Finding]:
         yield _finding(comparison, place, group)
 
 
-def _factors(comparison: Comparison, names: tuple[str, ...]) -> set[Fraction]:
+def _factors(comparison: Comparison, names: tuple[str, ...]) -> set[tuple[int, int]]:
     """By what the sizes differ, over all axes that do; several where shapes cannot be compared."""
-    factors: set[Fraction] = set()
+    factors: set[tuple[int, int]] = set()
     for old, new in map(comparison.shapes, names):
         if len(old) != len(new) or 0 in new:
-            return {Fraction(0), Fraction(1)}
-        factors.update(Fraction(a, b) for a, b in zip(old, new, strict=True) if a != b)
+            return {(0, 1), (1, 1)}
+        factors.update(lowest_terms(a, b) for a, b in zip(old, new, strict=True) if a != b)
     return factors
 
 

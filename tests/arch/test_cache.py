@@ -42,7 +42,7 @@ def test_the_second_answer_is_the_first(monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "arch", ["smp:Unet?encoder_name=resnet18&classes=4", "transformers:ResNetModel?embedding_size=8", "keras:MobileNet"]
+    "arch", ["smp:Unet?encoder_name=resnet18&classes=4", "transformers:ResNetModel?embedding_size=8", "keras:MobileNet?alpha=0.5"]
 )
 def test_a_warm_cache_imports_no_framework(run, arch, tmp_path):
     spec = f"from ckptaudit.arch import build_model; import sys; m = build_model({arch!r}); s = next(m.siblings(), None);"
@@ -111,7 +111,7 @@ def test_what_decides_a_model_is_in_its_key(monkeypatch, tmp_path):
         keys.add(cache.key_of("timm", "a", {}, ["timm"], [config]))
     monkeypatch.setattr(cache, "__version__", "9")
     keys.add(cache.key_of("timm", "a", {}, ["timm"]))
-    monkeypatch.setattr(cache, "distribution", lambda library: Installed("9", None))
+    monkeypatch.setattr("importlib.metadata.distribution", lambda library: Installed("9", None))
     keys.add(cache.key_of("timm", "a", {}, ["timm"]))
     assert None not in keys
     assert len(keys) == 12
@@ -132,7 +132,9 @@ def test_what_cannot_be_told_is_not_kept(monkeypatch, tmp_path):
     assert cache.key_of("timm", "a", {"norm": object()}, ["timm"]) is None
     assert cache.key_of("timm", "a", {}, ["no-such-distribution"]) is None
     assert cache.key_of("timm", "a", {}, ["timm"], [tmp_path / "gone"]) is None
-    monkeypatch.setattr(cache, "distribution", lambda library: Installed("1", '{"url": "file:///x", "dir_info": {"editable": true}}'))
+    monkeypatch.setattr(
+        "importlib.metadata.distribution", lambda library: Installed("1", '{"url": "file:///x", "dir_info": {"editable": true}}')
+    )
     assert cache.key_of("timm", "a", {}, ["timm"]) is None
 
 

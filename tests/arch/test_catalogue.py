@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-from importlib.metadata import PackageNotFoundError
 
 import pytest
 
@@ -73,7 +72,7 @@ def test_relatives_come_from_the_catalogue_too():
 
 
 def test_another_version_is_built_and_says_so(monkeypatch):
-    monkeypatch.setattr(offer, "version", lambda library: "0.1.2+cpu")
+    monkeypatch.setattr(offer, "installed_version", lambda library: "0.1.2+cpu")
     model = build_model("torchvision:resnet18")
     assert model.provenance == "live"
     assert model.remarks == (
@@ -82,13 +81,10 @@ def test_another_version_is_built_and_says_so(monkeypatch):
 
 
 def test_without_the_library_the_catalogue_answers_alone(monkeypatch):
-    def absent(library):
-        raise PackageNotFoundError(library)
-
     def not_installed(extra):
         raise MissingLibraryError(f"torchvision is not installed; run: pip install 'ckptaudit[{extra}]'")
 
-    monkeypatch.setattr(offer, "version", absent)
+    monkeypatch.setattr(offer, "installed_version", lambda library: None)
     monkeypatch.setattr(built_in()["torchvision"], "import_library", lambda *_, extra: not_installed(extra))
     assert build_model("resnet18", {"num_classes": 3}).provenance == "catalogue"
     with pytest.raises(

@@ -63,7 +63,7 @@ def test_broken_source_of_another_package_is_named(monkeypatch):
     def load():
         raise ValueError("broken")
 
-    monkeypatch.setattr(sources, "entry_points", lambda group: [SimpleNamespace(name="theirs", value="their.module", load=load)])
+    monkeypatch.setattr("importlib.metadata.entry_points", lambda group: [SimpleNamespace(name="theirs", value="their.module", load=load)])
     with pytest.raises(
         ArchitectureError, match=r"^the architecture source 'theirs' \(their.module\) cannot be imported: ValueError: broken$"
     ):

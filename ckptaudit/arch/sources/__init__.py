@@ -9,7 +9,6 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from functools import cache
-from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from ckptaudit.arch.failures import describe_error
@@ -82,6 +81,8 @@ def third_party(only: str | None = None) -> dict[str, Source]:
     ArchitectureError
         One of them cannot be imported.
     """
+    from importlib.metadata import entry_points
+
     found: dict[str, Source] = {}
     for point in sorted(entry_points(group=ENTRY_POINT_GROUP), key=lambda point: point.name):
         if only is not None and point.name != only:

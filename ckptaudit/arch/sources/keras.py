@@ -9,10 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ckptaudit.arch.arguments import format_call, without_weights
-from ckptaudit.arch.attempts import first_that_works
 from ckptaudit.arch.families import by_closeness
-from ckptaudit.arch.keras_build import import_keras, keras_ways, session_of_its_own, user_settings
-from ckptaudit.arch.keras_model import keras_graph
+from ckptaudit.arch.keras_settings import user_settings
 from ckptaudit.arch.libraries import missing_library
 from ckptaudit.arch.model import Model
 from ckptaudit.arch.preprocessing import Preprocessing
@@ -39,7 +37,7 @@ def names() -> Collection[str]:
     try:
         tree = ast.parse(Path(found.origin).parent.joinpath("applications", "__init__.py").read_bytes())
     except (OSError, SyntaxError, ValueError):
-        listed = dir(import_keras().applications)
+        listed = dir(_keras().applications)
     else:
         listed = [alias.asname or alias.name for node in tree.body if isinstance(node, ast.ImportFrom) for alias in node.names]
     return [name for name in listed if name[0].isupper()]  # its functions are called like classes, its modules are not
@@ -47,7 +45,7 @@ def names() -> Collection[str]:
 
 def family(name: str) -> str:
     """What the relatives of ``name`` have in common: the module that defines them."""
-    return str(getattr(import_keras().applications, name).__module__.rpartition(".")[2])
+    return str(getattr(_keras().applications, name).__module__.rpartition(".")[2])
 
 
 def relatives(name: str, arguments: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
@@ -73,7 +71,11 @@ def build(name: str, arguments: Mapping[str, Any]) -> Model:
     ArchitectureError
         An argument asks for weights or is none of the model's, or the model cannot be built on Keras' backend.
     """
-    keras = import_keras()
+    from ckptaudit.arch.attempts import first_that_works
+    from ckptaudit.arch.keras_build import keras_ways, session_of_its_own
+    from ckptaudit.arch.keras_model import keras_graph
+
+    keras = _keras()
     label = f"keras:{name}"
     given = without_weights(arguments, WEIGHTS, label)
     builder = getattr(keras.applications, name)
@@ -90,6 +92,12 @@ def build(name: str, arguments: Mapping[str, Any]) -> Model:
         call=format_call(f"keras.applications.{name}", {"weights": None, **given}),
         preprocessing=_preprocessing(builder, attempt.made),
     )
+
+
+def _keras() -> Any:
+    from ckptaudit.arch.keras_build import import_keras
+
+    return import_keras()
 
 
 def _preprocessing(builder: Any, model: Any) -> Preprocessing | None:

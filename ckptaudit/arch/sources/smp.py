@@ -9,8 +9,6 @@ from ckptaudit.arch.families import by_closeness
 from ckptaudit.arch.libraries import import_library
 from ckptaudit.arch.model import Model
 from ckptaudit.arch.preprocessing import Preprocessing
-from ckptaudit.arch.torch_build import build_module
-from ckptaudit.arch.torch_module import layer_graph
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping
@@ -47,6 +45,9 @@ def build(name: str, arguments: Mapping[str, Any]) -> Model:
     ArchitectureError
         An argument asks for weights or is none of the model's, or the builder fails.
     """
+    from ckptaudit.arch.torch_build import build_module
+    from ckptaudit.arch.torch_module import layer_graph
+
     smp = _smp()
     label = f"smp:{name}"
     given = without_weights(arguments, WEIGHTS, label)

@@ -14,8 +14,6 @@ from ckptaudit.arch.libraries import import_library
 from ckptaudit.arch.model import Model
 from ckptaudit.arch.preprocessing import Preprocessing
 from ckptaudit.arch.suggest import did_you_mean
-from ckptaudit.arch.torch_build import build_module
-from ckptaudit.arch.torch_module import layer_graph
 from ckptaudit.errors import ArchitectureError
 
 if TYPE_CHECKING:
@@ -47,6 +45,9 @@ def build(name: str, arguments: Mapping[str, Any]) -> Model:
     ArchitectureError
         An argument asks for weights or is none of the builder's, or the builder fails.
     """
+    from ckptaudit.arch.torch_build import build_module
+    from ckptaudit.arch.torch_module import layer_graph
+
     label = f"torchvision:{name}"
     builder = _models().get_model_builder(name)
     given = without_weights(arguments, WEIGHTS, label)

@@ -12,8 +12,6 @@ from ckptaudit.arch.libraries import import_library
 from ckptaudit.arch.model import Model
 from ckptaudit.arch.preprocessing import Preprocessing
 from ckptaudit.arch.suggest import did_you_mean
-from ckptaudit.arch.torch_build import build_module
-from ckptaudit.arch.torch_module import layer_graph
 from ckptaudit.errors import ArchitectureError
 
 if TYPE_CHECKING:
@@ -68,6 +66,9 @@ def build(name: str, arguments: Mapping[str, Any]) -> Model:
     ArchitectureError
         There is no such file or class, the config has no such field, or the model cannot be built.
     """
+    from ckptaudit.arch.torch_build import build_module
+    from ckptaudit.arch.torch_module import layer_graph
+
     transformers = _transformers()
     label = f"transformers:{name}"
     if _is_path(name):

@@ -1,0 +1,46 @@
+"""Values without numpy are the values with it, wherever they are given."""
+
+import subprocess
+import sys
+
+import pytest
+import torch
+import torchvision
+
+from ckptaudit.read import open_checkpoint
+
+TENSORS = {
+    "plain": torch.randn(7, 5),
+    "double": torch.randn(3, dtype=torch.float64),
+    "within": torch.randn(40)[10:22].reshape(3, 4),
+    "not finite": torch.tensor([1.0, float("nan"), float("-inf")]),
+    "transposed": torch.randn(4, 6).t(),
+    "half": torch.randn(4).half(),
+    "brain": torch.randn(4).bfloat16(),
+    "whole": torch.arange(4),
+    "scalar": torch.tensor(1.5),
+    "empty": torch.empty(0, 3),
+}
+
+
+@pytest.mark.parametrize("name", TENSORS)
+def test_numbers_are_the_values(tmp_path, name):
+    path = tmp_path / "a.pth"
+    torch.save({name: TENSORS[name], "other.weight": torch.zeros(2)}, path)
+    checkpoint = open_checkpoint(path)
+    for elements in (None, 1, 6, 100):
+        found = checkpoint.numbers(name, elements)
+        assert (found is not None) == (name in ("plain", "double", "within", "not finite"))
+        if found is not None:
+            expected = checkpoint.read(name).reshape(-1) if elements is None else checkpoint.sample(name, elements)
+            assert repr(found.tolist()) == repr(expected.tolist())
+
+
+def test_an_audit_of_float32_takes_no_numpy(tmp_path):
+    torch.save(torchvision.models.mobilenet_v3_small(weights=None).state_dict(), tmp_path / "a.pth")
+    code = (
+        f"import sys, ckptaudit; a = ckptaudit.audit({str(tmp_path / 'a.pth')!r}, 'mobilenet_v3_small');"
+        "print({f.rule for f in a.findings} >= {'bn-untrained'}, 'numpy' in sys.modules)"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout == "True False\n"
