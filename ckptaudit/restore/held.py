@@ -15,6 +15,7 @@ from ckptaudit.read.identity import FileIdentity
 from ckptaudit.read.stored import Storage, StoredTensor, contiguous_strides
 
 if TYPE_CHECKING:
+    from array import array
     from collections.abc import Mapping
 
     import numpy
@@ -25,6 +26,10 @@ class HeldTensor(StoredTensor):
     """A tensor whose values lie in memory, on whatever device; only what is asked for is brought to main memory."""
 
     held: Any = field(default=None, compare=False, repr=False)
+
+    def numbers(self, elements: int | None = None) -> array[float] | None:
+        """None: what lies in memory is numpy's or torch's already."""
+        return None
 
     def _view(self, shape: tuple[int, ...], mapped: bool = True) -> numpy.ndarray[Any, Any]:
         import numpy
