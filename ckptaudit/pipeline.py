@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, get_args
 from ckptaudit._version import __version__
 from ckptaudit.align import Alignment, align, align_by_name
 from ckptaudit.align.adapting import adaptations, adapted
+from ckptaudit.align.by_values import decided_by_values
 from ckptaudit.align.lost_norms import doubting_lost_norms
 from ckptaudit.arch import Model, build_model, load_spec, model_of_checkpoint
 from ckptaudit.arch.keras_config import NAME as SELF
@@ -178,6 +179,8 @@ def compare(
     """Audit one branch of an open checkpoint against a built model: the pipeline itself. An alignment is found unless one is given."""
     if alignment is None:
         alignment = align(checkpoint.graph, model.graph)
+    if model.checkpoint is not None:
+        alignment = decided_by_values(alignment, checkpoint, model.checkpoint)
     settings = source_model.graph.modules if source_model is not None else None
     offered = adaptations(alignment, checkpoint.graph, model.graph, class_map=class_map, settings=settings)
     alignment, offers = adapted(alignment, checkpoint.graph, model.graph, offered, adapt)

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
     from ckptaudit.arch.preprocessing import Preprocessing
     from ckptaudit.graph import LayerGraph
+    from ckptaudit.read.checkpoint import Checkpoint
 
 Provenance = Literal["live", "cache", "catalogue", "file"]
 
@@ -42,6 +43,8 @@ class Model:
         What the library says of the input that its trained weights expect; None where it says nothing.
     module:
         The live ``torch.nn.Module`` or ``keras.Model``, without values where it was built for nothing; None where there is none.
+    checkpoint:
+        The open file that it is, where it is one: values can be compared with it.
     remarks:
         What a reader of the audit should know of how the model was found, one line each.
     """
@@ -57,3 +60,4 @@ class Model:
     remarks: tuple[str, ...] = ()
     preprocessing: Preprocessing | None = None
     module: Any = field(default=None, repr=False)
+    checkpoint: Checkpoint | None = field(default=None, repr=False)

@@ -23,7 +23,7 @@ SCHEMA = "ckptaudit.spec/1"
 
 def model_of_checkpoint(checkpoint: Checkpoint) -> Model:
     """Take a checkpoint for the model: its chosen branch is what the other one must fit."""
-    return Model(arch=str(checkpoint.path), source="checkpoint", graph=checkpoint.graph, provenance="file")
+    return Model(arch=str(checkpoint.path), source="checkpoint", graph=checkpoint.graph, provenance="file", checkpoint=checkpoint)
 
 
 def save_spec(model: Model, path: Path | str, *, force: bool = False) -> None:
