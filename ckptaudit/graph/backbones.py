@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import MappingProxyType
 
 from ckptaudit.graph.layers import LayerGraph
+from ckptaudit.graph.slim import slim_backbone
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -235,7 +236,7 @@ def _depths(stages: Stages) -> tuple[int, ...]:
 
 _FAMILIES: tuple[Callable[[Shapes], str | None], ...] = (
     *(_resnet, _densenet, _vgg, _mobilenet_v2, _mobilenet_v3),
-    *(_efficientnet, _convnext, _swin, _shufflenet_v2, _vit),
+    *(_efficientnet, _convnext, _swin, _shufflenet_v2, _vit, slim_backbone),
 )
 
 

@@ -10,6 +10,7 @@ from ckptaudit.graph.backbones import backbone_of
 from ckptaudit.graph.heads import auxiliary_scopes, main_head
 from ckptaudit.graph.layers import LayerGraph
 from ckptaudit.graph.names import is_under, split_name
+from ckptaudit.graph.slim import slim_pyramid
 from ckptaudit.graph.tensors import is_float
 
 _CONVOLUTIONS = ("conv", "depthwise_conv")
@@ -73,14 +74,15 @@ def facts_of(graph: LayerGraph) -> Facts:
             sizes[spec.dtype] += spec.numel
     head = main_head(graph)
     pyramid = _pyramid(graph)
+    slim = slim_pyramid(graph.tensors)
     return Facts(
         backbone=backbone_of(graph),
         num_classes=head.classes if head else None,
         head=head.path if head else None,
         in_channels=stem_channels(graph),
         aux_head=bool(auxiliary_scopes(graph.tensors)),
-        decoder=_decoder(graph, pyramid),
-        atrous_branches=pyramid[1] if pyramid else None,
+        decoder=("deeplabv3plus" if slim[1] else "deeplabv3") if slim else _decoder(graph, pyramid),
+        atrous_branches=slim[0] if slim else pyramid[1] if pyramid else None,
         batch_norm_layers=kinds["batch_norm"],
         norm_layers=kinds["norm"],
         dtype=max(sizes, key=lambda name: sizes[name]) if sizes else None,

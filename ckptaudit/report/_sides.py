@@ -16,9 +16,12 @@ _FACTS = (
     ("in_channels", "input channels"),
     ("aux_head", "aux head"),
     ("decoder", "decoder"),
+    ("atrous_branches", "atrous branches"),
     ("batch_norm_layers", "BatchNorm layers"),
     ("dtype", "dtype"),
 )
+#: Shown only where both sides tell it and differ.
+_IF_DIFFERENT = frozenset({"atrous_branches"})
 _SOURCES = {"file": "Python file", "factory": "Python module", "object": "live object"}
 
 
@@ -48,7 +51,8 @@ def fact_rows(audit: Audit) -> list[tuple[str, str, str, bool]]:
     return [
         (label, _fact(old[key]), _fact(new[key]), old[key] != new[key] and old[key] is not None and new[key] is not None)
         for key, label in _FACTS
-        if old[key] not in nothing or new[key] not in nothing
+        if (old[key] not in nothing or new[key] not in nothing)
+        and not (key in _IF_DIFFERENT and (None in (old[key], new[key]) or old[key] == new[key]))
     ]
 
 
