@@ -149,15 +149,20 @@ def with_symbols(one: Any, others: Mapping[str, Other]) -> Any:
 
 
 def own_number(one: Model, other: Model, number: int) -> int | None:
-    """The number in ``one``, where ``other`` was built with ``number`` and differs; None where nothing does."""
+    """The number in ``one``, where ``other`` was built with ``number`` and differs; None where nothing does, or where it does not show.
+
+    A size may be a multiple of it: one output for each class and anchor.
+    """
+    found = set()
     for spec in one.graph:
         twin = other.graph.tensors.get(spec.name)
         if twin is None or len(twin.shape) != len(spec.shape):
             raise NotExpressibleError(f"with {number} {spec.name} is another tensor")
         for a, b in zip(spec.shape, twin.shape, strict=True):
-            if b == number != a:
-                return a
-    return None
+            factor, rest = divmod(b, number)
+            if a != b and factor and not rest and not a % factor:
+                found.add(a // factor)
+    return found.pop() if len(found) == 1 else None
 
 
 def variant(block: Block, build: Any, arguments: Mapping[str, Any], symbolic: Mapping[str, int]) -> tuple[dict[str, Any], list[Model]]:

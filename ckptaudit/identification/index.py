@@ -13,6 +13,7 @@ import zlib
 from collections import Counter
 from dataclasses import dataclass
 from functools import cache, cached_property
+from itertools import chain
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -83,10 +84,10 @@ class Template:
         """The signature of each fixed tensor, in order."""
         return [signature(spec.shape) for spec in self.fixed.values()]
 
-    @property
+    @cached_property
     def pieces(self) -> Counter[Signature]:
         """How often each signature occurs, once what may be fused is taken apart."""
-        return Counter(piece for one in self.sequence for piece in pieces(one))
+        return Counter(chain.from_iterable(pieces(self.sequence)))
 
 
 def classes_of(source: str) -> str | None:

@@ -14,8 +14,8 @@ from ckptaudit.identification.candidates import Candidate, Certainty, Identifica
 from ckptaudit.identification.index import Entry, Index, Template, channels_of, classes_of
 from ckptaudit.identification.index import shipped as shipped_index
 from ckptaudit.identification.parts import Part, parts_of
-from ckptaudit.identification.signature import counts
-from ckptaudit.identification.sizes import class_count, input_channels
+from ckptaudit.identification.signature import counts, pieces
+from ckptaudit.identification.sizes import class_count, has_stem, input_channels
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -28,6 +28,9 @@ _COMPLETE_FIRST, _EXPLAINED_FIRST = 8, 4
 _SHOWN = 5
 #: From this score on a candidate is worth the name; below it, it is the nearest of strangers.
 _LIKELY = 0.45
+#: With less of an architecture's different shapes, nothing is said of it by shapes alone, even where its first convolution is there;
+#: with less than the other, or with fewer different ones than this, nothing is sure.
+_LIKELY_KINDS, _SURE_KINDS, _MIN_KINDS = 0.6, 0.9, 10
 #: So many tensors may be otherwise: another stem, another size of a table of positions.
 _FEW = 2
 #: A rival ranks no further behind than this, and its order is no worse than by this.
@@ -58,8 +61,12 @@ class _Match:
         See :func:`_same_order`.
     named, agreeing:
         How many of the architecture's telling tensors agree in name and shape, and in shape.
-    defects:
-        How many telling tensors of the architecture and of the whole file have no counterpart of their shape.
+    kinds:
+        Share of the architecture's different shapes that the part has at all, by weight.
+    stem:
+        Whether the part has a layer like the architecture's first convolution, whatever its input channels.
+    left, defects:
+        How many telling tensors of the part, and of the architecture and the whole file, have no counterpart of their shape.
     """
 
     group: Sequence[Entry]
@@ -72,6 +79,9 @@ class _Match:
     named: int
     order: float
     agreeing: int
+    kinds: float
+    stem: bool
+    left: int
     defects: int
 
     @property
@@ -87,7 +97,18 @@ class _Match:
             below = self.part.below[self.prefix].items()
             known = self.template.graph.tensors
             return sum(counts(spec) and name not in known and split_name(name)[0] in own for name, spec in below) <= _FEW
-        return len(self.part.telling) - self.agreeing <= len(self.template.varying) + _FEW
+        distinct = self.kinds >= _SURE_KINDS and len(self.template.pieces) >= _MIN_KINDS
+        return distinct and self.left <= len(self.template.varying) + _FEW
+
+    @property
+    def telling(self) -> bool:
+        """Whether what agrees means anything: the architecture's own names, or most of its different shapes, its first among them.
+
+        Twelve blocks of one width are in every transformer of that width, whatever it reads.
+        """
+        if self.named >= _SAME_NAMES * len(self.template.fixed):
+            return True
+        return self.kinds >= (_LIKELY_KINDS if self.stem else _SURE_KINDS)
 
     @property
     def rank(self) -> float:
@@ -115,7 +136,7 @@ def identify(graph: LayerGraph, hints: Collection[str] = ()) -> Identification:
     if not parts[0].telling:
         return Identification("unknown", ())
     matches = [
-        _laid_beside(group, part, parts, index, shared)
+        _laid_beside(group, part, parts, index, shared, graph)
         for number, (part, shared) in _retrieved(parts, index).items()
         for group in index.classes[number]
     ]
@@ -145,7 +166,7 @@ def _fit(whole: float, part: float) -> float:
     return float(whole**2 * part**0.5)
 
 
-def _laid_beside(group: Sequence[Entry], part: Part, parts: Sequence[Part], index: Index, shared: float) -> _Match:
+def _laid_beside(group: Sequence[Entry], part: Part, parts: Sequence[Part], index: Index, shared: float, file: LayerGraph) -> _Match:
     template = Template.of(group[0], shipped_catalogue())
     complete = shared / index.weigh(template.pieces)
     whole = parts[0]
@@ -159,8 +180,7 @@ def _laid_beside(group: Sequence[Entry], part: Part, parts: Sequence[Part], inde
     heads = sum(spec.name in below for spec, _ in template.varying)
     telling = sum(spec.name in template.fixed for spec in same)
     by_name = _fit(telling / max(1, len(whole.telling) - heads), telling / len(template.fixed)) if telling >= _MIN_TENSORS else 0.0
-    wanted, held = Counter(template.sequence), Counter(part.sequence)
-    agreeing = (wanted & held).total()
+    common = (template.pieces & part.pieces).total()
     return _Match(
         group,
         template,
@@ -171,9 +191,23 @@ def _laid_beside(group: Sequence[Entry], part: Part, parts: Sequence[Part], inde
         names=len(same) / max(1, len(template.graph) + len(below) - len(same) - heads),
         named=telling,
         order=_same_order(template, part),
-        agreeing=agreeing,
-        defects=len(template.fixed) + len(whole.telling) - 2 * agreeing,
+        agreeing=_agreeing(template, part),
+        kinds=index.weigh(dict.fromkeys(template.pieces.keys() & part.pieces.keys(), 1)) / index.weigh(dict.fromkeys(template.pieces, 1)),
+        stem=has_stem(template, part.telling, file),
+        left=part.pieces.total() - common,
+        defects=template.pieces.total() + whole.pieces.total() - 2 * common,
     )
+
+
+def _agreeing(template: Template, part: Part) -> int:
+    """How many of the architecture's telling tensors the part has by shape, whole or in pieces."""
+    held = Counter(part.pieces)
+    agreeing = 0
+    for needed in pieces(template.sequence):
+        if held[needed[0]] >= len(needed):
+            held[needed[0]] -= len(needed)
+            agreeing += 1
+    return agreeing
 
 
 def _same_names(template: Template, below: Mapping[str, TensorSpec]) -> list[TensorSpec]:
@@ -189,7 +223,7 @@ def _same_order(template: Template, part: Part) -> float:
 
 
 def _certainty(matches: Sequence[_Match]) -> Certainty:
-    if not matches or matches[0].score < _LIKELY:
+    if not matches or matches[0].score < _LIKELY or not matches[0].telling:
         return "unknown"
     first = matches[0]
     return "sure" if first.proven and not any(_rivals(first, match) for match in matches[1:]) else "likely"

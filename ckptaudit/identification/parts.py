@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import chain
 
 from ckptaudit.align.by_name.wrappers import unwrap
 from ckptaudit.graph import LayerGraph, TensorSpec
@@ -43,7 +44,7 @@ class Part:
     @cached_property
     def pieces(self) -> Counter[Signature]:
         """How often each signature occurs, once what may be fused is taken apart."""
-        return Counter(piece for one in self.sequence for piece in pieces(one))
+        return Counter(chain.from_iterable(pieces(self.sequence)))
 
     @cached_property
     def below(self) -> dict[str, dict[str, TensorSpec]]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from ckptaudit.graph import TensorSpec, is_float
 from ckptaudit.graph.kinds import DERIVED_BUFFERS
 from ckptaudit.graph.names import leaf
@@ -16,9 +18,19 @@ def signature(shape: tuple[int, ...]) -> Signature:
     return tuple(sorted([size for size in shape if size != 1]))
 
 
-def pieces(one: Signature) -> tuple[Signature, ...]:
-    """A matrix three times as long as wide as the three square ones that another library may hold instead: queries, keys and values."""
-    return ((one[0], one[0]),) * 3 if len(one) == 2 and one[1] == 3 * one[0] else (one,)
+def pieces(sequence: Collection[Signature]) -> list[tuple[Signature, ...]]:
+    """For each of a network's signatures what another library may hold instead.
+
+    A matrix three times as long as wide may be three square ones: queries, keys and values; so may the vectors of its length.
+    """
+    fused = {one[1] for one in sequence if len(one) == 2 and one[1] == 3 * one[0]}
+    return [_pieces(one, fused) for one in sequence]
+
+
+def _pieces(one: Signature, fused: Collection[int]) -> tuple[Signature, ...]:
+    if len(one) == 2 and one[1] == 3 * one[0]:
+        return ((one[0], one[0]),) * 3
+    return ((one[0] // 3,),) * 3 if len(one) == 1 and one[0] in fused else (one,)
 
 
 def counts(spec: TensorSpec) -> bool:

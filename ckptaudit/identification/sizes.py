@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from ckptaudit.graph import LayerGraph, TensorSpec
 from ckptaudit.graph.facts import stem_layer
@@ -60,17 +60,35 @@ def _solved(shape: tuple[int, ...], other: tuple[int, ...], own: int, seen: tupl
 
 def input_channels(template: Template, below: Mapping[str, TensorSpec], file: LayerGraph) -> tuple[int, int] | None:
     """Input channels of the architecture's first convolution, and of the file's; None where that does not show."""
-    path = stem_layer(template.graph)
-    stem = template.graph.by_path[path].tensors["weight"] if path is not None else None
-    spec = template.fixed.get(stem.name) if stem is not None else None
-    if spec is None or len(spec.shape) < 3:
+    spec = _stem(template)
+    if spec is None:
         return None
     own = in_torch_order(spec.shape, template.graph)
     twin = below.get(spec.name)
     shapes = _open_shapes(template, below, file) if twin is None else [in_torch_order(twin.shape, file)]
-    rest = (own[0], *own[2:])
-    channels = {shape[1] for shape in shapes if len(shape) == len(own) and (shape[0], *shape[2:]) == rest}
+    channels = {shape[1] for shape in shapes if _but_for_inputs(shape) == _but_for_inputs(own)}
     return (own[1], channels.pop()) if len(channels) == 1 else None
+
+
+def has_stem(template: Template, tensors: Iterable[TensorSpec], file: LayerGraph) -> bool:
+    """Whether one of the file's ``tensors`` has the shape of the architecture's first convolution, input channels aside."""
+    spec = _stem(template)
+    if spec is None:
+        return False
+    own = _but_for_inputs(in_torch_order(spec.shape, template.graph))
+    return any(_but_for_inputs(in_torch_order(tensor.shape, file)) == own for tensor in tensors if len(tensor.shape) == len(spec.shape))
+
+
+def _stem(template: Template) -> TensorSpec | None:
+    """The kernel of the architecture's first convolution."""
+    path = stem_layer(template.graph)
+    stem = template.graph.by_path[path].tensors["weight"] if path is not None else None
+    spec = template.fixed.get(stem.name) if stem is not None else None
+    return None if spec is None or len(spec.shape) < 3 else spec
+
+
+def _but_for_inputs(shape: tuple[int, ...]) -> tuple[int, ...]:
+    return (*shape[:1], *shape[2:]) if len(shape) > 2 else ()
 
 
 def _open_shapes(template: Template, below: Mapping[str, TensorSpec], file: LayerGraph) -> list[tuple[int, ...]]:

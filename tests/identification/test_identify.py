@@ -184,6 +184,27 @@ def test_doubt_is_said(specs, certainty):
     assert identify(LayerGraph.from_tensors(specs)).certainty == certainty
 
 
+@pytest.mark.parametrize(
+    ("arch", "certainty", "first"),
+    [
+        # Twelve blocks of one width, as in many a ViT; and what reads the input is another thing.
+        ("BertModel", "unknown", None),
+        ("GPT2LMHeadModel", "unknown", None),
+        ("BartModel", "unknown", None),
+        # Queries, keys and values in pieces, and few different shapes: likely, not sure.
+        ("ViTForImageClassification", "likely", "vit_base_patch16_224"),
+        ("SwinForImageClassification", "likely", "swin_t"),
+        ("ConvNextForImageClassification", "sure", "convnext_tiny"),
+        ("DetrForObjectDetection", "sure", "resnet50"),
+    ],
+)
+def test_what_transformers_calls_otherwise(arch, certainty, first):
+    found = identify(build_model(f"transformers:{arch}").graph)
+    best = found.candidates[0]
+    assert found.certainty == certainty
+    assert first is None or first in {name.rpartition(":")[2] for name in (best.arch, *best.equivalents)}
+
+
 def test_equivalents_are_shown_and_metadata_decides_among_them():
     graph = LayerGraph.from_tensors(tensors("resnet50"))
     plain, told = identify(graph).best, identify(graph, {"resnetblur50", "sgd"}).best
