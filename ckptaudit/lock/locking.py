@@ -21,7 +21,7 @@ from ckptaudit.plan import Plan
 from ckptaudit.read import Branch, Checkpoint, open_checkpoint
 from ckptaudit.read.identity import unreadable
 from ckptaudit.read.recorded import Recorded
-from ckptaudit.rules.values import non_finite_shares, read_batch_norm
+from ckptaudit.rules.values import look_at_values, read_batch_norm
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,7 +90,7 @@ def lock_contract(
         opened, plan = full.checkpoint, full.plan
         recorded = Recorded(
             tuple(read_batch_norm(opened, opened.branch.tensors)),
-            MappingProxyType(dict(non_finite_shares(opened, deep=deep))),
+            MappingProxyType(dict(look_at_values(opened, deep=deep).non_finite)),
             tuple(finding.checkpoint for finding in full.findings if finding.rule == "tied-weights" and finding.severity == "error"),
         )
         checkpoint = _without_values(opened, contract)

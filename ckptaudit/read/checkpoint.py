@@ -204,6 +204,6 @@ class Checkpoint:
         """Values of one tensor without numpy, where that is possible: see :meth:`StoredTensor.numbers`."""
         return self.branch.tensors[name].numbers(elements)
 
-    def sample(self, name: str, elements: int) -> numpy.ndarray[Any, Any]:
+    def sample(self, name: str, elements: int, *, last: bool = False) -> numpy.ndarray[Any, Any]:
         """Some values of one tensor, at most about ``elements``: see :meth:`StoredTensor.sample`."""
-        return self.branch.tensors[name].sample(elements)
+        return self.branch.tensors[name].sample(elements, last=last)

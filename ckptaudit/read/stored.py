@@ -7,7 +7,7 @@ import os
 import sys
 from array import array
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -146,9 +146,14 @@ class StoredTensor:
         values.frombytes(self._bytes(start, count))
         return values
 
-    def sample(self, elements: int) -> numpy.ndarray[Any, Any]:
-        """Like :meth:`read`, but flat, and of a tensor with more than ``elements`` values only some rows from its start."""
-        return self._copied(self._sampled(elements)).reshape(-1)
+    def sample(self, elements: int, *, last: bool = False) -> numpy.ndarray[Any, Any]:
+        """Like :meth:`read`, but flat, and of a tensor with more than ``elements`` values only some rows from its start, or its end."""
+        shape = self._sampled(elements)
+        if not last:
+            return self._copied(shape).reshape(-1)
+        taken = (*(1 for _ in range(len(self.shape) - len(shape))), *shape)
+        skipped = sum((size - kept) * stride for size, kept, stride in zip(self.shape, taken, self.strides, strict=True))
+        return replace(self, offset=self.offset + skipped)._copied(shape).reshape(-1)
 
     def _sampled(self, elements: int) -> tuple[int, ...]:
         """The shape of some rows from the start."""

@@ -20,7 +20,7 @@ from ckptaudit.graph.names import is_under, leaf
 from ckptaudit.read import Checkpoint
 from ckptaudit.read.recorded import BatchNormStatistics
 from ckptaudit.rules.finding import Finding
-from ckptaudit.rules.values import non_finite_shares, read_batch_norm
+from ckptaudit.rules.values import Values, look_at_values, read_batch_norm
 
 if TYPE_CHECKING:
     from ckptaudit.identification import Candidate
@@ -229,7 +229,12 @@ class Comparison:
         Without ``deep`` at most one page of each tensor is looked at, so that the cost does not grow with the file.
         """
         recorded = self.checkpoint.recorded
-        return non_finite_shares(self.checkpoint, deep=self.deep) if recorded is None else recorded.non_finite
+        return self.values.non_finite if recorded is None else recorded.non_finite
+
+    @cached_property
+    def values(self) -> Values:
+        """What a look at the float tensors of the file shows; nothing where only notes of them are at hand."""
+        return look_at_values(self.checkpoint, deep=self.deep) if self.checkpoint.recorded is None else Values({}, {}, 0)
 
     # Fine-grained helpers that several rules share ------------------------------------------------------------------
 

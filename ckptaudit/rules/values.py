@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from math import isfinite
 
 from ckptaudit.errors import ValuesUnavailableError
@@ -51,33 +52,60 @@ def _near(values: Sequence[float], wanted: float) -> bool:
     return max(values) - wanted <= _INITIAL_TOLERANCE and wanted - min(values) <= _INITIAL_TOLERANCE
 
 
-def non_finite_shares(checkpoint: Checkpoint, *, deep: bool) -> Mapping[str, float]:
-    """Name → share of NaN or infinite values, of the float tensors that hold any.
+@dataclass(frozen=True, slots=True)
+class Values:
+    """What was seen of the values of the float tensors.
 
-    Without ``deep`` at most one page of each tensor is looked at, so that the cost does not grow with the file.
+    Attributes
+    ----------
+    non_finite:
+        Name → share of NaN or infinite values, of those tensors that hold any.
+    constant:
+        Name → the value, of those kernels and matrices that hold one value alone.
+    looked_at:
+        How many kernels and matrices that might have held one value alone.
     """
-    found = {}
+
+    non_finite: Mapping[str, float]
+    constant: Mapping[str, float]
+    looked_at: int
+
+
+def look_at_values(checkpoint: Checkpoint, *, deep: bool) -> Values:
+    """Look at the float tensors, one at a time.
+
+    Without ``deep`` at most one page of each tensor is looked at, and one more from the end of those whose first is one value alone, so
+    that the cost does not grow with the file.
+    """
+    non_finite, constant, looked_at = {}, {}, 0
     for spec in checkpoint.graph:
         if not is_float(spec.dtype) or not spec.numel:
             continue
         try:
-            bad, size = _non_finite(checkpoint, spec, None if deep else _SAMPLE)
+            bad, size, value = _looked(checkpoint, spec, None if deep else _SAMPLE)
+            if bad:
+                non_finite[spec.name] = bad / size
+            if sum(length > 1 for length in spec.shape) < 2 or 0 in checkpoint.branch.tensors[spec.name].strides:
+                continue  # a vector may well be all ones, and an expanded tensor is one value on purpose
+            looked_at += 1
+            if value is not None and (deep or (checkpoint.sample(spec.name, _SAMPLE, last=True) == value).all()):
+                constant[spec.name] = value
         except ValuesUnavailableError:
             continue
-        if bad:
-            found[spec.name] = bad / size
-    return found
+    return Values(non_finite, constant, looked_at)
 
 
-def _non_finite(checkpoint: Checkpoint, spec: TensorSpec, elements: int | None) -> tuple[int, int]:
-    """How many values are NaN or infinite, and of how many: all of a tensor, or the first ``elements``."""
+def _looked(checkpoint: Checkpoint, spec: TensorSpec, elements: int | None) -> tuple[int, int, float | None]:
+    """How many values are NaN or infinite, of how many, and which finite value all are: of a whole tensor, or its first ``elements``."""
     few = None if elements is None else checkpoint.numbers(spec.name, elements)
     if few is not None:
         # A sum is finite only if everything in it is; the other way round a sum of the largest numbers may overflow.
-        return 0 if isfinite(sum(few)) else len(few) - sum(map(isfinite, few)), len(few)
+        bad = 0 if isfinite(sum(few)) else len(few) - sum(map(isfinite, few))
+        return bad, len(few), few[0] if few[0] == few[-1] and not bad and few.count(few[0]) == len(few) else None
     import numpy
 
-    values = checkpoint.read(spec.name) if elements is None else checkpoint.sample(spec.name, elements)
+    values = checkpoint.read(spec.name).reshape(-1) if elements is None else checkpoint.sample(spec.name, elements)
     if spec.dtype not in ("float16", "float32", "float64"):
         values = values.astype(numpy.float32)
-    return values.size - int(numpy.isfinite(values).sum()), values.size
+    bad = values.size - int(numpy.isfinite(values).sum())
+    return bad, values.size, float(values[0]) if not bad and (values == values[0]).all() else None

@@ -295,6 +295,9 @@ def write(content, folder):
     if isinstance(content, Safetensors):
         path = folder / "model.safetensors"
         safetensors_torch.save_file({name: value.contiguous() for name, value in content.tensors.items()}, path)
+    elif isinstance(content, bytes):
+        path = folder / "model.safetensors"
+        path.write_bytes(content)
     else:
         path = folder / "checkpoint.pth"
         torch.save(content, path)
@@ -361,6 +364,23 @@ def stem_of_resnet():
 def twice(values, dtype=torch.float32):
     """A file that holds a tied weight twice, the second copy rounded to ``dtype``."""
     return changed(trained(Tied()), embedding__weight=values, lm_head__weight=values.to(dtype, copy=True))
+
+
+def ramp(words):
+    """The same values in every row."""
+    return torch.arange(6.0).repeat(words, 1)
+
+
+def stack():
+    torch.manual_seed(0)
+    return nn.Sequential(*(nn.Linear(16, 16) for _ in range(8)))
+
+
+def cut(share):
+    """A safetensors file whose download was not completed: zeros from there on."""
+    content = safetensors_torch.save(stack().state_dict())
+    kept = int(len(content) * share)
+    return content[:kept] + bytes(len(content) - kept)
 
 
 def head_optimizer(model):
@@ -515,6 +535,21 @@ CASES = [
             lambda: folding(bias=False),
             lambda: trained(folding(norms=True, bias=False)),
             partial(fires=("unexpected-layers", "unexpected-layers")),
+        ),
+    ),
+    *cases(
+        "constant-weights",
+        (YES, "a download that was not completed", stack, lambda: cut(0.6), wrong(severity="error")),
+        (YES, "a layer of zeros", stack, lambda: changed(stack().state_dict(), **{"3__weight": torch.zeros(16, 16)})),
+        (YES, "all of one value", stack, lambda: {name: torch.ones_like(values) for name, values in stack().state_dict().items()}),
+        (NO, "a whole download", stack, lambda: cut(1)),
+        (NEAR, "biases of zeros", stack, lambda: {n: v * 0 if n.endswith("bias") else v for n, v in stack().state_dict().items()}),
+        (NEAR, "expanded on purpose", stack, lambda: {n: v.flatten()[0].expand(v.shape) for n, v in stack().state_dict().items()}),
+        (
+            NEAR,
+            "the first row of an embedding",
+            lambda: nn.Embedding(9, 2048, padding_idx=0),
+            lambda: nn.Embedding(9, 2048, padding_idx=0).state_dict(),
         ),
     ),
     *cases(
@@ -1013,15 +1048,15 @@ CASES = [
             NEAR,
             "equal values, not tied",
             lambda: Tied(tie=False),
-            lambda: changed(trained(Tied()), embedding__weight=torch.ones(12, 6), lm_head__weight=torch.ones(12, 6)),
+            lambda: changed(trained(Tied()), embedding__weight=ramp(12), lm_head__weight=ramp(12)),
         ),
-        (YES, "equal in the sample alone", lambda: Tied(words=400), lambda: twice(torch.ones(400, 6)), {"severity": "note"}),
+        (YES, "equal in the sample alone", lambda: Tied(words=400), lambda: twice(ramp(400)), {"severity": "note"}),
         (NEAR, "stored twice, one rounded", Tied, lambda: twice(torch.rand(12, 6), torch.float16), {"fires": ("dtype",)}),
         (
             NEAR,
             "stored twice with equal values",
             Tied,
-            lambda: changed(trained(Tied()), embedding__weight=torch.ones(12, 6), lm_head__weight=torch.ones(12, 6)),
+            lambda: changed(trained(Tied()), embedding__weight=ramp(12), lm_head__weight=ramp(12)),
         ),
     ),
     *cases(
@@ -1165,7 +1200,7 @@ def test_positive_cases_fire_and_the_others_do_not():
 
 @pytest.mark.parametrize("deep", [False, True])
 def test_tied_weights_are_compared_whole_only_when_asked(deep, tmp_path):
-    values = torch.ones(400, 6)
+    values = ramp(400)
     state = twice(values)
     state["lm_head.weight"][-1, -1] = 2
     result = ckptaudit.audit(write(state, tmp_path), Tied(words=400), deep=deep)
