@@ -40,7 +40,8 @@ def plain_load(module: torch.nn.Module, state: Mapping[str, Any], prefix: str, m
     -------
     dict
         The state dict as it counts: for each tensor of the module that would be set, by its name in the module, what it would be set
-        to, then what of ``state`` is left over. Values that a hook computed are on the meta device.
+        to, then what of ``state`` is left over: not what a hook took out, if what it put in instead is set. Values that a hook computed
+        are on the meta device.
     """
     import torch
 
@@ -49,7 +50,7 @@ def plain_load(module: torch.nn.Module, state: Mapping[str, Any], prefix: str, m
     run = _Run(metadata)
     with torch.inference_mode(mode=False), torch.no_grad(), torch.device("meta"):
         run.load(module, dict(given), prefix, frozenset())
-    used = {origin[id(value)] for value in run.set.values() if id(value) in origin}
+    used = {origin[id(value)] for value in run.set.values() if id(value) in origin} | run.consumed()
     # BatchNorm makes up a counter where an old file has none: that is no tensor of the state dict.
     there = {name: value for name, value in run.set.items() if name in given or leaf(name) not in DERIVED_BUFFERS}
     counted = {name[len(prefix) :]: state[origin[id(v)]] if id(v) in origin else v for name, v in there.items()}
@@ -61,15 +62,22 @@ class _Run:
     def __init__(self, metadata: Mapping[str, Any]) -> None:
         self.metadata = metadata
         self.set: dict[str, Any] = {}
+        self._exchanged: list[tuple[set[str], set[str]]] = []
+
+    def consumed(self) -> set[str]:
+        """Names that the modules' own code took out of the state dict, to set something with them or on purpose to drop them."""
+        return {name for removed, added in self._exchanged if added <= self.set.keys() for name in removed}
 
     def load(self, module: torch.nn.Module, state: dict[str, Any], prefix: str, above: frozenset[int]) -> None:
         """One module and those below it, as ``load_state_dict`` itself goes about it."""
         own = {name: tensor for name, tensor in (*module._parameters.items(), *module._buffers.items()) if tensor is not None}
         own = {name: tensor for name, tensor in own.items() if name not in module._non_persistent_buffers_set}
+        before = set(state)
         try:
             done = self._load_own(module, state, prefix)
         except Exception:  # a hook that cannot do without values, or a module of an unusual kind: its names decide
             done = [name for name, tensor in own.items() if getattr(state.get(prefix + name), "shape", None) == tensor.shape]
+        self._exchanged.append((before - state.keys(), state.keys() - before))
         for name in done:
             if name in own:
                 self.set[prefix + name] = state.get(prefix + name, _without_values(own[name]))

@@ -25,6 +25,8 @@ def check(comparison: Comparison) -> Iterator[Finding]:
         return
     looked_at = comparison.values.looked_at
     zero = not any(found.values())
+    if len(found) == looked_at and not zero:
+        return  # a file that only shows what a checkpoint looks like: an example, a test
     if zero and len(found) < looked_at and _is_the_tail(comparison.checkpoint, found):
         yield RULE.finding(
             f"{len(found)} of {plural(looked_at, 'weight')} {'holds' if len(found) == 1 else 'hold'} zeros alone, and so does the file "
