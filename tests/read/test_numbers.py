@@ -44,3 +44,15 @@ def test_an_audit_of_float32_takes_no_numpy(tmp_path):
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout == "True False\n"
+
+
+@pytest.mark.parametrize("elements", [1, 3, 7, 20, 30, 100, 360, 1000])
+@pytest.mark.parametrize("order", [(0, 1, 2, 3), (3, 1, 0, 2)])
+def test_samples_are_the_first_and_the_last_rows(elements, order, tmp_path):
+    values = torch.arange(3 * 4 * 5 * 6.0).reshape(3, 4, 5, 6).permute(order)
+    torch.save({"a": values}, tmp_path / "a.pth")
+    checkpoint, flat = open_checkpoint(tmp_path / "a.pth"), values.reshape(-1).numpy()
+    first, last = checkpoint.sample("a", elements), checkpoint.sample("a", elements, last=True)
+    assert 0 < len(first) == len(last) <= max(elements, 6)
+    assert (first == flat[: len(first)]).all()
+    assert (last == flat[-len(last) :]).all()
