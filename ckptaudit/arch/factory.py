@@ -11,9 +11,10 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ckptaudit.arch.arguments import format_call
+from ckptaudit.arch.arguments import format_call, is_file
 from ckptaudit.arch.attempts import first_that_works, with_article
-from ckptaudit.arch.isolation import importable
+from ckptaudit.arch.failures import blamed_line, describe_error
+from ckptaudit.arch.isolation import importable, isolated, output_to_stderr
 from ckptaudit.arch.keras_build import keras_ways, session_of_its_own, usable_backend, without_values
 from ckptaudit.arch.keras_model import is_keras_model
 from ckptaudit.arch.libraries import import_library, is_installed
@@ -62,6 +63,29 @@ def build_from_module(module_name: str, factory: str, arguments: Mapping[str, An
     if not factory:
         raise ArchitectureError(f"{label!r} names no factory: write {module_name}:FACTORY")
     return _build(lambda: _load_module(module_name), factory, arguments, label, source="factory", home=Path.cwd())
+
+
+def load_object(name: str) -> Any:
+    """Import what ``path/to/file.py:name`` or ``package.module:name`` names, and call nothing.
+
+    Raises
+    ------
+    ArchitectureError
+        It cannot be found, or its module fails to be imported.
+    """
+    before, _, wanted = name.rpartition(":")
+    path = Path(before)
+    if is_file(before) and not path.is_file():
+        raise ArchitectureError(f"{path}: {'is a folder, not a Python file' if path.is_dir() else 'there is no such file'}")
+    home, module_name = _package_of(path.resolve()) if is_file(before) else (Path.cwd(), before)
+    with isolated(name), importable(home), output_to_stderr():
+        try:
+            module = _load_file(path.resolve(), module_name) if is_file(before) else _load_module(module_name)
+            return _attribute(module, wanted, name)
+        except ArchitectureError:
+            raise
+        except (Exception, SystemExit) as error:
+            raise ArchitectureError(f"{name}: {describe_error(error)}{blamed_line(error, home)}") from error
 
 
 def _build(load: Callable[[], ModuleType], factory: str, arguments: Mapping[str, Any], label: str, *, source: str, home: Path) -> Model:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from ckptaudit.arch.attempts import calling_line
 from ckptaudit.arch.keras_settings import user_settings
 from ckptaudit.arch.libraries import MissingLibraryError, import_library, is_installed
+from ckptaudit.arch.torch_build import is_for_real
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -77,7 +78,8 @@ def _configured() -> str | None:
 
 def keras_ways() -> Iterator[tuple[str, AbstractContextManager[Made]]]:
     """Yield the ways to build a Keras model, from the cheapest to the surest; each notes which line made each layer."""
-    yield "stateless", without_values()
+    if not is_for_real():
+        yield "stateless", without_values()
     yield "real", recorded_layers()
 
 

@@ -43,6 +43,11 @@ _FACTORIES = (
 _FOR_REAL: ContextVar[bool] = ContextVar("_FOR_REAL", default=False)
 
 
+def is_for_real() -> bool:
+    """Whether models are to be built with values."""
+    return _FOR_REAL.get()
+
+
 @contextmanager
 def built_for_real() -> Iterator[None]:
     """Build models of this block with weights that have values, so that they can be run."""

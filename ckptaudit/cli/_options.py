@@ -165,3 +165,19 @@ def model_side(arch: str | None, against: str | None, arch_args: tuple[str, ...]
         return model_of_identity(checkpoint, arguments, fresh=fresh)
 
     return build
+
+
+def parse_sizes(text: str | None) -> tuple[int, ...] | None:
+    """``--input-size`` as numbers.
+
+    Raises
+    ------
+    UsageError
+        It is written otherwise than ``3x224x224``.
+    """
+    if text is None:
+        return None
+    parts = text.lower().replace("×", "x").split("x")
+    if not all(part.isdecimal() and 0 < int(part) < 1 << 16 for part in parts):
+        raise UsageError(f"--input-size {text}: write it as 3x224x224")
+    return tuple(map(int, parts))

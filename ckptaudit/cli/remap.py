@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ckptaudit.cli._exit_codes import NOT_FIT, exit_code
-from ckptaudit.cli._options import model_side, sides_options
+from ckptaudit.cli._options import model_side, parse_sizes, sides_options
 from ckptaudit.cli._output import check_output, emit, render_options
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def remap(
     check_output(plan_path, force)
     if form is not None and (output_format == "json" or verify or verify_with):
         raise UsageError("--emit prints code alone")
-    sizes = _sizes(input_size)
+    sizes = parse_sizes(input_size)
     opened = open_checkpoint(checkpoint, branch=branch)
     wrote = _model_that_wrote(opened, source_arch, verify and verify_with is None)
     outcome = audit(
@@ -114,17 +114,6 @@ def _model_that_wrote(opened: Checkpoint, source_arch: str | None, guess: bool) 
         return build_model(source_arch)
     best = identify(opened).best if guess else None
     return None if best is None else build_model(best.arch, best.arguments)
-
-
-def _sizes(text: str | None) -> tuple[int, ...] | None:
-    if text is None:
-        return None
-    from ckptaudit.errors import UsageError
-
-    parts = text.lower().replace("×", "x").split("x")
-    if not all(part.isdecimal() and 0 < int(part) < 1 << 16 for part in parts):
-        raise UsageError(f"--input-size {text}: write it as 3x224x224")
-    return tuple(map(int, parts))
 
 
 def _class_map(path: str | None) -> object:

@@ -103,9 +103,9 @@ class Statistics:
     consistent:
         True, False, or None where the figures leave it open.
     mean, first:
-        Mean over all layers, and the first layer's figure.
+        Mean over all layers, and the first layer's figure, as the network runs.
     worst, worst_layer:
-        The largest figure behind the first layer, and whose it is.
+        The largest figure of a layer on its own, behind another BatchNorm, and whose it is: see :mod:`ckptaudit.prove.agreement`.
     layers, images:
         How many of each.
     preprocessing:

@@ -48,3 +48,22 @@ def files_bar() -> Iterator[Callable[[int, int, Path], None] | None]:
             bar.update(task, completed=done, total=total, description=printable(path.name, 60))
 
         yield update
+
+
+@contextmanager
+def passes_bar() -> Iterator[Callable[[int, int, str], None] | None]:
+    """What to call with the passes done, of all, and what is done next; or None where there is no terminal."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.description}", markup=False))
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("", total=None)
+
+        def update(done: int, total: int, what: str) -> None:
+            bar.update(task, completed=done, total=total, description=printable(what, 60))
+
+        yield update
