@@ -22,7 +22,7 @@ from ckptaudit.garbage import collector_paused
 from ckptaudit.text import printable
 
 #: In the order in which people meet them; each is a command of the same name in a module of its own.
-VERBS = ("diff", "remap", "apply", "probe", "show", "scan", "identify", "spec", "lock", "check", "cache")
+VERBS = ("diff", "remap", "apply", "probe", "contract", "show", "scan", "identify", "spec", "lock", "check", "cache")
 
 
 class _Terminated(KeyboardInterrupt):

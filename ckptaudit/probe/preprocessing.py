@@ -78,7 +78,7 @@ def judge_preprocessing(scores: Sequence[Score], why_not: str = "") -> Hypothesi
     best = order[0]
     left = sorted((score for score in order if score.total < _WORSE * best.total), key=lambda score: (not score.stated, score.other_order))
     agrees = best.first <= _AGREES and best.mean <= _AGREES
-    figures = {"scores": [score.to_json() for score in order], "left": [score.name for score in left]}
+    figures = {"scores": [score.to_json() for score in order], "left": [score.name for score in left], "agrees": agrees}
     given = next((score for score in scores if score.given), None)
     stated = next((score for score in scores if score.stated), None)
     names = _listed([score.words for score in left])
