@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 
 from ckptaudit.align.auto_numbers import with_shifted_numbers
 from ckptaudit.align.by_name import align_by_name
 from ckptaudit.align.by_position import align_by_position, doubted_by_position
 from ckptaudit.align.flattened import with_flattened_order
-from ckptaudit.align.pairs import Alignment, Pair
+from ckptaudit.align.pairs import Alignment, Pair, Scope
 from ckptaudit.garbage import collector_paused
 from ckptaudit.graph import LayerGraph, TensorSpec, is_float
 from ckptaudit.graph.kinds import DERIVED_BUFFERS
-from ckptaudit.graph.names import leaf
+from ckptaudit.graph.names import is_under, leaf
 
 #: No network is nested deeper than this; names that are were made to exhaust whoever walks them.
 _MAX_SEGMENTS = 100
@@ -22,6 +22,8 @@ _MAX_SEGMENTS = 100
 _SURE, _PROPOSED = 0.5, 0.9
 #: Projections that one library fuses: so many in one.
 _FUSED = (2, 3)
+#: Share of the pairs that may lie outside the exchanged prefixes, if these are to say which part of the model the file is.
+_OUTSIDE = 0.2
 
 
 def align(source: LayerGraph, target: LayerGraph) -> Alignment:
@@ -85,9 +87,18 @@ def _combined(source: LayerGraph, target: LayerGraph, named: Alignment, by_struc
         tuple(name for name in target.tensors if name not in pairs and name not in mismatched),
         MappingProxyType(mismatched),
         named.wrappers,
-        named.scopes,
+        _telling(named.scopes, pairs),
         tuple(name for name in target.tensors if name in pairs and (pairs[name].sources != by_name.get(name) or name in shifted)),
     )
+
+
+def _telling(scopes: tuple[Scope, ...], pairs: Mapping[str, Pair]) -> tuple[Scope, ...]:
+    """The exchanged prefixes, if they say where the file belongs: not where a good part of what corresponds lies outside of all of them."""
+    outside = sum(
+        pair.sources != (name,) and not any(is_under(name, scope.target) and is_under(pair.sources[0], scope.source) for scope in scopes)
+        for name, pair in pairs.items()
+    )
+    return scopes if outside < _OUTSIDE * len(pairs) else ()
 
 
 def _believed(source: LayerGraph, target: LayerGraph, pairs: Iterable[Pair]) -> bool:
