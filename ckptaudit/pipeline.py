@@ -11,15 +11,19 @@ from typing import TYPE_CHECKING, Any, get_args
 from ckptaudit._version import __version__
 from ckptaudit.align import Alignment, align, align_by_name
 from ckptaudit.align.adapting import adaptations, adapted
+from ckptaudit.align.by_dataflow import decided_by_dataflow, open_between
 from ckptaudit.align.by_values import decided_by_values
+from ckptaudit.align.flattening_sides import decided_flattenings, keras_orders, open_flattenings
 from ckptaudit.align.lost_norms import doubting_lost_norms
 from ckptaudit.arch import Model, build_model, load_spec, model_of_checkpoint
 from ckptaudit.arch.keras_config import NAME as SELF
 from ckptaudit.arch.keras_config import rebuild
 from ckptaudit.arch.spec import SCHEMA as SPEC_SCHEMA
+from ckptaudit.arch.trace import with_feeds
 from ckptaudit.errors import ArchitectureError, UsageError
 from ckptaudit.graph import LayerGraph, TensorSpec
 from ckptaudit.graph.facts import Facts
+from ckptaudit.graph.names import parent
 from ckptaudit.plan import Plan, Step, make_plan
 from ckptaudit.read import Branch, Checkpoint, open_checkpoint
 from ckptaudit.rules import Finding, run_rules
@@ -181,6 +185,8 @@ def compare(
         alignment = align(checkpoint.graph, model.graph)
     if model.checkpoint is not None:
         alignment = decided_by_values(alignment, checkpoint, model.checkpoint)
+    alignment = _with_dataflow(alignment, checkpoint, model, source_model)
+    alignment = _with_flattenings(alignment, checkpoint, model, source_model)
     settings = source_model.graph.modules if source_model is not None else None
     offered = adaptations(alignment, checkpoint.graph, model.graph, class_map=class_map, settings=settings)
     alignment, offers = adapted(alignment, checkpoint.graph, model.graph, offered, adapt)
@@ -192,6 +198,41 @@ def compare(
     verdict = judge(comparison, plan, coverage)
     facts = comparison.file_facts, comparison.model_facts
     return Audit(checkpoint, model, verdict, coverage, facts, _by_weight(findings), plan, alignment.mismatched, offers)
+
+
+def _with_dataflow(alignment: Alignment, checkpoint: Checkpoint, model: Model, source: Model | None) -> Alignment:
+    """Decide by the dataflow what is open between two libraries, where both tell it: a Keras graph, or a live torch module, traced."""
+    if not open_between(alignment, checkpoint.graph, model.graph):
+        return alignment
+
+    def flowing(graph: LayerGraph, of: Model | None) -> LayerGraph:
+        if graph.feeds or of is None:
+            return graph
+        traced = of.graph if of.graph.feeds or of.module is None or of.graph.framework != "torch" else with_feeds(of).graph
+        return replace(graph, feeds=traced.feeds)
+
+    here = flowing(checkpoint.graph, source)
+    return decided_by_dataflow(alignment, here, flowing(model.graph, model)) if here.feeds else alignment
+
+
+def _with_flattenings(alignment: Alignment, checkpoint: Checkpoint, model: Model, source: Model | None) -> Alignment:
+    """Decide in which order a map was flattened, where both sides tell: a Keras graph, or a live torch module, run without values."""
+    open_ = open_flattenings(alignment, checkpoint.graph, model.graph)
+    if not open_:
+        return alignment
+
+    def orders(paths: list[str], graph: LayerGraph, of: Model | None) -> Mapping[str, str]:
+        if graph.framework == "keras":
+            return keras_orders(graph if graph.modules or of is None else of.graph, paths)
+        if of is None or of.module is None or of.graph.framework != "torch":
+            return {}
+        from ckptaudit.arch.flattening import flatten_orders
+
+        return flatten_orders(of.module, paths)
+
+    here = orders([parent(pair.sources[0]) for pair in open_.values()], checkpoint.graph, source)
+    there = orders([parent(name) for name in open_], model.graph, model)
+    return decided_flattenings(alignment, checkpoint.graph, model.graph, (here, there))
 
 
 def identify(checkpoint: str | os.PathLike[str] | Checkpoint, *, branch: str | None = None) -> Identification:

@@ -83,7 +83,7 @@ def trace_feeds(module: torch.nn.Module, example_inputs: Sequence[Any] | None = 
     reasons: list[str] = []
     tried: list[tuple[Any, ...]]
     if example_inputs is not None:
-        tried = [tuple(_to_meta(value) for value in example_inputs)]
+        tried = [tuple(to_meta(value) for value in example_inputs)]
     elif input_size is not None:
         tried = [(_image(input_size),)]
     else:
@@ -93,7 +93,7 @@ def trace_feeds(module: torch.nn.Module, example_inputs: Sequence[Any] | None = 
         for mode in dict.fromkeys((module.training, False)):
             for inputs in tried:
                 try:
-                    with _in_mode(module, training=mode), output_to_stderr():
+                    with in_mode(module, training=mode), output_to_stderr():
                         return Trace(_feeds_of_pass(module, inputs))
                 except (Exception, SystemExit) as error:
                     reasons.append(describe_error(error))
@@ -104,7 +104,7 @@ def _feeds_of_pass(module: torch.nn.Module, inputs: tuple[Any, ...]) -> Feeds:
     import torch
 
     named = {**dict(module.named_parameters()), **dict(module.named_buffers())}
-    shapes = {name: _to_meta(tensor) for name, tensor in named.items()}
+    shapes = {name: to_meta(tensor) for name, tensor in named.items()}
     watch = _watch(shapes, inputs)
     # Not the module's own tensors but their shapes: neither weights nor running statistics are touched.
     with torch.no_grad(), torch.device("meta"), watch:
@@ -164,7 +164,8 @@ def _is_part(tensor: torch.Tensor) -> bool:
 
 
 @contextmanager
-def _in_mode(module: torch.nn.Module, *, training: bool) -> Iterator[None]:
+def in_mode(module: torch.nn.Module, *, training: bool) -> Iterator[None]:
+    """Put a module and its parts into one mode for a while."""
     before = [(child, child.training) for child in module.modules()]
     try:
         if training != module.training:
@@ -175,7 +176,8 @@ def _in_mode(module: torch.nn.Module, *, training: bool) -> Iterator[None]:
             child.training = was_training
 
 
-def _to_meta(value: Any) -> Any:
+def to_meta(value: Any) -> Any:
+    """A tensor's shape without its values; anything else as it is."""
     import torch
 
     return torch.empty_like(value.detach(), device="meta") if isinstance(value, torch.Tensor) else value

@@ -1,0 +1,108 @@
+"""Between Keras and torch: the order of a flattened map, and lookalikes that only the dataflow tells apart; by running both."""
+
+import os
+
+import numpy
+import pytest
+import torch
+from torch import nn
+
+os.environ.setdefault("KERAS_BACKEND", "torch")
+import keras
+
+import ckptaudit
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # Keras' own
+
+
+class Flattening(nn.Module):
+    def __init__(self, order):
+        super().__init__()
+        self.features = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.MaxPool2d(2))
+        self.classifier = nn.Sequential(nn.Dropout(), nn.Linear(4 * 3 * 3 if order != "pooled" else 4, 5))
+        self.order = order
+
+    def forward(self, image):
+        x = self.features(image)
+        if self.order == "pooled":
+            return self.classifier(x.mean((2, 3)))
+        return self.classifier((x.permute(0, 2, 3, 1) if self.order == "channels last" else x).flatten(1))
+
+
+def flattening(order):
+    keras.utils.clear_session()
+    image = keras.Input((8, 8, 3))
+    x = keras.layers.MaxPooling2D()(keras.layers.Conv2D(4, 3, activation="relu", name="stem")(image))
+    x = keras.layers.GlobalAveragePooling2D()(x) if order == "pooled" else keras.layers.Flatten()(x)
+    return keras.Model(image, keras.layers.Dense(5, name="head")(x))
+
+
+def branches():
+    """Two branches of equal layers, made in another order than in torch, joined by what is not symmetric."""
+    keras.utils.clear_session()
+    image = keras.Input((8, 8, 3))
+    trunk = keras.layers.Conv2D(4, 3, padding="same", name="trunk")(image)
+    left = keras.layers.BatchNormalization(name="n1", epsilon=1e-5)(keras.layers.Conv2D(4, 1, name="p")(trunk))
+    right = keras.layers.BatchNormalization(name="n2", epsilon=1e-5)(keras.layers.Conv2D(4, 1, name="q")(keras.layers.ReLU()(left)))
+    x = keras.layers.GlobalAveragePooling2D()(keras.layers.Concatenate()([right, trunk]))
+    return keras.Model(image, keras.layers.Dense(3, name="head")(x))
+
+
+class Branches(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.trunk = nn.Conv2d(3, 4, 3, padding=1)
+        self.late_norm, self.late = nn.BatchNorm2d(4), nn.Conv2d(4, 4, 1)
+        self.early_norm, self.early = nn.BatchNorm2d(4), nn.Conv2d(4, 4, 1)
+        self.head = nn.Linear(8, 3)
+
+    def forward(self, image):
+        trunk = self.trunk(image)
+        x = self.late_norm(self.late(self.early_norm(self.early(trunk)).relu()))
+        return self.head(torch.cat([x, trunk], 1).mean((2, 3)))
+
+
+def outputs(model, image):
+    with torch.no_grad():
+        if isinstance(model, keras.Model):
+            return numpy.asarray(torch.as_tensor(model(image.permute(0, 2, 3, 1).numpy(), training=False)))
+        return model.eval()(image).numpy()
+
+
+def randomised(model):
+    random = numpy.random.default_rng(0)
+    model.set_weights([random.uniform(0.2, 1, weight.shape) for weight in model.get_weights()])
+    return model
+
+
+PAIRS = [
+    pytest.param(lambda: flattening("last"), lambda: Flattening("channels first"), id="flattened in the other order"),
+    pytest.param(lambda: flattening("last"), lambda: Flattening("channels last"), id="flattened in the same order"),
+    pytest.param(lambda: flattening("pooled"), lambda: Flattening("pooled"), id="pooled"),
+    pytest.param(branches, Branches, id="lookalikes"),
+]
+
+
+@pytest.mark.parametrize(("in_keras", "in_torch"), PAIRS)
+def test_there_and_back(in_keras, in_torch, tmp_path):
+    first, twin = randomised(in_keras()), in_torch()
+    first.save(tmp_path / "first.keras")
+    before = {name: tensor.clone() for name, tensor in twin.state_dict().items()}
+    ckptaudit.load(twin, tmp_path / "first.keras")
+    assert any(not torch.equal(tensor, before[name]) for name, tensor in twin.state_dict().items())
+    image = torch.rand(2, 3, 8, 8)
+    numpy.testing.assert_allclose(outputs(twin, image), outputs(first, image), atol=1e-4)
+    torch.save(twin.state_dict(), tmp_path / "twin.pth")
+    second = in_keras()
+    values = ckptaudit.audit(tmp_path / "twin.pth", second, source_arch=twin).plan.apply(tmp_path / "twin.pth")
+    for weight in second.weights:
+        weight.assign(numpy.asarray(values[weight.path]))
+    assert all(numpy.array_equal(a, b) for a, b in zip(first.get_weights(), second.get_weights(), strict=True))
+
+
+def test_without_a_model_the_order_stays_open(tmp_path):
+    """A state dict alone does not tell how its model flattens."""
+    torch.save(Flattening("channels last").state_dict(), tmp_path / "twin.pth")
+    found = ckptaudit.audit(tmp_path / "twin.pth", flattening("last"))
+    assert not found.plan.safe
+    assert not found.verdict.fit
