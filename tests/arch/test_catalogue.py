@@ -24,6 +24,8 @@ CATALOGUED = [
     ("timm:vit_tiny_patch16_224", {"pretrained": False}),
     ("timm:swin_tiny_patch4_window7_224", {"num_classes": 6}),
     ("timm:deit_tiny_distilled_patch16_224", {"num_classes": 6}),
+    ("timm:resnet26d", {"num_classes": 3, "in_chans": 4}),
+    ("torchvision:ssdlite320_mobilenet_v3_large", {"num_classes": 5}),
     ("keras:ResNet50", {"classes": 10}),
     ("keras:NASNetLarge", {"weights": None, "classes": 2}),
     ("keras:ConvNeXtTiny", {}),

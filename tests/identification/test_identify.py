@@ -149,6 +149,13 @@ FILES = {
         {"classes": 2},
         "",
     ),
+    "a detector with several boxes at each place": (
+        tensors("retinanet_resnet50_fpn", num_classes=5),
+        "torch",
+        "retinanet_resnet50_fpn",
+        {"num_classes": 5},
+        "",
+    ),
     "a detector": (tensors("fasterrcnn_resnet50_fpn", num_classes=3), "torch", "fasterrcnn_resnet50_fpn", {"num_classes": 3}, ""),
 }
 
