@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from types import MappingProxyType
 
 from ckptaudit.align.auto_numbers import with_shifted_numbers
@@ -10,6 +11,7 @@ from ckptaudit.align.by_name import align_by_name
 from ckptaudit.align.by_position import align_by_position, doubted_by_position
 from ckptaudit.align.flattened import with_flattened_order
 from ckptaudit.align.pairs import Alignment, Pair, Scope
+from ckptaudit.align.recurrent import recurrent_pairs
 from ckptaudit.garbage import collector_paused
 from ckptaudit.graph import LayerGraph, TensorSpec, is_float
 from ckptaudit.graph.kinds import DERIVED_BUFFERS
@@ -44,7 +46,21 @@ def align(source: LayerGraph, target: LayerGraph) -> Alignment:
         of another counterpart.
     """
     with collector_paused():
-        return _aligned(source, target)
+        recurrent = recurrent_pairs(source, target)
+        return _beside(recurrent, source, target) if recurrent else _aligned(source, target)
+
+
+def _beside(known: Mapping[str, Pair], source: LayerGraph, target: LayerGraph) -> Alignment:
+    """The alignment of what is left beside pairs that are known."""
+    used = {old for pair in known.values() for old in pair.sources}
+    rest = _aligned(source.select(set(source.tensors) - used), target.select(target.tensors.keys() - known.keys()))
+    pairs = {**rest.pairs, **known}
+    structural = {*rest.structural, *known}
+    return replace(
+        rest,
+        pairs=MappingProxyType({name: pairs[name] for name in target.tensors if name in pairs}),
+        structural=tuple(name for name in target.tensors if name in structural),
+    )
 
 
 def _aligned(source: LayerGraph, target: LayerGraph) -> Alignment:

@@ -21,7 +21,9 @@ from ckptaudit.align.ops import (
     Slice,
     Split,
     Squeeze,
+    Sum,
     Unsqueeze,
+    Zero,
     apply_ops,
     op_from_json,
     ops_between,
@@ -90,6 +92,11 @@ SHAPES = [
     (Merge("bias", "conv+biased+norm", 1e-5), [(8,)] * 13, (8,)),
     (Merge("bias", "conv+norm", 1e-5), [(8,)] * 4 + [(4,)] * 4, None),
     (Merge("scale", "conv+norm", 1e-5), [(8,)] * 8, None),
+    (Sum(), [(8,), (8,)], (8,)),
+    (Sum(), [(8,), (4,)], None),
+    (Sum(), [], None),
+    (Zero(), [(8, 3)], (8, 3)),
+    (Zero(), [(8,), (8,)], None),
 ]
 
 
@@ -176,6 +183,8 @@ LOSSY = [
     ((Interpolate((2, 2), (3, 3)),), [(4, 2)]),
     ((Fuse("weight", 1e-5),), [(4, 2), (4,), (4,)]),
     ((Merge("bias", "conv+norm", 1e-5),), [(4,)] * 8),
+    ((Sum(),), [(4,)] * 2),
+    ((Zero(),), [(4,)]),
     ((Rows((0, 2)),), [(3, 2)]),
     ((Permute((1, 0)), Split(0, 1, 2)), [(2, 4)]),
 ]

@@ -5,7 +5,23 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from ckptaudit._version import __version__
-from ckptaudit.align.ops import Concat, Fuse, Inflate, Interpolate, Merge, Op, Permute, Reshape, Rows, Slice, Split, Squeeze, Unsqueeze
+from ckptaudit.align.ops import (
+    Concat,
+    Fuse,
+    Inflate,
+    Interpolate,
+    Merge,
+    Op,
+    Permute,
+    Reshape,
+    Rows,
+    Slice,
+    Split,
+    Squeeze,
+    Sum,
+    Unsqueeze,
+    Zero,
+)
 from ckptaudit.errors import PlanError
 from ckptaudit.plan.plan import Plan, Step
 from ckptaudit.plan.rename_rules import RenameRule
@@ -113,6 +129,8 @@ def _applied(op: Op, text: str) -> str:
         if op.needs_initial:
             raise PlanError("code cannot keep rows of a model's initial values; use Plan.apply(…, initial=…)")
         return f"{text}[{list(op.take)}]"
+    if isinstance(op, Zero):
+        return f"torch.zeros_like({text})"
     if isinstance(op, Inflate):
         return f"inflate({text}, {op.channels}, {op.how!r})"
     if isinstance(op, Interpolate):
@@ -121,6 +139,8 @@ def _applied(op: Op, text: str) -> str:
 
 
 def _joined(op: Op, texts: list[str]) -> str:
+    if isinstance(op, Sum):
+        return f"({' + '.join(texts)})"
     if isinstance(op, Concat):
         return f"torch.cat([{', '.join(texts)}], {op.dim})"
     if isinstance(op, Fuse) and op.part in ("weight", "bias"):
