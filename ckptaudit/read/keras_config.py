@@ -35,6 +35,8 @@ _CARRIERS = MappingProxyType(
         "FlaxLayer": "which unpickles a module",
     }
 )
+#: Layers that read their vocabulary from a file where the config gives a path or an address instead of a list.
+_LOOKUPS = frozenset({"StringLookup", "IntegerLookup", "IndexLookup", "TextVectorization", "Hashing", "Discretization"})
 _KERAS_ROOTS = ("keras", "tf_keras", "tensorflow", "keras_hub", "keras_nlp", "keras_cv", "builtins")
 #: Where Keras keeps functions that a config may name without harm.
 _FUNCTION_HOMES = frozenset({"activations", "losses", "metrics", "initializers", "regularizers", "constraints"})
@@ -198,6 +200,9 @@ def _danger(value: Mapping[str, Any]) -> str:
         return f"its config holds a Lambda layer{called}: code that Keras would run, and that was not looked at"
     if last in _RUNNING:
         return f"its config holds a {last}{called}, {_CARRIERS[last]}; it was not"
+    words = settings.get("vocabulary")
+    if last in _LOOKUPS and isinstance(words, str):
+        return f"its config holds a {last}{called}, which opens the file {words[:200]!r}; it was not"
     parts = module.split(".") if isinstance(module, str) else []
     home = next((part for part in parts[1:] if part not in ("src", "api", "_tf_keras", "keras", "python", "legacy")), "")
     if kind == "function":
@@ -205,7 +210,9 @@ def _danger(value: Mapping[str, Any]) -> str:
         if parts and not (parts[0] in _KERAS_ROOTS and parts[0] != "builtins" and home in _FUNCTION_HOMES):
             return f"its config names the function {f'{module}.{target}'[:200]!r}, which was not imported"
         return ""
-    if parts and (parts[0] not in _KERAS_ROOTS or home in _FOREIGN_HOMES or (parts[0] == "builtins" and kind not in _BUILTINS)):
+    if parts and (
+        parts[0] not in _KERAS_ROOTS or home in _FOREIGN_HOMES or (kind not in _BUILTINS if parts[0] == "builtins" else kind[:1].islower())
+    ):
         return f"its config names the class {f'{module}.{kind}'[:200]!r}, which was not imported"
     registered = value.get("registered_name")
     custom = registered if isinstance(registered, str) and ">" in registered else kind if ">" in kind else ""

@@ -27,7 +27,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-_COUNTER = re.compile(r"_\d+\Z")
+#: Digits of a number within a name. Python turns no more than 4300 into a number.
+MAX_DIGITS = 300
+_COUNTER = re.compile(r"_\d{1,300}\Z")
 _DIGITS = re.compile(r"(\d+)")
 
 _NORM = ("gamma", "beta")
@@ -84,7 +86,9 @@ def class_of(segment: str) -> str:
 
 def natural(text: str) -> tuple[Any, ...]:
     """A sort key under which ``conv_2`` stands before ``conv_10``, and ``conv`` before both."""
-    return tuple((0, int(part), "") if part.isdecimal() else (1, 0, part) for part in _DIGITS.split(text) if part)
+    return tuple(
+        (0, int(part), "") if part.isdecimal() and len(part) < MAX_DIGITS else (1, 0, part) for part in _DIGITS.split(text) if part
+    )
 
 
 def legacy_names(layer: str, weights: Sequence[str]) -> list[str]:

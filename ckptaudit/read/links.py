@@ -13,7 +13,10 @@ def leaves(path: Path, folder: Path) -> bool:
 
     The Hugging Face hub's cache is made of such links, from ``snapshots/<revision>/`` to ``blobs/`` of the same repository: these stay.
     """
-    real, inside = path.resolve(), folder.resolve()
+    try:
+        real, inside = path.resolve(), folder.resolve()
+    except (OSError, RuntimeError):
+        return False  # links in a circle, which cannot be opened either
     if real.is_relative_to(inside):
         return False
     above = next((parent for parent in inside.parents if parent.name == "snapshots"), None)

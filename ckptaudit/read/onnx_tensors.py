@@ -280,6 +280,8 @@ class TensorProtos:
                 raise bad(f"has its values at {location!r}, a symbolic link that leaves the model's folder")
             status = path.stat()
             check_regular(path, status.st_mode)
+            if path.samefile(self._source.path):
+                raise bad("has its values in the model itself, as external data")
         except FileNotFoundError:
             self._files[location] = None
             return None

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Protocol, cast
 
 from ckptaudit.errors import CheckpointError, CorruptCheckpointError, NotACheckpointError, UsageError
 from ckptaudit.garbage import collector_paused
+from ckptaudit.read.keras_names import MAX_DIGITS
 from ckptaudit.read.source import Source, opened, unreadable
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ _MAX_STATE = 64 << 10
 
 #: Parts of a name between dots and slashes. Honest models stay below 30; whatever walks a tree of names is quadratic in its depth.
 MAX_PARTS = 256
+_NUMBER = re.compile(rf"\d{{{MAX_DIGITS}}}")
 
 
 class Format(Protocol):
@@ -129,6 +131,10 @@ def _refuse_deep_names(checkpoint: Checkpoint) -> None:
     for branch in checkpoint.branches:
         for names in ((branch.name,), branch.tensors, branch.modules, branch.attributes):
             for name in names:
+                if len(name) >= MAX_DIGITS and _NUMBER.search(name):
+                    raise CorruptCheckpointError(
+                        checkpoint.path, f"the name {name[:40]!r}… holds a number of more than {MAX_DIGITS} digits"
+                    )
                 # Most names are shorter than so many separators.
                 if len(name) >= MAX_PARTS and (parts := name.count(".") + name.count("/") + 1) > MAX_PARTS:
                     raise CorruptCheckpointError(

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import codecs
 import struct
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -34,6 +34,9 @@ _MAX_TEXT = 1 << 20
 
 #: Elements that calls such as ``OrderedDict(pairs)`` may copy in all.
 _MAX_COPIED = 1 << 20
+
+#: Elements that one call such as ``numpy.ndarray(shape)`` may ask for, in so many dimensions: what holds values comes with its values.
+_MAX_ALLOCATED, _MAX_DIMENSIONS = 1 << 20, 64
 
 #: Bytes up to this are kept beside their place in the file.
 _SMALL = 4096
@@ -386,20 +389,28 @@ class Machine:
             if isinstance(arguments[0], Global):
                 arguments[0].called = True
             return Instance(arguments[0], arguments[3:])
-        if factory.name in _ALLOCATORS and arguments and isinstance(arguments[0], int):
-            # bytearray(2**40) would allocate; nobody saves a checkpoint that way.
-            factory.allowed = False
+        if factory.name in _ALLOCATORS or factory.name.endswith("Storage"):
+            _refuse_allocation(factory, arguments, kwargs)
         return Instance(factory, arguments, kwargs)
 
     def _apply(self, args: tuple[Any, ...]) -> None:
-        """What a function does that calls its first argument with its third."""
-        while len(args) > 2 and isinstance(args[0], Global) and isinstance(args[2], tuple):
-            args[0].called = True
-            if args[0].name == self._watched and not self._watch(self, args[2]):
-                args[0].allowed = False
-            if args[0].name not in _APPLIERS:
+        """What a function does that calls its first argument with its third, which honest files always give as a plain tuple."""
+        while len(args) > 2 and isinstance(args[0], Global):
+            function, given = args[0], args[2]
+            plain = isinstance(given, tuple)
+            function.called = True
+            if not function.allowed and not function.arguments:
+                function.arguments = _brief(given if plain else (given,))
+            # What an applier or a watched function is given must be known: a list does as well when the file is loaded.
+            if function.name in _APPLIERS:
+                if not plain:
+                    function.allowed = False
+                    break
+            else:
+                if function.name == self._watched and not (plain and self._watch(self, given)):
+                    function.allowed = False
                 break
-            args = args[2]
+            args = given
 
     def set_state(self, state: Any) -> None:
         """Refuse attributes that would be called behind the scenes: a watched function as ``__setstate__`` or ``append``."""
@@ -433,7 +444,30 @@ _DICTIONARIES = frozenset(
 )
 _RECONSTRUCTORS = frozenset({"copy_reg._reconstructor", "copyreg._reconstructor"})
 _APPLIERS = frozenset({"torch._tensor._rebuild_from_type_v2", "torch._tensor._rebuild_from_type"})
-_ALLOCATORS = frozenset({"builtins.bytearray", "__builtin__.bytearray", "builtins.bytes"})
+_BYTES = frozenset(f"{module}.{word}" for module in ("builtins", "__builtin__") for word in ("bytes", "bytearray"))
+#: What makes as many elements as it is told to.
+_ALLOCATORS = (
+    _BYTES
+    | {f"{module}.{word}" for module in ("builtins", "__builtin__") for word in ("list", "tuple", "set", "frozenset")}
+    | {"numpy.ndarray", "numpy.core.multiarray._reconstruct", "numpy._core.multiarray._reconstruct", "torch.Tensor", "torch.FloatTensor"}
+)
+
+
+def _refuse_allocation(factory: Global, args: tuple[Any, ...], kwargs: Any) -> None:
+    """``bytearray(2**40)`` would take all memory when the file is loaded; nobody saves a checkpoint that way."""
+    wanted = 1
+    for value in (*args, *(kwargs.values() if isinstance(kwargs, dict) else ())):
+        if isinstance(value, Instance) and value.class_name.endswith("range"):
+            sizes: Sequence[Any] = (max((abs(n) for n in value.args if isinstance(n, int)), default=0),)
+        else:
+            sizes = value if isinstance(value, (tuple, list)) else (value,)
+        for size in sizes[:_MAX_DIMENSIONS]:
+            if isinstance(size, int) and size > 1:
+                wanted *= size
+            if wanted > _MAX_ALLOCATED:
+                raise MalformedError(f"calls {factory.name}, which would allocate more than {_MAX_ALLOCATED:,} elements when it is loaded")
+    if wanted > 1 and factory.name in _BYTES:
+        factory.allowed = False
 
 
 def as_key(value: Any) -> Any:

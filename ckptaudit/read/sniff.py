@@ -34,6 +34,7 @@ _MAGIC: tuple[tuple[bytes, str], ...] = (
 )
 
 _HTML = re.compile(rb"<(!doctype\s+html|html|head|body)\b", re.IGNORECASE)
+_JSON = re.compile(rb"\{|\[\s*[\[{\]\"\d-]")
 _TFLITE = b"TFL3"
 
 
@@ -62,7 +63,7 @@ def describe(source: Source) -> str | None:
         return "a binary file that was saved as text, which destroys it"
     if text.startswith((b"<?xml", b"<Error>")):
         return "an XML document, perhaps an error message that was saved instead of the file"
-    if text[:1] in (b"{", b"[") and _is_text(head):
+    if _JSON.match(text) and _is_text(head):
         return "a JSON document, but no index of shards"
     if b"<<<<<<< " in head and _is_text(head):
         return "a text file with merge conflicts"

@@ -20,6 +20,7 @@ _NONE, _SNAPPY = 0, 1
 _MAX_KEY = 1 << 16
 _MAX_ENTRIES = 1 << 18
 _MAX_KEYS = 256 << 20
+_MAX_UNPACKED = 8 << 20  # TensorFlow packs blocks of 256 KiB
 _CRC_MASK = 0xA282EAD8
 
 
@@ -88,7 +89,7 @@ def _block(data: Any, offset: int, length: int, end: int, limit: int, error: Cal
     crc = crc32c(bytes((kind,)), crc32c(content))
     if ((crc >> 15 | crc << 17) + _CRC_MASK) & 0xFFFFFFFF != told:
         raise error(f"has a block whose checksum is wrong, at byte {offset:,}")
-    return content if kind == _NONE else unsnap(content, limit, error)
+    return content if kind == _NONE else unsnap(content, min(limit, _MAX_UNPACKED), error)
 
 
 def _entries_of(block: bytes, error: Callable[[str], Exception]) -> Iterator[tuple[bytes, bytes]]:

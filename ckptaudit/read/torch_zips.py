@@ -152,7 +152,7 @@ def read_object(
             machine = torch_machine(data, path, refusals, storages, source.size, allowed)
             value = machine.run(0, len(content), label)
             end = len(content)
-        _run_others(source, root, refusals, allowed)
+        remarks += _run_others(source, root, refusals, allowed)
         remarks += _unreferenced(archive, root, storages)
         if machine.position < end:
             remarks.append(Remark(f"{end - machine.position:,} bytes follow the end of {label}", "unreferenced-bytes"))
@@ -161,11 +161,15 @@ def read_object(
         return checkpoint_of(value, path, kind, tensors, refusals, source.size, remarks)
 
 
-def _run_others(source: Source, root: str, refusals: Refusals, allowed: Callable[[str], bool]) -> None:
+def _run_others(source: Source, root: str, refusals: Refusals, allowed: Callable[[str], bool]) -> list[str]:
     """Look through the zip's other pickles (constants, and what torch does not know): somebody may load them, too."""
     left = _MAX_INFLATED
+    told = []
     for name, member in source.zip.members.items():
-        if name == root + _OBJECT or not name.endswith((".pkl", ".pickle")) or member.size > left:
+        if name == root + _OBJECT or not name.lower().endswith((".pkl", ".pickle")):
+            continue
+        if max(member.size, member.packed) > left:
+            told.append(f"{name!r} of {member.size:,} bytes was not looked through for code")
             continue
         left -= member.size
         try:
@@ -174,6 +178,7 @@ def _run_others(source: Source, root: str, refusals: Refusals, allowed: Callable
             machine.run(0, len(content), name)
         except CorruptCheckpointError:
             continue  # torch does not read it
+    return told
 
 
 def _unreferenced(archive: ZipDirectory, root: str, storages: StorageTable) -> list[Remark]:

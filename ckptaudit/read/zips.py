@@ -99,6 +99,8 @@ class ZipDirectory:
         remarks: list[Remark] = []
         if end + _END.size + comment < size:
             remarks.append(Remark(f"{size - end - _END.size - comment:,} bytes follow the end of the zip", "unreferenced-bytes"))
+        elif end + _END.size + comment > size:
+            remarks.append(Remark(f"the zip's comment would have {comment:,} bytes, of which {size - end - _END.size:,} are there"))
         limit = end
         locator = end - _END64_LOCATOR.size
         if locator >= 0 and data[locator : locator + 4] == b"PK\x06\x07":
@@ -180,7 +182,11 @@ class ZipDirectory:
             content = inflater.decompress(packed, member.size + 1)
         except zlib.error as error:
             raise CorruptCheckpointError(self.path, f"member {member.name!r} cannot be inflated ({error})") from None
-        if len(content) != member.size:
+        if inflater.unused_data:
+            raise CorruptCheckpointError(
+                self.path, f"member {member.name!r} has {len(inflater.unused_data):,} bytes behind the end of its compressed content"
+            )
+        if len(content) != member.size or not inflater.eof:
             raise CorruptCheckpointError(
                 self.path, f"member {member.name!r} does not hold the {member.size:,} bytes that the zip's directory declares"
             )

@@ -80,5 +80,6 @@ def render_checkpoint(checkpoint: Checkpoint, options: Options) -> str:
 def dump(value: Any) -> str:
     """JSON that harms nobody who prints it or puts it into a page."""
     # ASCII only: a name with an escape sequence or half a surrogate pair must not reach a terminal or break a consumer.
-    # So must no markup: "<" stands only inside strings, where its escape means the same.
-    return json.dumps(value, indent=2, ensure_ascii=True, allow_nan=False).replace("<", "\\u003c") + "\n"
+    # So must no markup and no command to a machine that runs jobs (``##[error]``): "<" and "#" stand only inside strings, where their
+    # escapes mean the same.
+    return json.dumps(value, indent=2, ensure_ascii=True, allow_nan=False).replace("<", "\\u003c").replace("##", "#\\u0023") + "\n"

@@ -32,6 +32,7 @@ _BAR = 20
 _MAX_MODULES = 12
 _MAX_PATTERNS = 4
 _MAX_TREE_ROWS = 200
+_MAX_METADATA, _MAX_METADATA_VERBOSE = 100, 2000
 
 
 def render_audit(audit: Audit, options: Options) -> str:
@@ -263,9 +264,12 @@ def _print_metadata(console: Console, checkpoint: Checkpoint, options: Options) 
     table = Table.grid(padding=(0, 2))
     table.add_column(no_wrap=True, overflow="ellipsis", max_width=options.width // 2)
     table.add_column(no_wrap=True, overflow="ellipsis", max_width=options.width // 2)
-    for key, value in checkpoint.metadata.items():
+    limit = _MAX_METADATA_VERBOSE if options.verbose else _MAX_METADATA
+    for key, value in list(checkpoint.metadata.items())[:limit]:
         table.add_row(f"  {_text(str(key))}", Text(printable(str(value), 200), no_wrap=True, overflow="ellipsis"))
     console.print(table)
+    if len(checkpoint.metadata) > limit:
+        console.print(Text(f"  … {len(checkpoint.metadata) - limit:,} more values; --format json lists them", style="dim"))
 
 
 def _broken(name: str, width: int) -> list[str]:

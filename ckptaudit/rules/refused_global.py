@@ -7,7 +7,6 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from ckptaudit.graph.names import is_under
 from ckptaudit.read import RefusedGlobal
 from ckptaudit.rules.finding import Finding, Rule
 
@@ -120,15 +119,23 @@ _STANDARD = sys.stdlib_module_names | frozenset(
 )
 #: Makes an object that calls what it was given: whatever is named beside it counts as called.
 _CALLS_LATER = "functools.partial"
-#: Parts of libraries which load or build code.
-_DANGEROUS = (
-    *("torch.load", "torch.serialization.load", "torch.hub", "torch.jit.load", "torch.package", "torch.fx.graph_module"),
-    *("torch.utils.cpp_extension", "torch.utils.collect_env", "torch.distributed.rpc", "torch.testing", "torch.ops", "torch.classes"),
-    *("torch.jit.unsupported_tensor_ops", "torch.utils._config_module", "torch.utils.model_zoo", "torch._inductor", "torch._dynamo"),
-    *("numpy.load", "numpy.testing", "numpy.f2py", "numpy.distutils", "numpy.fromfile", "numpy.memmap", "numpy.ctypeslib"),
-    *("lightning.fabric.utilities.cloud_io", "lightning_fabric.utilities.cloud_io", "pytorch_lightning.utilities.cloud_io"),
-    *("transformers.dynamic_module_utils", "joblib.load", "joblib.numpy_pickle.load", "pandas.read_pickle", "pandas.eval"),
+#: Modules that a dotted name must not come by on its way through another one (``torch.serialization.os.system``).
+_STEPPING_STONES = frozenset(
+    ["os", "posix", "subprocess", "sys", "builtins", "__builtins__", "__globals__", "__dict__", "importlib", "ctypes", "shutil", "socket"]
 )
+#: Parts of libraries which load or build code.
+_DANGEROUS = frozenset(
+    (
+        *("torch.load", "torch.serialization.load", "torch.hub", "torch.jit.load", "torch.package", "torch.fx.graph_module"),
+        *("torch.utils.cpp_extension", "torch.utils.collect_env", "torch.distributed.rpc", "torch.testing", "torch.ops", "torch.classes"),
+        *("torch.jit.unsupported_tensor_ops", "torch.utils._config_module", "torch.utils.model_zoo", "torch._inductor", "torch._dynamo"),
+        *("numpy.load", "numpy.testing", "numpy.f2py", "numpy.distutils", "numpy.fromfile", "numpy.memmap", "numpy.ctypeslib"),
+        *("lightning.fabric.utilities.cloud_io", "lightning_fabric.utilities.cloud_io", "pytorch_lightning.utilities.cloud_io"),
+        *("transformers.dynamic_module_utils", "joblib.load", "joblib.numpy_pickle.load", "pandas.read_pickle", "pandas.eval"),
+    )
+)
+_MAX_PARTS = 32  # of a name that is looked at
+_MAX_DANGEROUS_PARTS = max(name.count(".") + 1 for name in _DANGEROUS)
 
 
 def _names(module: str, words: str) -> tuple[str, ...]:
@@ -239,7 +246,10 @@ def grade(name: str, *, called: bool) -> str:
     if name in _HARMLESS or _HARMLESS_CLASS.fullmatch(name):
         return "metadata"
     module = name.partition(".")[0]
-    if module in _DANGEROUS_MODULES or any(is_under(name, prefix) for prefix in _DANGEROUS):
+    parts = name.split(".", _MAX_PARTS)[:_MAX_PARTS]
+    if module in _DANGEROUS_MODULES or any(".".join(parts[:count]) in _DANGEROUS for count in range(2, _MAX_DANGEROUS_PARTS + 1)):
+        return "dangerous"
+    if called and not _STEPPING_STONES.isdisjoint(parts[1:]):
         return "dangerous"
     return "dangerous" if called and module in _STANDARD and name != _CALLS_LATER else "unknown"
 

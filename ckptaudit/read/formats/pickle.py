@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from ckptaudit.errors import CorruptCheckpointError, NotACheckpointError
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
 
 ORDER = 90  # a pickle before protocol 2 has no magic number: whatever has one is asked first
 NAME = "pickle"
+_IMPORTABLE = re.compile(r"[\w.\s\x00]*\.[\w.<>]+")
 
 
 def recognise(source: Source) -> bool:
@@ -42,7 +44,8 @@ def _begins_as_pickle(source: Source) -> bool:
     try:
         machine.run(0, source.size, "the pickle")
     except CorruptCheckpointError:
-        return bool(refusals.globals)
+        # Of a program or another text that breaks at once: `import torch` would be the name `mport torch.…`.
+        return any(_IMPORTABLE.fullmatch(found.name) for found in refusals.globals)
     return True
 
 
