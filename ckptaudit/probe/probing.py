@@ -47,6 +47,8 @@ _BATCH_PIXELS = 32 * 224 * 224
 _FRONT = 8
 #: Images on which each layer is looked at, and modes are compared.
 _LOOKED = 16
+#: The same where there is no time.
+_FEW = 4
 _NO_IMAGES = "There are no images (--images)."
 
 
@@ -322,12 +324,12 @@ class _Judge:
             self._tick("looking at each BatchNorm on its own")
             self.agreement = measure_agreement(self.network, best, batch, lambda: self._tick("looking at each BatchNorm on its own"))
         self._tick("looking at each layer")
-        few = best[: max(2, min(_LOOKED, batch))]
+        few = best[: _FEW if until else max(2, min(_LOOKED, batch))]
         self.seen = self.network.run([few], look=True)
-        if count > len(few) and count * seconds < self.question.budget:
+        if count > len(few) and not until:
             self.seen.outputs = self.network.run(batches_of(best, batch)).outputs
         self._tick("comparing modes")
-        self.mode_images = few if len(few) >= 3 else _three(best)
+        self.mode_images = few if len(few) > 2 else _three(best)
         self.question.tick(self._passes, self._passes, "")
 
     def _plan(self, seconds: float) -> tuple[int, str | None]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -215,11 +216,13 @@ class TorchNetwork:
                 stack.callback(norm.register_forward_pre_hook(_reaching(norms, path)).remove)
                 if path == until:
                     stack.callback(norm.register_forward_pre_hook(_stop).remove)
+            calls: Counter[str] = Counter()
             if look:
                 for path, child in self.module.named_modules():
                     if not list(child.children()):
-                        stack.callback(child.register_forward_hook(_looking(layers, path)).remove)
+                        stack.callback(child.register_forward_hook(_looking(layers, calls, path)).remove)
             for batch in batches:
+                calls.clear()
                 try:
                     with output_to_stderr():
                         given = self.module(torch.from_numpy(numpy.ascontiguousarray(batch)))
@@ -269,7 +272,9 @@ def _reaching(norms: dict[str, Moments], path: str) -> Callable[..., None]:
     return hook
 
 
-def _looking(layers: dict[str, Look], path: str) -> Callable[..., None]:
+def _looking(layers: dict[str, Look], calls: Counter[str], path: str) -> Callable[..., None]:
+    """A module that is called several times, as one ReLU for a whole block is, is looked at each time."""
+
     def hook(module: object, args: tuple[Any, ...], output: Any) -> None:
         import torch
 
@@ -278,7 +283,9 @@ def _looking(layers: dict[str, Look], path: str) -> Callable[..., None]:
         if made is None:
             return
         finite_in = all(bool(torch.isfinite(tensor).all()) for tensor in given)
-        layers.setdefault(path, Look(type(module).__name__)).see(made.detach().float().numpy(), finite_in)
+        calls[path] += 1
+        name = path if calls[path] == 1 else f"{path} (call {calls[path]})"
+        layers.setdefault(name, Look(type(module).__name__)).see(made.detach().float().numpy(), finite_in)
 
     return hook
 

@@ -228,3 +228,27 @@ def test_the_model_is_left_as_it_was(cifar, photographs):
     probe(module, photographs)
     assert all(torch.equal(before[name], tensor) for name, tensor in module.state_dict().items())
     assert not any(child.training for child in module.modules())
+
+
+class _OneReluForAll(nn.Module):
+    """As the blocks of torchvision's ResNets have it: called with other numbers of channels each time."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = nn.Conv2d(3, 8, 3, 2), nn.Conv2d(8, 16, 3, 2)
+        self.one, self.two = nn.BatchNorm2d(8), nn.BatchNorm2d(16)
+        self.relu = nn.ReLU(inplace=True)
+        self.head = nn.Linear(16, 300)
+
+    def forward(self, x):
+        x = self.relu(self.one(self.first(x)))
+        x = self.relu(self.two(self.second(x)))
+        return {"out": self.head(x.mean((2, 3)))}
+
+
+def test_a_module_that_is_called_several_times(photographs):
+    torch.manual_seed(0)
+    module = _OneReluForAll().eval()
+    module.two.bias.data.fill_(-100)
+    first = {h.cause: h for h in probe(module, photographs).hypotheses}["numbers"]
+    assert first.place[0] == "relu (call 2)"
