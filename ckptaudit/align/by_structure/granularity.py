@@ -77,7 +77,7 @@ def _cut_layer(side: Side, owner: tuple[str, ...], labels: tuple[str, ...]) -> N
     parts = {
         path: [
             *(item.take(part, len(labels), path) for item in items if _divisible(item, len(labels))),
-            *(bias for bias in side.layers.get(lone.get(path, ()), ()) if bias.role == "bias" and lone[path] != owner),
+            *(bias for bias in side.layers.get(lone.get(path, ()), ()) if _is_bias(side, bias) and lone[path] != owner),
         ]
         for part, path in enumerate(paths)
     }
@@ -85,7 +85,7 @@ def _cut_layer(side: Side, owner: tuple[str, ...], labels: tuple[str, ...]) -> N
     for path, old in side.layers.items():
         if path == owner:
             rebuilt.update(parts)
-        elif path not in lone.values() or any(item.role != "bias" for item in old):
+        elif path not in lone.values() or not all(_is_bias(side, item) for item in old):
             rebuilt[path] = old
     side.layers = rebuilt
 
@@ -99,10 +99,14 @@ def _lone_biases(side: Side, owner: tuple[str, ...], paths: list[tuple[str, ...]
     beside = [
         path
         for path, items in side.layers.items()
-        if path[:-1] == owner[:-1] and len(items) == 1 and items[0].role == "bias" and items[0].shape == (rows,)
+        if path[:-1] == owner[:-1] and len(items) == 1 and _is_bias(side, items[0]) and items[0].shape == (rows,)
     ]
     taking = paths if len(beside) == len(paths) else [paths[0], paths[-1]]
     return dict(zip(taking, beside, strict=True)) if len(beside) == len(taking) else {}
+
+
+def _is_bias(side: Side, item: Item) -> bool:
+    return item.role == "bias" or (side.plain and len(item.shape) == 1)
 
 
 def _divisible(item: Item, of: int) -> bool:

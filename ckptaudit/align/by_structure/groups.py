@@ -13,7 +13,7 @@ from itertools import product
 
 from ckptaudit.align.by_structure.assignment import best_assignment
 from ckptaudit.align.by_structure.level import Level
-from ckptaudit.align.by_structure.words import POSITIONS, numbers_in, tokens
+from ckptaudit.align.by_structure.words import POSITIONS, PROJECTIONS, numbers_in, tokens
 
 __all__ = ["Match", "Member", "Surroundings", "resolve"]
 
@@ -27,6 +27,7 @@ _KINDS = frozenset({"conv", "norm", "block", "project", "weight", "bias"})
 _COPIES = frozenset({"ema", "teacher", "shadow", "averaged", "average", "swa", "momentum", "target"})
 
 Feature = str | int
+Path = tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,12 +221,16 @@ class _EqualCounts:
     def _scores(self, rules: list[list[int]]) -> list[list[float]]:
         rank_here, rank_there = _ranks(self.sources), _ranks(self.targets)
         prior = 0.05 / len(self.sources) if self.around.ordered else 1e-4
+        # Norms that one side lists before and the other after what they norm lie in other gaps: then their order says more.
+        gaps = self.around.ordered and sorted(s.gap for s in self.sources) == sorted(t.gap for t in self.targets)
+        parts = _parts(self.sources, self.targets) or _parts(self.targets, self.sources)
         return [
             [
                 _likeness(self.here[i], self.there[j])
                 + 4 * rules[i][j]
                 - prior * abs(rank_here[i] - rank_there[j])
-                - (0.1 if self.around.ordered and s.gap != t.gap else 0.0)
+                - (0.1 if gaps and s.gap != t.gap else 0.0)
+                + (0.2 if parts and parts.get(s.path, 0) == parts.get(t.path, 1) else 0.0)
                 for j, t in enumerate(self.targets)
             ]
             for i, s in enumerate(self.sources)
@@ -281,6 +286,17 @@ def _telling(here: list[frozenset[Feature]], there: list[frozenset[Feature]]) ->
                 votes[first[feature]].add(second[feature])
                 back[second[feature]].add(first[feature])
     return {i: next(iter(js)) for i, js in votes.items() if len(js) == 1 and len(back[next(iter(js))]) == 1}
+
+
+def _parts(named: Sequence[Member], numbered: Sequence[Member]) -> dict[Path, int]:
+    """Which part each member is, where one side says query, key and value and the other merely numbers three parts of one.
+
+    A guess and no evidence: whoever fuses them may also interleave their heads.
+    """
+    said = {m.path: PROJECTIONS[word] for m in named for word in _words(m) & PROJECTIONS.keys()}
+    counted = {m.path: int(m.path[-1]) for m in numbered if m.path and m.path[-1].isdecimal()}
+    both = sorted(said.values()) == sorted(counted.values()) == sorted(PROJECTIONS.values())
+    return said | counted if both and len({path[:-1] for path in counted}) == 1 else {}
 
 
 def _ranks(members: Sequence[Member]) -> list[int]:

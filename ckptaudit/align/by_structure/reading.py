@@ -104,12 +104,15 @@ class Side:
         Whether kernels are stored with the output channel last.
     ordered:
         Whether the order of names may be an order of definition: it is not when it is the alphabet's.
+    plain:
+        Whether roles are unknown words: then shapes alone say what a tensor is to its layer.
     """
 
     layers: dict[tuple[str, ...], list[Item]]
     derived: list[TensorSpec]
     channels_last: bool
     ordered: bool
+    plain: bool = False
 
 
 def read(graph: LayerGraph, exclude: frozenset[str] = frozenset()) -> Side:
@@ -132,9 +135,10 @@ def read(graph: LayerGraph, exclude: frozenset[str] = frozenset()) -> Side:
         if owner and owner[-1] == "vars" and all(word.isdecimal() for word in named):
             owner, named = owner[:-1], _numbered_roles(named)  # noqa: PLW2901 (Keras 3 writes vars/0, vars/1)
         roles = canonical_roles(named, "keras" if channels_last else "torch")
+        biases = _lone_biases(named) if plain and owner in containers else {}
         for role, spec in roles.items():
             together = owner not in containers if plain else role in STANDARD_ROLES
-            path = owner if together else (*owner, role)
+            path = owner if together else (*owner, biases.get(role, role))
             perm = _to_torch(spec, "weight" if plain else role, path, roles) if channels_last else ()
             weight = plain or role == "weight"
             shape = _canonical(tuple(spec.shape[i] for i in perm) if perm else spec.shape, weight=weight)
@@ -145,7 +149,7 @@ def read(graph: LayerGraph, exclude: frozenset[str] = frozenset()) -> Side:
                 layers[path] = [item]
     _turn_transposed(layers)
     names = [spec.name for spec in specs]
-    return Side(layers, derived, channels_last, ordered=names != sorted(names))
+    return Side(layers, derived, channels_last, ordered=names != sorted(names), plain=plain)
 
 
 def segments(name: str) -> tuple[str, ...]:
@@ -168,6 +172,19 @@ def _canonical(shape: tuple[int, ...], *, weight: bool) -> tuple[int, ...]:
     if weight and len(shape) > 3 and max(shape[2:]) > 1:
         return shape
     return tuple(n for n in shape if n != 1) if 1 in shape else shape
+
+
+def _lone_biases(named: dict[str, TensorSpec]) -> dict[str, str]:
+    """Of the parameters that a module with submodules owns itself: each bias, and the matrix that it belongs to.
+
+    Told by shapes, since the roles are unknown words: the only vector with as many entries as the only matrix has rows.
+    """
+    rows: dict[int, list[str]] = {}
+    vectors: dict[int, list[str]] = {}
+    for role, spec in named.items():
+        if spec.shape:
+            (rows if len(spec.shape) > 1 else vectors).setdefault(spec.shape[0], []).append(role)
+    return {found[0]: rows[n][0] for n, found in vectors.items() if len(found) == len(rows.get(n, ())) == 1}
 
 
 def _numbered_roles(named: dict[str, TensorSpec]) -> dict[str, TensorSpec]:

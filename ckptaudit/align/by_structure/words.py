@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 
-__all__ = ["FUSED", "NUMBER", "POSITIONS", "masked", "numbers_in", "tokens"]
+__all__ = ["FUSED", "NUMBER", "POSITIONS", "PROJECTIONS", "masked", "numbers_in", "tokens"]
 
 #: Stands for a number in a list of words.
 NUMBER = "#"
@@ -51,6 +51,9 @@ _MEANING = {word: group.split()[0] for group in _GROUPS for word in group.split(
 
 #: Words that say where in a sequence of two a member stands.
 POSITIONS = {"before": 0, "after": 1}
+
+#: Words of what an attention layer projects to, in the order in which those who fuse them do.
+PROJECTIONS = {"query": 0, "key": 1, "value": 2}
 
 #: Names of projections that hold several in one, with the labels of their parts.
 FUSED = {
