@@ -9,7 +9,7 @@ from types import MappingProxyType
 from ckptaudit.align.by_structure.copies import find_twin
 from ckptaudit.align.by_structure.derived import derived_pairs
 from ckptaudit.align.by_structure.flattening import undecided_where_flattened
-from ckptaudit.align.by_structure.grading import Found, audited, order_agreement
+from ckptaudit.align.by_structure.grading import Found, Whole, audited, order_agreement
 from ckptaudit.align.by_structure.granularity import split_fused
 from ckptaudit.align.by_structure.joining import Proposal, inside_atom, joined
 from ckptaudit.align.by_structure.level import Level
@@ -118,7 +118,7 @@ def _flattened(
     cap: Level,
     why: tuple[str, ...],
     *,
-    whole: tuple[bool, bool] = (False, False),
+    whole: Whole | None = None,
 ) -> Iterator[Found]:
     """Pairs of atoms by absolute number; a pair is no surer than the containers around it."""
     for pair in solution.pairs:
@@ -129,20 +129,25 @@ def _flattened(
         chain = tuple(dict.fromkeys((*why, *inner.evidence)))
         start = low[0] + inner.source, low[1] + inner.target
         now = _whole(here, there, inner, start)
-        inside = whole[0] or now[0], whole[1] or now[1]
+        inside = now if whole is None else whole if now is None else replace(whole, left=_both(whole.left, now.left))
         yield from _flattened(here, there, inner.solution, start, min(cap, inner.level), chain, whole=inside)
 
 
-def _whole(here: Forest, there: Forest, inner: Inner, low: tuple[int, int]) -> tuple[bool, bool]:
-    """Whether two large containers lack nothing that the other has, and, for each side, whether nothing at all is left in it."""
+def _both(outer: tuple[bool, bool], inner: tuple[bool, bool]) -> tuple[bool, bool]:
+    return outer[0] and inner[0], outer[1] and inner[1]
+
+
+def _whole(here: Forest, there: Forest, inner: Inner, low: tuple[int, int]) -> Whole | None:
+    """The two containers, if they are large and lack nothing that the other has and that both sides know."""
     solution = inner.solution
-    if inner.size < _LARGE or inner.level == Level.AMBIGUOUS:
-        return False, False
+    if inner.sizes[0] < _LARGE or inner.level == Level.AMBIGUOUS:
+        return None
     shared = here.known & there.known
     left = (*(here.keys[0][low[0] + i] for i in solution.left_source), *(there.keys[0][low[1] + i] for i in solution.left_target))
     if not shared.isdisjoint(left):
-        return False, False
-    return not solution.left_source, not solution.left_target
+        return None
+    ends = low[0] + inner.sizes[0], low[1] + inner.sizes[1]
+    return Whole(range(low[0], ends[0]), range(low[1], ends[1]), (bool(solution.left_source), bool(solution.left_target)))
 
 
 def _learn(rules: Rules, here: Forest, there: Forest, solution: Solution, *, firm: bool) -> None:

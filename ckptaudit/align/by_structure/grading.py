@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from ckptaudit.align.by_structure.level import Level
 from ckptaudit.align.by_structure.namesakes import Namesakes
+from ckptaudit.align.by_structure.neighbours import Neighbours
+from ckptaudit.align.by_structure.shifts import shifted_blocks
 from ckptaudit.align.by_structure.tree import Forest, Node
 
 __all__ = ["Found", "audited", "order_agreement"]
@@ -21,15 +23,31 @@ __all__ = ["Found", "audited", "order_agreement"]
 #: Share of a container's pairs that must lead to one place to say where the container is.
 _MAJORITY = 0.75
 
+#: What stands beside a container counts where the container around both is at most so many times as large, and where the container has
+#: so few atoms that it may equal another one by coincidence.
+_BESIDE, _SMALL = 2, 16
+
+#: So many atoms, or this share, may be left over on both sides without a doubt about the others: other heads, another stem.
+_HEADS, _LITTLE = 3, 0.03
+
 #: Evidence that is enough where nothing around a pair tells anything.
 _NAMED = frozenset({"learned rule", "role words", "same index", "same index as its siblings", "same words and numbers", "same name"})
+
+
+@dataclass(frozen=True, slots=True)
+class Whole:
+    """Two large containers, by their atoms, that correspond in everything; whether something is left over in the source's, the target's."""
+
+    source: range
+    target: range
+    left: tuple[bool, bool]
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
     """Two atoms by their numbers, after the chain of containers around them was taken into account.
 
-    ``whole``: they lie in large containers that correspond in everything, with nothing left over on the source's, the target's side.
+    ``whole``: the containers that they lie in, if these correspond in everything.
     """
 
     source: int
@@ -37,13 +55,13 @@ class Found:
     level: Level
     evidence: tuple[str, ...]
     runner_up: int | None
-    whole: tuple[bool, bool] = (False, False)
+    whole: Whole | None = None
 
 
 def audited(here: Forest, there: Forest, found: list[Found]) -> list[Found]:
     """The pairs, those ambiguous whose shapes are not in balance and whose surroundings or namesakes do not support them."""
     sure = [pair for pair in found if pair.level]
-    refuted = _astray(here, there, sure) | _unlike_their_namesakes(here, there, sure)
+    refuted = _Audit(here, there, sure).refuted()
     if not refuted:
         return found
     return [
@@ -52,50 +70,141 @@ def audited(here: Forest, there: Forest, found: list[Found]) -> list[Found]:
     ]
 
 
-def _astray(here: Forest, there: Forest, sure: list[Found]) -> set[int]:
-    """Sources of the pairs that lie elsewhere than what is around them."""
-    counts = [(Counter(mine), Counter(theirs)) for mine, theirs in zip(here.keys, there.keys, strict=True)]
+class _Audit:
+    """All that is asked about the sure pairs; each answer is a set of sources that it refutes."""
 
-    def out_of_balance(pair: Found) -> bool:
-        for mine, theirs, (count_here, count_there) in zip(here.keys, there.keys, counts, strict=True):
+    def __init__(self, here: Forest, there: Forest, sure: list[Found]) -> None:
+        self.here, self.there, self.sure = here, there, sure
+        self.counts = [(Counter(mine), Counter(theirs)) for mine, theirs in zip(here.keys, there.keys, strict=True)]
+        self.forth = {pair.source: pair.target for pair in sure}
+        self.back = {pair.target: pair.source for pair in sure}
+        self.left_over = len(sure) < max(len(here.atoms), len(there.atoms))
+        self.left_on_both = len(sure) < min(len(here.atoms), len(there.atoms))
+        few, missing = max(_HEADS, _LITTLE * min(len(here.atoms), len(there.atoms))), min(_excess(here, there))
+        self.neighbours = Neighbours(here, there, self.forth) if missing > few else None
+        self.much_missing = self.neighbours is not None and missing - self.neighbours.changed() > few
+        # With holes in both sides equal numbers of a shape prove nothing: one may have lost what the other has kept.
+        first, second = self.counts[0]
+        excess = [first[key] - second[key] for key in first.keys() & second.keys()]
+        self.holes = min(excess, default=0) < 0 < max(excess, default=0)
+        self.rivalled = {
+            whole
+            for whole in {pair.whole for pair in sure if pair.whole is not None}
+            if _rivalled(here, whole.source, self.forth) or _rivalled(there, whole.target, self.back)
+        }
+
+    def refuted(self) -> set[int]:
+        """Sources of the pairs that are not sure after all."""
+        namesakes = self._namesakes()
+        found = {source for source, verdict in namesakes.items() if verdict is False or (self.holes and verdict is None)}
+        doubtful = [pair for pair in self.sure if self._out_of_balance(pair)]
+        # With something left over, equal numbers may be a coincidence, too.
+        watched = [pair for pair in self.sure if self.left_over and not all(self._nothing_left(pair))]
+        if doubtful or watched:
+            places = _Places(self.here, self.there, self.forth), _Places(self.there, self.here, self.back)
+            around = {pair.source: _around(pair, places) for pair in (*watched, *doubtful)}
+            astray = {source for source, verdict in around.items() if verdict is False}
+            found |= astray
+            found |= {pair.source for pair in doubtful if not _NAMED & set(pair.evidence)}
+            if self.neighbours is not None and self.much_missing:
+                # One of several may be another one on each side, and one that is alone may have nothing for it but its shape.
+                found |= self._apart(self.neighbours, watched, namesakes, around, astray)
+        return found | self._shifted()
+
+    def _namesakes(self) -> dict[int, bool | None]:
+        """What tensors of the same name in sibling blocks say: they are renamed alike."""
+        if len(self.sure) < 2:
+            return {}
+        namesakes = Namesakes((self.here.atoms[pair.source].path, self.there.atoms[pair.target].path) for pair in self.sure)
+        return {pair.source: verdict for pair, verdict in zip(self.sure, namesakes.verdicts(), strict=True)}
+
+    def _apart(
+        self,
+        neighbours: Neighbours,
+        watched: list[Found],
+        namesakes: dict[int, bool | None],
+        around: dict[int, bool | None],
+        astray: set[int],
+    ) -> set[int]:
+        """Pairs that are not what their neighbours say, asked where much is missing on both sides.
+
+        One of several of a shape may be another one on each side, so that its namesakes must agree; what is alone may have nothing for it
+        but its shape; a norm follows what it norms; and of two that lead to different places either may be wrong.
+        """
+        ordered = self.here.side.ordered and self.there.side.ordered
+        found = set()
+        for pair in watched:
+            agree = neighbours.agree(pair.source, pair.target)
+            alike = namesakes.get(pair.source)
+            several = not self._single(pair.source) and not alike
+            alone = around[pair.source] is None and alike is None and not agree and not _NAMED & set(pair.evidence)
+            norm = self.holes and ordered and not self.here.keys[1][pair.source] and agree is False
+            if several or alone or norm:
+                found.add(pair.source)
+        for forest, pairs, back in ((self.here, self.forth, None), (self.there, self.back, self.forth)):
+            for source in astray:
+                node = forest.atoms[source if back is None else back[source]]
+                beside = [i for i in range(node.parent.low, node.parent.high) if i in pairs and i != node.atom] if node.parent else []
+                if len(beside) == 1:  # two that lead to different places: either may be wrong
+                    witness = beside[0] if back is None else pairs[beside[0]]
+                    if not neighbours.agree(witness, self.forth[witness]):
+                        found.add(witness)
+        return found
+
+    def _shifted(self) -> set[int]:
+        """Pairs in blocks whose numbers are shifted though both sides have the same; a shape that is there but once may have moved."""
+        if not self.left_on_both:
+            return set()
+        half = 0.5 * len(self.here.atoms)
+        doubtful = [p for p in self.sure if p.whole is None or len(p.whole.source) < half or not all(self._nothing_left(p))]
+        paths = {pair.source: (self.here.atoms[pair.source].path, self.there.atoms[pair.target].path) for pair in doubtful}
+        single = {source for source in paths if self._single(source)}
+        return shifted_blocks(paths, single, (atom.path for atom in self.here.atoms), (atom.path for atom in self.there.atoms))
+
+    def _single(self, source: int) -> bool:
+        """Whether the shapes of a source atom, matrices among them, occur once on each side."""
+        key = self.here.keys[0][source]
+        return bool(self.here.keys[1][source]) and self.counts[0][0][key] == self.counts[0][1][key] == 1
+
+    def _nothing_left(self, pair: Found) -> tuple[bool, bool]:
+        """For each side whether the containers around a pair have found counterparts for all that is in them."""
+        return (False, False) if pair.whole is None or pair.whole in self.rivalled else (not pair.whole.left[0], not pair.whole.left[1])
+
+    def _out_of_balance(self, pair: Found) -> bool:
+        for mine, theirs, (count_here, count_there) in zip(self.here.keys, self.there.keys, self.counts, strict=True):
             if mine[pair.source] == theirs[pair.target]:
                 excess = count_here[mine[pair.source]] - count_there[mine[pair.source]]
                 # What one side has more of does not matter if its container has found counterparts for all it holds.
-                return excess != 0 and not pair.whole[0 if excess > 0 else 1]
-        return not all(pair.whole)
-
-    doubtful = [pair for pair in sure if out_of_balance(pair)]
-    # With something left over, equal numbers may be a coincidence, too.
-    left_over = len(sure) < max(len(here.atoms), len(there.atoms))
-    watched = [pair for pair in sure if left_over and not all(pair.whole)]
-    if not doubtful and not watched:
-        return set()
-    forth = {pair.source: pair.target for pair in sure}
-    back = {pair.target: pair.source for pair in sure}
-    places = _Places(here, there, forth), _Places(there, here, back)
-    refuted = {pair.source for pair in watched if _contradicted(pair, places)}
-    return refuted | {pair.source for pair in doubtful if _contradicted(pair, places) or not _NAMED & set(pair.evidence)}
+                return excess != 0 and not self._nothing_left(pair)[0 if excess > 0 else 1]
+        return not all(self._nothing_left(pair))
 
 
-def _unlike_their_namesakes(here: Forest, there: Forest, sure: list[Found]) -> set[int]:
-    """Sources of the pairs that are renamed otherwise than tensors of the same name in sibling blocks.
+def _excess(here: Forest, there: Forest) -> tuple[int, int]:
+    """How many atoms each side has that the other lacks, by the shapes of their matrices, or all shapes where there are none."""
+    first, second = (Counter(loose or strict for strict, loose in zip(side.keys[0], side.keys[1], strict=True)) for side in (here, there))
+    return (first - second).total(), (second - first).total()
 
-    With holes in both sides equal numbers of a shape prove nothing: one may have lost what the other has kept. Then a pair is
-    believed only if its namesakes support it.
+
+def _rivalled(forest: Forest, inside: range, matched: Container[int]) -> bool:
+    """Whether something stands right beside a container, in one not much larger, that may as well belong in it: a shape that it holds.
+
+    A block that has lost a convolution equals, with its shortcut, the main branch of one that is whole.
     """
-    if len(sure) < 2:
-        return set()
-    namesakes = Namesakes((here.atoms[pair.source].path, there.atoms[pair.target].path) for pair in sure)
-    counts = Counter(here.keys[0]), Counter(there.keys[0])
-    shared = counts[0].keys() & counts[1].keys()
-    holes = any(counts[0][key] > counts[1][key] for key in shared) and any(counts[0][key] < counts[1][key] for key in shared)
-    verdicts = zip(sure, namesakes.verdicts(), strict=True)
-    return {pair.source for pair, verdict in verdicts if verdict is False or (holes and verdict is None)}
+    node = forest.atoms[inside.start]
+    while node.parent is not None and node.parent.low >= inside.start and node.parent.high <= inside.stop:
+        node = node.parent
+    around = node.parent
+    if len(inside) > _SMALL or around is None or around.high - around.low > _BESIDE * len(inside):
+        return False
+    keys = forest.keys[0]
+    beside = {keys[i] for i in range(around.low, around.high) if i not in inside and i not in matched}
+    return not beside.isdisjoint(keys[inside.start : inside.stop])
 
 
-def _contradicted(pair: Found, places: tuple[_Places, _Places]) -> bool:
-    """Whether the containers around a pair lead elsewhere, from either side."""
-    return places[0].agrees(pair.source, pair.target) is False or places[1].agrees(pair.target, pair.source) is False
+def _around(pair: Found, places: tuple[_Places, _Places]) -> bool | None:
+    """Whether the containers around a pair lead to each other, from either side; None where neither says anything."""
+    verdicts = {places[0].agrees(pair.source, pair.target), places[1].agrees(pair.target, pair.source)}
+    return False if False in verdicts else True if True in verdicts else None
 
 
 class _Places:

@@ -50,7 +50,7 @@ class AtomPair:
 
 @dataclass(frozen=True, slots=True)
 class Inner:
-    """A pair of containers inside a scope: where each begins, how sure that is, how many atoms it has, what was found inside."""
+    """A pair of containers inside a scope: where each begins, how sure that is, how many atoms they have, what was found inside."""
 
     source: int
     target: int
@@ -59,7 +59,7 @@ class Inner:
     names: tuple[Path, Path]
     context: Context
     solution: Solution
-    size: int
+    sizes: tuple[int, int]
 
 
 @dataclass(slots=True)
@@ -191,9 +191,8 @@ class _Scope:
         names = s.below(self.a), t.below(self.b)
         solution = self.solver.solve(s, t)
         context = self.solver.context(s, t)
-        self.found.inner.append(
-            Inner(s.low - self.a.low, t.low - self.b.low, match.level, match.evidence, names, context, solution, s.high - s.low)
-        )
+        begin, sizes = (s.low - self.a.low, t.low - self.b.low), (s.high - s.low, t.high - t.low)
+        self.found.inner.append(Inner(*begin, match.level, match.evidence, names, context, solution, sizes))
         self._consume(self.claimed_source, s, self.a, solution.left_source)
         self._consume(self.claimed_target, t, self.b, solution.left_target)
         for mine, theirs in zip(self.solver.source.keys, self.solver.target.keys, strict=True):

@@ -31,7 +31,7 @@ def singles(here: Forest, there: Forest, proposals: list[Proposal]) -> list[Prop
     # One of several that were there, left over on both sides, may be another one on each.
     counts = [Counter(_key(item) for items in side.items for item in items) for side in (here, there)]
     for s, t in _alone(sources, targets, turned=False):
-        single = all(count[_key(s)] == 1 for count in counts)
+        single = all(count[_key(s)] == 1 for count in counts) and not (_torn(s, here) or _torn(t, there))
         level = Level.ORDERED if single and _words(s) & _words(t) else Level.AMBIGUOUS
         found.append(Proposal(s, t, level, ("only tensor of this shape left over", *(("role words",) if level else ()))))
     taken |= {id(item) for p in found for item in (p.source, p.target)}
@@ -40,6 +40,11 @@ def singles(here: Forest, there: Forest, proposals: list[Proposal]) -> list[Prop
         if s.module_weight != t.module_weight and not s.perm and not t.perm:
             found.append(Proposal(s, t, Level.ORDERED, ("only matrix of this shape, turned",), turned=True))
     return found
+
+
+def _torn(item: Item, forest: Forest) -> bool:
+    """Whether it is a vector of a layer whose matrix has its counterpart elsewhere, or none."""
+    return len(item.shape) < 2 and any(len(other.shape) > 1 for other in forest.side.layers.get(item.owner, ()))
 
 
 def _alone(sources: list[Item], targets: list[Item], *, turned: bool) -> Iterator[tuple[Item, Item]]:
