@@ -243,8 +243,11 @@ _FAMILIES: tuple[Callable[[Shapes], str | None], ...] = (
 def _scopes_of(shapes: Shapes, word: str) -> list[str]:
     """The first prefixes that end in the segment ``word``, with its closing dot, each once."""
     seen: dict[str, None] = {}
+    expression, within = re.compile(rf"(?:^|\.){word}\."), f"{word}."
     for name in shapes:
-        for match in re.finditer(rf"(?:^|\.){word}\.", name):
+        if within not in name:
+            continue
+        for match in expression.finditer(name):
             seen[name[: match.end()]] = None
             if len(seen) == _MAX_SCOPES:
                 return list(seen)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 
 from ckptaudit.graph.layers import Layer, LayerGraph
 from ckptaudit.graph.names import is_under, parent, split_name
@@ -51,7 +52,12 @@ class Head:
 
 def is_auxiliary(name: str) -> bool:
     """Whether ``name`` lies in an auxiliary head (``aux_classifier``, ``AuxLogits``, ``aux1`` …)."""
-    return any(_AUXILIARY.match(segment) for segment in split_name(name))
+    return any(map(_is_auxiliary_word, split_name(name)))
+
+
+@lru_cache(maxsize=4096)  # few words, in very many names
+def _is_auxiliary_word(segment: str) -> bool:
+    return _AUXILIARY.match(segment) is not None
 
 
 def auxiliary_scopes(names: Iterable[str]) -> tuple[str, ...]:

@@ -17,7 +17,7 @@ _TAIL_NUMBER = re.compile(r"\d+$")
 
 def split_name(name: str) -> tuple[str, ...]:
     """Split a tensor name into segments at ``.`` and ``/`` (torch and Keras/TensorFlow spellings)."""
-    return tuple(map(intern, _SEPARATOR.split(name)))  # few segments, in very many names
+    return tuple(map(intern, name.replace("/", ".").split(".")))  # few segments, in very many names
 
 
 def parent(name: str) -> str:

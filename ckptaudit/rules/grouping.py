@@ -16,6 +16,8 @@ def by_cause(names: Iterable[str], everything: Collection[str]) -> Iterator[tupl
     repeated blocks (``blocks.0.gate``, ``blocks.1.gate``) count together. Yields the common place and its names, in order.
     """
     chosen = dict.fromkeys(names)
+    if not chosen:
+        return
     touched: dict[str, int] = {}
     total: dict[str, int] = {}
     for name in everything:
