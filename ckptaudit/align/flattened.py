@@ -15,7 +15,7 @@ from ckptaudit.graph import LayerGraph
 __all__ = ["with_flattened_order"]
 
 _CHANNELS_LAST = frozenset({"keras", "tensorflow"})
-_EVIDENCE = "flattened as height × width × channels"
+EVIDENCE = "flattened as height × width × channels"
 _DOUBT = "flattened in an order that names and shapes do not show"
 
 
@@ -26,7 +26,7 @@ def with_flattened_order(pair: Pair, source: LayerGraph, target: LayerGraph) -> 
         return pair
     dense = source if len(source.tensors[pair.sources[0]].shape) == 2 else target
     if dense.framework in _CHANNELS_LAST:
-        return replace(pair, ops=ops, evidence=(*pair.evidence, _EVIDENCE))
+        return replace(pair, ops=ops, evidence=(*pair.evidence, EVIDENCE))
     return replace(pair, grade="ambiguous", confidence=min(pair.confidence, 0.5), evidence=(*pair.evidence, _DOUBT))
 
 

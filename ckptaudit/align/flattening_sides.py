@@ -7,6 +7,7 @@ from dataclasses import replace
 from types import MappingProxyType
 
 from ckptaudit.align.flatten_orders import other_order
+from ckptaudit.align.flattened import EVIDENCE as KERNEL
 from ckptaudit.align.ops import Op
 from ckptaudit.align.pairs import Alignment, Pair
 from ckptaudit.graph import LayerGraph
@@ -23,7 +24,7 @@ def open_flattenings(alignment: Alignment, source: LayerGraph, target: LayerGrap
     return {
         name: pair
         for name, pair in alignment.pairs.items()
-        if not pair.sure and pair.runner_up is None and other_order(pair, source, target) is not None
+        if not pair.sure and pair.runner_up is None and (KERNEL in pair.evidence or other_order(pair, source, target) is not None)
     }
 
 
@@ -35,7 +36,12 @@ def decided_flattenings(
     for name, pair in open_flattenings(alignment, source, target).items():
         ops: tuple[Op, ...] | None
         here, there = orders[0].get(parent(pair.sources[0])), orders[1].get(parent(name))
-        if "pooled" in (here, there):
+        if KERNEL in pair.evidence:
+            # A convolution over the whole map on one side: only the dense one flattens, and the steps say which way.
+            if "channels last" not in (here, there):
+                continue
+            ops, evidence = pair.ops, "its model flattens channels last, as the steps say"
+        elif "pooled" in (here, there):
             ops, evidence = pair.ops, "no map is flattened before it: height and width were averaged away"
         elif here is None or there is None:
             continue

@@ -97,7 +97,10 @@ def infer_kind(roles: Mapping[str, TensorSpec], path: str = "", framework: str =
             return "scale"
         words = f"{leaf(weight.name)} {type_name} {path.rpartition('/')[2]}".lower()
         if rank >= 3:
-            return "depthwise_conv" if "depthwise" in words and "pointwise_kernel" not in roles else "conv"
+            # With one input channel to a filter it is a convolution in groups (ConvNeXt's), whatever the author called it; of a real
+            # depthwise one with a single channel that says the same.
+            depthwise = "depthwise" in words and "pointwise_kernel" not in roles and (weight.shape[-2] != 1 or weight.shape[-1] == 1)
+            return "depthwise_conv" if depthwise else "conv"
         if rank == 2 and leaf(weight.name).startswith("embeddings"):
             return "embedding"
     if rank >= 3:

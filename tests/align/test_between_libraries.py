@@ -29,12 +29,42 @@ class Flattening(nn.Module):
         return self.classifier((x.permute(0, 2, 3, 1) if self.order == "channels last" else x).flatten(1))
 
 
+class Whole(nn.Module):
+    """A convolution over the whole map, where the other one has a dense layer."""
+
+    def __init__(self):
+        super().__init__()
+        self.features = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.MaxPool2d(2))
+        self.classifier = nn.Conv2d(4, 5, 3)
+
+    def forward(self, image):
+        return self.classifier(self.features(image)).flatten(1)
+
+
 def flattening(order):
     keras.utils.clear_session()
     image = keras.Input((8, 8, 3))
     x = keras.layers.MaxPooling2D()(keras.layers.Conv2D(4, 3, activation="relu", name="stem")(image))
     x = keras.layers.GlobalAveragePooling2D()(x) if order == "pooled" else keras.layers.Flatten()(x)
     return keras.Model(image, keras.layers.Dense(5, name="head")(x))
+
+
+def grouped():
+    """A convolution in groups that its author called depthwise, as Keras' ConvNeXt does."""
+    keras.utils.clear_session()
+    image = keras.Input((8, 8, 3))
+    x = keras.layers.Conv2D(6, 1, name="stem_conv")(image)
+    x = keras.layers.Conv2D(6, 3, groups=6, name="block_depthwise_conv")(x)
+    return keras.Model(image, keras.layers.Dense(5, name="head")(keras.layers.GlobalAveragePooling2D()(x)))
+
+
+class Grouped(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.stem, self.conv_dw, self.head = nn.Conv2d(3, 6, 1), nn.Conv2d(6, 6, 3, groups=6), nn.Linear(6, 5)
+
+    def forward(self, image):
+        return self.head(self.conv_dw(self.stem(image)).mean((2, 3)))
 
 
 def branches():
@@ -79,6 +109,8 @@ PAIRS = [
     pytest.param(lambda: flattening("last"), lambda: Flattening("channels first"), id="flattened in the other order"),
     pytest.param(lambda: flattening("last"), lambda: Flattening("channels last"), id="flattened in the same order"),
     pytest.param(lambda: flattening("pooled"), lambda: Flattening("pooled"), id="pooled"),
+    pytest.param(lambda: flattening("last"), Whole, id="a convolution over the whole map"),
+    pytest.param(grouped, Grouped, id="in groups, called depthwise"),
     pytest.param(branches, Branches, id="lookalikes"),
 ]
 

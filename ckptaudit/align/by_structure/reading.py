@@ -227,7 +227,8 @@ def _to_torch(spec: TensorSpec, role: str, path: tuple[str, ...], layer: dict[st
     spatial = tuple(range(rank - 2))
     bias = layer.get("bias")
     one_per_channel = spec.shape[-1] == 1 and spec.shape[-2] > 1 and (bias is None or bias.shape != (1,))
-    if "depthwise" in words or "depthwise" in spec.name.lower() or one_per_channel:
+    grouped = spec.shape[-2] == 1 < spec.shape[-1]  # one input channel to a filter: a convolution in groups, whatever it is called
+    if one_per_channel or (not grouped and ("depthwise" in words or "depthwise" in spec.name.lower())):
         return (rank - 2, rank - 1, *spatial)
     return (rank - 1, rank - 2, *spatial)
 
