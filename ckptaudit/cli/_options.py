@@ -54,13 +54,13 @@ max_header_option = click.option(
 
 #: The two sides of a comparison: CHECKPOINT, and the model by one of two ways or by what the file is; see :func:`model_side`.
 sides_options = _together(
-    click.argument("checkpoint", type=click.Path()),
+    click.argument("checkpoint", type=click.Path(readable=False)),
     click.option(
         "--arch",
         help="A published name, package.module:factory, or file.py:factory; `self`: what a Keras file describes. "
         "Without it, what the file is sure to hold.",
     ),
-    click.option("--against", type=click.Path(), help="Another checkpoint, or a saved spec, to compare with."),
+    click.option("--against", type=click.Path(readable=False), help="Another checkpoint, or a saved spec, to compare with."),
     arch_arg_option,
     click.option("--fresh", is_flag=True, help="Build the model now, even where cache or catalogue know it."),
     max_header_option,

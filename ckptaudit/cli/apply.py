@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
 
 @click.command(short_help="Carry out a plan: write the restored checkpoint.")
-@click.argument("plan", type=click.Path())
-@click.argument("checkpoint", type=click.Path())
+@click.argument("plan", type=click.Path(readable=False))
+@click.argument("checkpoint", type=click.Path(readable=False))
 @click.option(
     "-o", "--output", type=click.Path(dir_okay=False), required=True, help="The file to write: .safetensors, .pth, .pt or .weights.h5."
 )

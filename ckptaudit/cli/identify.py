@@ -15,7 +15,7 @@ FORMATS = ("json", "terminal")
 
 
 @click.command(short_help="Which architecture does a file hold?")
-@click.argument("checkpoint", type=click.Path())
+@click.argument("checkpoint", type=click.Path(readable=False))
 @click.option("--branch", help="Which part of the file to look at (`ckptaudit show` lists them).")
 @outputs_options(FORMATS)
 def identify(checkpoint: str, branch: str | None, outputs: Outputs) -> None:

@@ -16,7 +16,7 @@ FORMATS = ("json", "markdown", "terminal")
 
 
 @click.command(short_help="Why is the output black? Rank the causes, on your own images.")
-@click.argument("checkpoint", type=click.Path(), required=False)
+@click.argument("checkpoint", type=click.Path(readable=False), required=False)
 @click.option("--arch", help="A published name, package.module:factory, or file.py:factory; without it, what the file is sure to hold.")
 @arch_arg_option
 @click.option("--branch", help="Which part of the file to take (`ckptaudit show` lists them).")

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @click.command(short_help="Is a file safe and whole?")
-@click.argument("paths", metavar="PATH...", nargs=-1, required=True, type=click.Path())
+@click.argument("paths", metavar="PATH...", nargs=-1, required=True, type=click.Path(readable=False))
 @click.option("--deep", is_flag=True, help="Look at every value for NaN, not at a sample of each tensor.")
 @click.option(
     "--fail-on",

@@ -13,7 +13,7 @@ from ckptaudit.report import CHECKPOINT_FORMATS
 
 
 @click.command(short_help="What does a file hold?")
-@click.argument("checkpoint", type=click.Path())
+@click.argument("checkpoint", type=click.Path(readable=False))
 @click.option("--branch", help="Which part of the file to show.")
 @click.option("--graph", type=click.Path(dir_okay=False), help="Also write the layer graph: .graphml, .dot or .json.")
 @max_header_option

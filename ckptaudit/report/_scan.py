@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import io
+import textwrap
+from types import MappingProxyType
 from typing import TYPE_CHECKING
-
-from rich.console import Console
-from rich.padding import Padding
-from rich.text import Text
 
 from ckptaudit.report._words import nbytes, plural
 from ckptaudit.text import printable
@@ -17,8 +14,9 @@ if TYPE_CHECKING:
     from ckptaudit.rules.finding import Finding, Severity
     from ckptaudit.scanning import FileScan, Scan
 
-_STYLES = {"error": "bold red", "warning": "yellow", "note": "cyan"}
-_MARKS = {"clean": ("✓", "bold green"), "findings": ("✗", "bold red"), "unreadable": ("?", "bold red")}
+#: Escape sequences (SGR) by what is shown. Lines as simple as these do without rich, whose import takes longer than most scans.
+_STYLES = MappingProxyType({"error": "1;31", "warning": "33", "note": "36", "clean": "2", "dim": "2", "fix": "32", "bold": "1"})
+_MARKS = MappingProxyType({"clean": ("✓", "1;32"), "findings": ("✗", "1;31")})
 
 
 def render_scan(scan: Scan, output_format: str, options: Options, bar: Severity) -> str:
@@ -27,42 +25,49 @@ def render_scan(scan: Scan, output_format: str, options: Options, bar: Severity)
         from ckptaudit.report.json import dump
 
         return dump(scan.to_json())
-    out = io.StringIO()
-    console = Console(
-        file=out, width=options.width, force_terminal=options.color, no_color=not options.color, highlight=False, markup=False
-    )
+    lines: list[str] = []
     for file in scan.files:
         status = file.status(bar)
         if status == "unreadable" or (options.quiet and status == "clean"):
             continue
-        _print_file(console, file, *_MARKS[status])
+        lines.append(_file_line(file, status, options))
         if not options.quiet:
             for finding in file.findings:
                 if finding.severity != "note" or options.verbose or len(scan.files) == 1:
-                    _print_finding(console, finding, options)
+                    lines += _finding_lines(finding, options)
     if len(scan.files) != 1:
         counts = [f"{scan.count(status, bar):,} {words}" for status, words in _SUMMARY if scan.count(status, bar)]
         other = f" · {plural(scan.skipped, 'other file')} passed over" if scan.skipped else ""
-        console.print(Text(f"{plural(len(scan.files), 'file')}: {', '.join(counts)}{other}", style="bold"))
-    return "\n".join(line.rstrip() for line in out.getvalue().split("\n"))
+        lines.append(_styled(f"{plural(len(scan.files), 'file')}: {', '.join(counts)}{other}", _STYLES["bold"], options))
+    return "".join(f"{line}\n" for line in lines)
 
 
 _SUMMARY = (("clean", "clean"), ("findings", "with findings"), ("unreadable", "not readable"))
 
 
-def _print_file(console: Console, file: FileScan, mark: str, style: str) -> None:
+def _file_line(file: FileScan, status: str, options: Options) -> str:
+    mark, style = _MARKS[status]
     size = f"{file.format}, {nbytes(file.nbytes)}" + (f" · {plural(file.tensors, 'tensor')}" if file.tensors else "")
-    worst = file.findings[0].severity if file.findings and mark == "✗" else "clean" if mark == "✓" else ""
-    line = Text(mark, style=style).append(f" {printable(str(file.path))}", style="default not bold").append(f"  {size}", style="dim")
-    console.print(line.append(f" · {worst}", style=_STYLES.get(worst, "dim")), soft_wrap=True)
+    worst = file.findings[0].severity if file.findings and status == "findings" else "clean" if status == "clean" else ""
+    told = _styled(f"  {size}", _STYLES["dim"], options), _styled(f" · {worst}", _STYLES.get(worst, ""), options)
+    return f"{_styled(mark, style, options)} {printable(str(file.path))}{''.join(told)}"
 
 
-def _print_finding(console: Console, finding: Finding, options: Options) -> None:
-    console.print(
-        Padding(Text(finding.severity, style=_STYLES[finding.severity]).append(f"  {finding.rule}", style="default"), (0, 0, 0, 2))
-    )
-    console.print(Padding(Text(printable(finding.message)), (0, 0, 0, 4)))
+def _finding_lines(finding: Finding, options: Options) -> list[str]:
+    lines = [f"  {_styled(finding.severity, _STYLES[finding.severity], options)}  {finding.rule}", *_wrapped(finding.message, options)]
     if finding.fix:
-        console.print(Padding(Text("fix  ", style="green").append(printable(finding.fix), style="default"), (0, 0, 0, 4)))
+        first, *rest = _wrapped(f"fix  {finding.fix}", options)
+        lines += [first.replace("fix", _styled("fix", _STYLES["fix"], options), 1), *rest]
     if options.verbose and len(finding.checkpoint) > 1:
-        console.print(Padding(Text(printable(", ".join(finding.checkpoint), 20_000), style="dim"), (0, 0, 0, 4)))
+        lines += [_styled(line, _STYLES["dim"], options) for line in _wrapped(", ".join(finding.checkpoint), options, 20_000)]
+    return lines
+
+
+def _wrapped(text: str, options: Options, limit: int = 2000) -> list[str]:
+    """Printable lines, four blanks in."""
+    lines = textwrap.wrap(printable(text, limit), options.width - 4, break_on_hyphens=False)
+    return [f"    {line}" for line in lines]
+
+
+def _styled(text: str, style: str, options: Options) -> str:
+    return f"\x1b[{style}m{text}\x1b[0m" if options.color and style else text
