@@ -17,7 +17,7 @@ from proven_pairs import Pair, Result, inverted, judge, load_pairs, load_score, 
 
 
 def summary(row: str, results: list[Result]) -> str:
-    """One line of the table: means over the pairs for precision and recall, over the tensors for what is sure."""
+    """One line of the table: means over the pairs for precision and recall, over the tensors for what is sure and what lists the truth."""
     if not results:
         return f"{row:30s} no pair to change"
     precisions = [result.hit / (result.hit + result.wrong) for result in results if result.hit + result.wrong]
@@ -26,8 +26,9 @@ def summary(row: str, results: list[Result]) -> str:
     sure = sum(result.sure for result in results) / max(1, sum(result.scope for result in results))
     passed = sum(result.hit == result.scope and not result.wrong for result in results)
     claimed = [len(result.claimed) for result in results if result.claimed]
+    listed = sum(result.listed for result in results) / max(1, sum(result.ambiguous for result in results))
     return (
-        f"{row:30s} {precision:.3f}     {recall:.3f}  {sure:.3f}  {passed:4d} of {len(results):4d}  "
+        f"{row:30s} {precision:.3f}     {recall:.3f}  {sure:.3f}  {listed:.3f}   {passed:4d} of {len(results):4d}  "
         f"{sum(claimed)} tensors in {len(claimed)} pairs  ({sum(result.seconds for result in results):.0f} s)"
     )
 
@@ -54,7 +55,7 @@ def main() -> None:
     pairs = [pair for pair in load_pairs(folder) if re.search(arguments.only, pair.name)]
     if arguments.reverse:
         pairs = [inverted(pair) for pair in pairs]
-    print(f"{'row':30s} precision recall sure   pass      confidently wrong")
+    print(f"{'row':30s} precision recall sure   listed  pass      confidently wrong")
     for name, row in ROWS.items():
         if not re.search(arguments.rows, name):
             continue

@@ -50,6 +50,7 @@ class Step(TypedDict):
     src: list[str]
     op: str
     grade: str
+    others: NotRequired[list[str]]
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,11 @@ class Pair:
 
 @dataclass(frozen=True)
 class Result:
-    """Counts of one changed pair; ``claimed`` are the wrong steps that were not called ambiguous, with their true sources."""
+    """Counts of one changed pair.
+
+    ``claimed`` are the wrong steps that were not called ambiguous, with their true sources; ``listed`` those of the ``ambiguous`` steps
+    that name the true sources, first or as runners-up.
+    """
 
     hit: int
     sure: int
@@ -73,6 +78,8 @@ class Result:
     claimed: list[tuple[str, list[str], list[str] | None]]
     scope: int
     seconds: float
+    ambiguous: int = 0
+    listed: int = 0
 
 
 def inverted(pair: Pair) -> Pair:
@@ -137,7 +144,7 @@ def proposed(pair: Pair) -> Iterator[Step]:
     source, target = ({tensor.name: (tensor.shape, tensor.dtype) for tensor in side} for side in (pair.source, pair.target))
     for step in ckptaudit.propose(source, target).steps:
         op = "|".join(op.spelled() for op in step.ops) or "copy"
-        yield {"dst": step.target, "src": list(step.sources), "op": op, "grade": step.grade}
+        yield {"dst": step.target, "src": list(step.sources), "op": op, "grade": step.grade, "others": list(step.runner_up or ())}
 
 
 def judge(score: ModuleType, pair: Pair, mapper: Mapper = proposed) -> Result:
@@ -150,11 +157,14 @@ def judge(score: ModuleType, pair: Pair, mapper: Mapper = proposed) -> Result:
     truth = {entry["dst"]: entry for entry in pair.truth}
     judged = {name for name, entry in truth.items() if name in visible and not entry.get("inert") and not entry.get("const")}
     without_answer = pair.gone & visible
-    hit = sure = wrong = 0
+    hit = sure = wrong = ambiguous = listed = 0
     claimed: list[tuple[str, list[str], list[str] | None]] = []
     start = time.perf_counter()
     for step in mapper(pair):
         name, certain = step["dst"], step["grade"] != "ambiguous"
+        if name in judged and not certain:
+            ambiguous += 1
+            listed += {*truth[name]["src"]} <= {*step["src"], *step.get("others", ())}
         if name in judged and score.right(step, truth[name]):
             hit += 1
             sure += certain
@@ -162,7 +172,7 @@ def judge(score: ModuleType, pair: Pair, mapper: Mapper = proposed) -> Result:
             wrong += 1
             if certain:
                 claimed.append((name, step["src"], truth[name]["src"] if name in truth else None))
-    return Result(hit, sure, wrong, claimed, len(judged), time.perf_counter() - start)
+    return Result(hit, sure, wrong, claimed, len(judged), time.perf_counter() - start, ambiguous, listed)
 
 
 def load_score(folder: Path) -> ModuleType:
