@@ -11,6 +11,8 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 ROOT = Path(__file__).parent.parent
+# One worker for each core, and torch would take all cores in each of them: they would wait for one another most of the time.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 SAMPLES = ROOT / "sample_ckpts"
 
 # How fast a machine is at the moment is no property of the code.
