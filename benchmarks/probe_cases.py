@@ -33,7 +33,7 @@ SEEDS = 3
 
 def cifar(depth: int) -> nn.Module:
     """A ResNet for CIFAR-10."""
-    module = CifarResNet({20: 3, 32: 5}[depth])  # type: ignore[no-untyped-call]
+    module = CifarResNet({20: 3, 32: 5}[depth])
     state = torch.load(REAL / f"cifar10_resnet{depth}.th", map_location="cpu", weights_only=False)["state_dict"]
     own = [name for name in module.state_dict() if not name.endswith("num_batches_tracked")]
     module.load_state_dict(dict(zip(own, state.values(), strict=True)), strict=False)
@@ -42,7 +42,7 @@ def cifar(depth: int) -> nn.Module:
 
 def espnet(name: str, classes: int) -> nn.Module:
     """An ESPNetv2 for segmentation."""
-    module = ESPNetv2(classes)  # type: ignore[no-untyped-call]
+    module = ESPNetv2(classes)
     module.load_state_dict(torch.load(REAL / f"espnetv2_{name}.pth", map_location="cpu"))
     return module
 
