@@ -7,9 +7,7 @@ one that was trained. What corresponds is certain (it has the same name); whethe
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import replace
 from math import isqrt
-from types import MappingProxyType
 
 from ckptaudit.align.branches import merged_branches
 from ckptaudit.align.lost_norms import norm_behind
@@ -81,16 +79,7 @@ def adapted(
     consumed = {source for pair in taken.values() for source in pair.sources}
     # What is folded into one tensor is not another tensor as well.
     pairs = {name: pair for name, pair in alignment.pairs.items() if name in taken or consumed.isdisjoint(pair.sources)} | taken
-    mismatched = {name: other for name, other in alignment.mismatched.items() if name not in taken}
-    used = {name for pair in pairs.values() for name in pair.sources} | set(mismatched.values())
-    changed = replace(
-        alignment,
-        pairs=MappingProxyType({name: pairs[name] for name in target.tensors if name in pairs}),
-        unmatched_source=tuple(name for name in source.tensors if name not in used),
-        unmatched_target=tuple(name for name in target.tensors if name not in pairs and name not in mismatched),
-        mismatched=MappingProxyType(mismatched),
-    )
-    return changed, others
+    return alignment.with_pairs(pairs, source, target), others
 
 
 def rows_of_classes(value: object) -> tuple[int, ...]:

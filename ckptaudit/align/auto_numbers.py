@@ -47,16 +47,9 @@ def with_shifted_numbers(source: LayerGraph, target: LayerGraph, named: Alignmen
         shift = shifts[there[parent(new)][0]]
         evidence = f"numbered in another session: every number of its class is {abs(shift)} {'higher' if shift > 0 else 'lower'}"
         pairs[new] = Pair(new, (old,), (), "ordered", 0.95, (evidence, "every layer of the class has the shapes of its counterpart"))
-    mismatched = {new: old for new, old in named.mismatched.items() if new not in doubtful and old not in shifted.values()}
-    used = {old for pair in pairs.values() for old in pair.sources} | set(mismatched.values())
-    return replace(
-        named,
-        pairs=MappingProxyType({name: pairs[name] for name in target.tensors if name in pairs}),
-        unmatched_source=tuple(name for name in source.tensors if name not in used),
-        unmatched_target=tuple(name for name in target.tensors if name not in pairs and name not in mismatched),
-        mismatched=MappingProxyType(mismatched),
-        structural=tuple(name for name in target.tensors if name in shifted),
-    )
+    undoubted = {new: old for new, old in named.mismatched.items() if new not in doubtful}
+    changed = replace(named, mismatched=MappingProxyType(undoubted), structural=tuple(name for name in target.tensors if name in shifted))
+    return changed.with_pairs(pairs, source, target)
 
 
 def _shifted(

@@ -58,7 +58,7 @@ def merged_branches(source: LayerGraph, target: LayerGraph, wrappers: Collection
     wrappers:
         Segments that precede the names of the file alone (``module``).
     """
-    if not source.framework == target.framework == "torch":
+    if not source.framework == target.framework == "torch" or not any(layer.kind == "batch_norm" for layer in source.layers):
         return
     prefixes = ("", *(f"{wrapper}." for wrapper in wrappers))
     places: dict[str, list[Layer]] = {}

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from types import MappingProxyType
 
 from ckptaudit.align.flatten_orders import other_order
 from ckptaudit.align.ops.layout import Permute
@@ -51,13 +50,7 @@ def decided_by_dataflow(alignment: Alignment, source: LayerGraph, target: LayerG
         del pairs[name]
     if any(count > 1 for count in Counter(old for pair in decided.values() for old in pair.sources).values()):
         return alignment
-    used = {old for pair in pairs.values() for old in pair.sources} | set(alignment.mismatched.values())
-    return replace(
-        alignment,
-        pairs=MappingProxyType(pairs),
-        unmatched_source=tuple(name for name in source.tensors if name not in used),
-        unmatched_target=tuple(name for name in target.tensors if name not in pairs and name not in alignment.mismatched),
-    )
+    return alignment.with_pairs(pairs, source, target)
 
 
 class _Search:

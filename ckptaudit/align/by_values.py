@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from ckptaudit.align.flatten_orders import other_order
@@ -42,13 +41,7 @@ def decided_by_values(alignment: Alignment, source: Checkpoint, target: Checkpoi
             decided[pair.target] = replace(fitting[0], grade="decided", confidence=1.0, evidence=evidence, runner_up=None)
     if not decided:
         return alignment
-    changed = tuple(name for name, pair in decided.items() if pair.sources != alignment.pairs[name].sources)
-    used = {old for pair in {**alignment.pairs, **decided}.values() for old in pair.sources}
-    return replace(
-        alignment,
-        pairs=MappingProxyType({name: decided.get(name, pair) for name, pair in alignment.pairs.items()}),
-        unmatched_source=tuple(name for name in source.graph.tensors if name not in used) if changed else alignment.unmatched_source,
-    )
+    return alignment.with_pairs({**alignment.pairs, **decided}, source.graph, target.graph)
 
 
 def _are_twins(alignment: Alignment, source: Checkpoint, target: Checkpoint) -> bool:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from ckptaudit.align.ops import Op
+
+if TYPE_CHECKING:
+    from ckptaudit.graph import LayerGraph
 
 Grade = Literal["decided", "ordered", "ambiguous"]
 
@@ -91,3 +94,20 @@ class Alignment:
     wrappers: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: MappingProxyType({}))
     scopes: tuple[Scope, ...] = ()
     structural: tuple[str, ...] = ()
+
+    def with_pairs(self, pairs: Mapping[str, Pair], source: LayerGraph, target: LayerGraph) -> Alignment:
+        """The same with other pairs, by target in any order: what is left on either side follows from them.
+
+        A tensor that corresponded by name alone no longer does once it, or its counterpart, is in a pair.
+        """
+        used = {name for pair in pairs.values() for name in pair.sources}
+        mismatched = {new: old for new, old in self.mismatched.items() if new not in pairs and old not in used}
+        used.update(mismatched.values())
+        return replace(
+            self,
+            pairs=MappingProxyType({name: pairs[name] for name in target.tensors if name in pairs}),
+            unmatched_source=tuple(name for name in source.tensors if name not in used),
+            unmatched_target=tuple(name for name in target.tensors if name not in pairs and name not in mismatched),
+            mismatched=MappingProxyType(mismatched),
+            structural=tuple(name for name in self.structural if name in pairs),
+        )

@@ -91,6 +91,20 @@ def random_inputs(module: torch.nn.Module, input_size: Sequence[int] | None = No
         )
 
 
+def common_inputs(
+    source: torch.nn.Module, target: torch.nn.Module, input_size: Sequence[int] | None = None
+) -> Iterator[tuple[str, tuple[Any, ...]]]:
+    """Inputs to try on two modules, each with the name of its dtype, to which both are converted: double precision before single."""
+    import torch
+
+    for dtype in ("float64", "float32"):
+        kind = getattr(torch, dtype)
+        for module in (source, target):
+            module.to(kind)
+        for given in random_inputs(target, input_size):
+            yield dtype, tuple(value.to(kind) if value.is_floating_point() else value for value in given)
+
+
 def tensors_of(output: Any) -> list[torch.Tensor]:
     """Every tensor of a model's output, whatever holds it."""
     import torch

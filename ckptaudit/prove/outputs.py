@@ -11,7 +11,7 @@ from ckptaudit.arch.failures import describe_error
 from ckptaudit.arch.isolation import isolated, output_to_stderr
 from ckptaudit.errors import ArchitectureError
 from ckptaudit.graph.names import parent
-from ckptaudit.prove.networks import random_inputs, tensors_of
+from ckptaudit.prove.networks import common_inputs, tensors_of
 from ckptaudit.prove.proof import Difference, Outputs
 
 if TYPE_CHECKING:
@@ -103,19 +103,15 @@ def compare_outputs(source: torch.nn.Module, target: torch.nn.Module, plan: Plan
     layers = counterparts(plan, source, target)
     reasons: list[str] = []
     with isolated(type(target).__name__):
-        for dtype in ("float64", "float32"):
-            _convert(source, dtype)
-            _convert(target, dtype)
-            for given in random_inputs(target, input_size):
-                inputs = tuple(value.to(getattr(_torch(), dtype)) if value.is_floating_point() else value for value in given)
-                try:
-                    ours = run(target, inputs, list(layers))
-                    theirs = run(source, inputs, list(dict.fromkeys(layers.values())))
-                except (Exception, SystemExit) as error:
-                    reasons.append(describe_error(error))
-                    continue
-                computing = any(op.name in _COMPUTING for step in plan.steps for op in step.ops)
-                return _compared(ours, theirs, layers, inputs, dtype, TOLERANCES[_DIGITS_OF_STEPS if computing else dtype])
+        for dtype, inputs in common_inputs(source, target, input_size):
+            try:
+                ours = run(target, inputs, list(layers))
+                theirs = run(source, inputs, list(dict.fromkeys(layers.values())))
+            except (Exception, SystemExit) as error:
+                reasons.append(describe_error(error))
+                continue
+            computing = any(op.name in _COMPUTING for step in plan.steps for op in step.ops)
+            return _compared(ours, theirs, layers, inputs, dtype, TOLERANCES[_DIGITS_OF_STEPS if computing else dtype])
     raise ArchitectureError(f"both models could not be run on one input: {reasons[0] if reasons else 'its size cannot be guessed'}")
 
 
@@ -203,10 +199,6 @@ def without_wrapper(path: str, known: set[str]) -> str | None:
         if not dot:
             return None
     return path
-
-
-def _convert(module: torch.nn.Module, dtype: str) -> None:
-    module.to(getattr(_torch(), dtype))
 
 
 def _torch() -> Any:

@@ -13,14 +13,13 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from ckptaudit.arch.isolation import isolated, output_to_stderr
 from ckptaudit.errors import ArchitectureError, PlanError
 from ckptaudit.graph.names import parent
 from ckptaudit.plan import make_plan
-from ckptaudit.prove.networks import own_plan, random_inputs, restore, runnable, tensors_of
+from ckptaudit.prove.networks import common_inputs, own_plan, restore, runnable, tensors_of
 from ckptaudit.prove.outputs import TOLERANCES, Digest, equal_outputs, without_wrapper
 
 if TYPE_CHECKING:
@@ -62,13 +61,7 @@ def settle(alignment: Alignment, checkpoint: Checkpoint, model: Model, source: M
         for name, pair in alignment.pairs.items()
         if name in decided or pair.sure or taken.isdisjoint(pair.sources)
     }
-    used = {name for pair in pairs.values() for name in pair.sources} | set(alignment.mismatched.values())
-    return replace(
-        alignment,
-        pairs=MappingProxyType(pairs),
-        unmatched_source=tuple(name for name in checkpoint.graph.tensors if name not in used),
-        unmatched_target=tuple(name for name in model.graph.tensors if name not in pairs and name not in alignment.mismatched),
-    )
+    return alignment.with_pairs(pairs, checkpoint.graph, model.graph)
 
 
 def _doubted(plan: Plan) -> dict[str, list[Step]]:
@@ -150,7 +143,11 @@ class _Pass:
 
     def _settle(self, path: str, given: Digest, forward: Callable[[], Any], *, leaf: bool) -> None:
         """Put the values in place that belong to a module, if that can be told from what it is given."""
-        agreeing = [rival for rival in self.rivals[path] if self._may_be(rival, given)]
+        taken = {name for step in self.decided.values() for name in step.sources}
+        left = [rival for rival in self.rivals[path] if taken.isdisjoint(rival.values())]
+        if not all(self._place(rival) in self.seen for rival in left):
+            return  # tensors of a module that is not called itself: nobody knows what they are given
+        agreeing = [rival for rival in left if self.seen[self._place(rival)].agrees(given, self.tolerance)]
         if len(agreeing) > 1 and leaf:
             before = {step.target: self.target.state_dict()[step.target].clone() for step in self.doubted[path]}
             making = []
@@ -175,11 +172,6 @@ class _Pass:
             state[name].copy_(values)
         return steps
 
-    def _may_be(self, rival: Mapping[str, str], given: Digest) -> bool:
-        there = self.seen.get(self._place(rival))
-        taken = {name for step in self.decided.values() for name in step.sources}
-        return there is not None and there.agrees(given, self.tolerance) and taken.isdisjoint(rival.values())
-
     def _place(self, rival: Mapping[str, str]) -> str:
         """Path of a module of the model that wrote the file."""
         return self.watched.get(parent(next(iter(rival.values()))), "")
@@ -201,25 +193,21 @@ def _run(
     owners = {parent(name) for names in rivals.values() for rival in names for name in rival.values()}
     watched = {owner: there for owner in owners if (there := without_wrapper(owner, paths)) is not None}
     fresh = {name: tensor.clone() for name, tensor in target.state_dict().items()}
-    for dtype, tolerance in TOLERANCES.items():
-        for given in random_inputs(target, input_size):
-            inputs = tuple(value.to(getattr(torch, dtype)) if value.is_floating_point() else value for value in given)
-            this = _Pass(plan, checkpoint, target, doubted, rivals, watched, tolerance)
-            with isolated(type(target).__name__), torch.no_grad(), output_to_stderr():
-                for module in (theirs, target):
-                    module.to(getattr(torch, dtype))
-                target.load_state_dict(fresh)
-                with this.watch_source(theirs):
-                    made = _outputs(theirs, inputs)
-                with this.watch_target():
-                    ours = _outputs(target, inputs) if made is not None else None
-            if made is None or ours is None:
-                continue
-            if equal_outputs(ours, made, tolerance):
-                told = "both models were run and give equal outputs"
-                left = [step for path in this.ran for step in doubted[path] if step.target not in this.decided]
-                this.decided.update({step.target: _decided(step, told) for step in left})
-            return this.decided
+    for dtype, inputs in common_inputs(theirs, target, input_size):
+        this = _Pass(plan, checkpoint, target, doubted, rivals, watched, TOLERANCES[dtype])
+        with isolated(type(target).__name__), torch.no_grad(), output_to_stderr():
+            target.load_state_dict(fresh)
+            with this.watch_source(theirs):
+                made = _outputs(theirs, inputs)
+            with this.watch_target():
+                ours = _outputs(target, inputs) if made is not None else None
+        if made is None or ours is None:
+            continue
+        if equal_outputs(ours, made, this.tolerance):
+            told = "both models were run and give equal outputs"
+            left = [step for path in this.ran for step in doubted[path] if step.target not in this.decided]
+            this.decided.update({step.target: _decided(step, told) for step in left})
+        return this.decided
     return {}
 
 

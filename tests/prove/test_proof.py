@@ -12,6 +12,7 @@ import torch
 import torchvision
 
 import ckptaudit
+from ckptaudit.align import align
 from ckptaudit.align.ops import Permute, Reshape, Split
 from ckptaudit.prove import prove_plan
 from ckptaudit.read import open_checkpoint
@@ -92,6 +93,30 @@ def test_what_running_cannot_tell_stays_open(tmp_path):
     open_steps = [step for step in run.plan.steps if not step.sure]
     assert {step.target.partition(".")[0] for step in open_steps} >= {"left", "right"}
     assert not run.verdict.fit
+
+
+def test_a_module_that_is_not_called_excludes_nothing(tmp_path):
+    """What is given to it is not known, so that it may be the one that is meant: nothing is sure unless the outputs are equal."""
+    wrote, model = networks.randomise(networks.Uncalled()), networks.parallel_renamed()
+    torch.save(wrote.state_dict(), tmp_path / "a.pth")
+    run = ckptaudit.audit(tmp_path / "a.pth", model, source_arch=networks.Uncalled(), input_size=(3, 16, 16), settle=True)
+    sure = {step.target: step.sources[0] for step in run.plan.steps if step.sure}
+    assert not {"left.weight", "right.weight"} & sure.keys()
+    assert not run.verdict.fit
+
+
+def test_pairs_that_are_taken_away_are_told_nowhere(tmp_path):
+    """A source that is settled for one may leave another with nothing: it is left open, and no rule looks for its pair."""
+    wrote, model = networks.randomise(networks.Parallel()), networks.parallel_renamed()
+    torch.save(wrote.state_dict(), tmp_path / "a.pth")
+    opened, built = open_checkpoint(tmp_path / "a.pth"), ckptaudit.build_model(model)
+    found = align(opened.graph, built.graph)
+    kept = {name: pair for name, pair in found.pairs.items() if not name.startswith("left")}
+    fewer = found.with_pairs(kept, opened.graph, built.graph)
+    assert fewer.structural
+    assert set(fewer.structural) <= set(fewer.pairs)
+    assert set(fewer.unmatched_target) == {name for name in found.pairs if name.startswith("left")}
+    assert len(fewer.unmatched_source) == len(found.unmatched_source) + len(fewer.unmatched_target)
 
 
 def audit_of(path, model, stride=2, **options):
