@@ -29,7 +29,13 @@ FORMATS = ("json", "markdown", "terminal")
 @click.option("--classes", type=click.IntRange(1), help="How many classes you expect.")
 @click.option("--input-size", metavar="3x224x224", help="Sizes of one input; guessed otherwise.")
 @click.option("--mask", "masks", multiple=True, type=click.Path(path_type=Path), help="An image file that looks black; repeatable.")
-@click.option("--budget", type=click.FloatRange(1), default=90.0, show_default=True, help="Seconds for which the model may be run.")
+@click.option(
+    "--budget",
+    type=click.FloatRange(1),
+    default=90.0,
+    show_default=True,
+    help="Seconds for which the model should be run; six crops are the least, however large it is.",
+)
 @click.option("--crops", type=click.IntRange(6), default=120, show_default=True, help="Pieces of images that are run, at most.")
 @click.option("--plot", type=click.Path(dir_okay=False), help="Draw the agreement of each BatchNorm along the depth, as a PNG.")
 @outputs_options(FORMATS)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 
+from ckptaudit.errors import ValuesUnavailableError
 from ckptaudit.graph.tensors import is_float
 from ckptaudit.read import Checkpoint
 from ckptaudit.rules.comparison import Comparison
@@ -57,7 +58,12 @@ def _is_the_tail(checkpoint: Checkpoint, names: Collection[str]) -> bool:
     tensors = checkpoint.branch.tensors
     if len({tensor.storage.path for tensor in tensors.values()}) > 1 or any(tensor.storage.fetch for tensor in tensors.values()):
         return False
-    weights = [name for name, tensor in tensors.items() if len(tensor.shape) > 1 and is_float(tensor.dtype)]
+    weights = [name for name, tensor in tensors.items() if len(tensor.shape) > 1 and 0 not in tensor.shape and is_float(tensor.dtype)]
     weights.sort(key=lambda name: (tensors[name].storage.offset, tensors[name].offset))
     before = weights[: -len(names)]
-    return set(weights[-len(names) :]) == set(names) and bool(before) and not checkpoint.sample(before[-1], _ENDS, last=True)[-_ENDS:].any()
+    if not before or set(weights[-len(names) :]) != set(names):
+        return False
+    try:
+        return not checkpoint.sample(before[-1], _ENDS, last=True)[-_ENDS:].any()
+    except ValuesUnavailableError:  # packed values
+        return False

@@ -15,6 +15,12 @@ SCHEMA = json.loads((ROOT / "docs" / "probe-1.schema.json").read_text())
 CIFAR = "tests/prove/networks.py:CifarResNet"
 
 
+def on_photographs(real, photographs, crops=12):
+    """The network for CIFAR-10 on so many crops of photographs."""
+    sizes = ("--input-size", "3x32x32", "--crops", str(crops))
+    return ("probe", real / "cifar10_resnet20.th", "--arch", CIFAR, "--images", photographs, *sizes)
+
+
 def _json(result):
     document = json.loads(result.stdout)
     jsonschema.validate(document, SCHEMA)
@@ -29,20 +35,7 @@ def _table(document):
 def test_the_table_of_ways_to_feed_images(run, real, photographs, tmp_path):
     """Only ImageNet's numbers fit a network that was trained with them."""
     plot = tmp_path / "depth.png"
-    common = (
-        "probe",
-        real / "cifar10_resnet20.th",
-        "--arch",
-        CIFAR,
-        "--images",
-        photographs,
-        "--input-size",
-        "3x32x32",
-        "--crops",
-        "60",
-        "--format",
-        "json",
-    )
+    common = (*on_photographs(real, photographs, 60), "--format", "json")
     result = run(*common, "--preprocess", "0..1", "--plot", plot)
     assert result.returncode == 1, result.stderr
     document = _json(result)
@@ -100,19 +93,7 @@ def test_a_function_of_the_user(run, real, photographs, tmp_path):
         "def first(image): return last(image).transpose(2, 0, 1)\n"
         "def broken(image): raise ValueError('no such image')\n"
     )
-    common = (
-        "probe",
-        real / "cifar10_resnet20.th",
-        "--arch",
-        CIFAR,
-        "--images",
-        photographs,
-        "--input-size",
-        "3x32x32",
-        "--crops",
-        "12",
-        "--preprocess",
-    )
+    common = (*on_photographs(real, photographs), "--preprocess")
     outcomes = {name: run(*common, f"{tmp_path}/mine.py:{name}") for name in ("last", "broken")}
     assert {name: result.returncode for name, result in outcomes.items()} == {"last": 1, "broken": 3}
     assert "channels last" in " ".join(outcomes["last"].stdout.split())
@@ -163,20 +144,7 @@ def test_wrong_usage_is_one_line(run, real, arguments, code, words):
 
 
 def test_terminal_and_markdown(run, real, photographs, tmp_path):
-    common = (
-        "probe",
-        real / "cifar10_resnet20.th",
-        "--arch",
-        CIFAR,
-        "--images",
-        photographs,
-        "--input-size",
-        "3x32x32",
-        "--crops",
-        "12",
-        "--preprocess",
-        "0..255",
-    )
+    common = (*on_photographs(real, photographs), "--preprocess", "0..255")
     page = tmp_path / "page.md"
     terminal = run(*common, "--format", "terminal", "--format", f"markdown={page}", "-v").stdout
     assert terminal.startswith("✗ cause found")
