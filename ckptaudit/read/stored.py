@@ -146,6 +146,33 @@ class StoredTensor:
         values.frombytes(self._bytes(start, count))
         return values
 
+    @property
+    def lies_as_it_is(self) -> bool:
+        """Whether the file holds the values dense, in C order and in this machine's byte order, as :meth:`read_into` takes them."""
+        storage = self.storage
+        return (
+            storage.fetch is None
+            and not storage.unavailable
+            and not storage.big_endian
+            and DTYPE_BITS[self.dtype] >= 8
+            and self.dtype != "complex32"
+            and self.strides == contiguous_strides(self.shape)
+        )
+
+    def read_into(self, memory: memoryview) -> None:
+        """Read the values of a tensor that :attr:`lies_as_it_is` straight into ``memory``, bytes of its very size that may be written to.
+
+        Raises
+        ------
+        CheckpointError
+            As :meth:`read`; part of the memory may have been written to.
+        """
+        itemsize = DTYPE_BITS[self.dtype] // 8
+        start, count = self._span(itemsize, _numel(self.shape))
+        if len(memory) != count:
+            raise ValueError(f"{len(memory):,} bytes of memory for {count:,} of the tensor")
+        self._fill(memory, start)
+
     def sample(self, elements: int, *, last: bool = False) -> numpy.ndarray[Any, Any]:
         """Like :meth:`read`, but flat, and of a tensor with more than ``elements`` values only some rows from its start, or its end."""
         shape = self._sampled(elements)
@@ -219,20 +246,23 @@ class StoredTensor:
 
     def _bytes(self, start: int, count: int) -> bytearray:
         """Read, not mapped: a file that is cut short meanwhile kills a process that has it mapped."""
-        descriptor = self.storage.file.open()
         content = bytearray(count)
-        done = 0
+        with memoryview(content) as memory:
+            self._fill(memory, start)
+        return content
+
+    def _fill(self, memory: memoryview, start: int) -> None:
+        count, done = len(memory), 0
+        descriptor = self.storage.file.open()
         try:
-            with memoryview(content) as whole:
-                while done < count and (got := os.preadv(descriptor, [whole[done:]], start + done)):
-                    done += got
+            while done < count and (got := os.preadv(descriptor, [memory[done:]], start + done)):
+                done += got
         except OSError as error:
             raise CheckpointError(self.storage.path, unreadable(error)) from None
         finally:
             os.close(descriptor)
         if done < count:
             raise CorruptCheckpointError(self.storage.path, f"ends before byte {start + count:,}, where a tensor's values should be")
-        return content
 
     def _window(self, page: int, nbytes: int) -> mmap.mmap:
         descriptor = self.storage.file.open()

@@ -29,9 +29,9 @@ def load(
 ) -> Audit:
     """Audit a checkpoint, restore it in place by its plan, and look whether that worked.
 
-    Values go from the mapped file into the model's own tensors one by one: beside the model there is never more than one tensor in
-    memory. Tensors keep their identity, dtype, device and ``requires_grad``; optimizers that hold them stay valid. The model's
-    ``load_state_dict`` and its hooks are not called.
+    Values are read from the file straight into the model's own tensors; where they have to be computed, one by one: beside the model
+    there is never more than one tensor in memory. Tensors keep their identity, dtype, device and ``requires_grad``; optimizers that
+    hold them stay valid. The model's ``load_state_dict`` and its hooks are not called.
 
     Parameters
     ----------
@@ -60,7 +60,8 @@ def load(
     IncompatibleCheckpoint
         The checkpoint does not meet the demand, or not every step of the plan is sure; the model is as it was.
     CkptAuditError
-        The file cannot be read, or the model cannot be written to; the model is as it was.
+        The file cannot be read, or the model cannot be written to; the model is as it was, unless the file was changed, or could no
+        longer be read, while values were written: then the text says that it is not.
     """
     demand = Demand.of(intent, allow_missing, min_coverage)
     found = audit(checkpoint, model_of_object(model, {}), intent=intent, branch=branch, allow_missing=demand.allow_missing)

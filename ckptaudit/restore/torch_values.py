@@ -1,4 +1,4 @@
-"""What a plan's steps give, as torch tensors that borrow the mapped file's memory wherever that is possible."""
+"""What a plan's steps give, as torch tensors."""
 
 from __future__ import annotations
 
@@ -17,11 +17,13 @@ if TYPE_CHECKING:
     from ckptaudit.read import Checkpoint
 
 #: Values at each end of a tensor that are looked at where looking at all of them would cost as much as restoring again.
-_SAMPLE = 512
+END = 512
 
 
 def step_value(step: Step, checkpoint: Checkpoint, initial: Mapping[str, torch.Tensor]) -> torch.Tensor:
-    """What the step gives: the file's own pages where nothing has to be computed. Drop it before asking for the next.
+    """What the step gives, in the file's dtype: drop it before asking for the next.
+
+    It is read, not mapped: a file that is cut short meanwhile kills a process that has it mapped.
 
     Parameters
     ----------
@@ -35,7 +37,7 @@ def step_value(step: Step, checkpoint: Checkpoint, initial: Mapping[str, torch.T
     """
     for name in step.sources:
         refuse_undecoded(checkpoint.branch.tensors[name].dtype)
-    arrays = [checkpoint.branch.tensors[name].view() for name in step.sources]
+    arrays = [checkpoint.branch.tensors[name].read() for name in step.sources]
     kept = to_array(initial[step.target]) if any(getattr(op, "needs_initial", False) for op in step.ops) else None
     return lent_tensor(apply_ops(step.ops, arrays, kept))
 
@@ -64,8 +66,8 @@ def same_values(a: torch.Tensor, b: torch.Tensor) -> bool:
 def ends(tensor: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Copies of some values from the beginning and of some from the end, in main memory; equal tensors give equal ones."""
     first, last = tensor, tensor
-    while first.ndim and first.numel() > _SAMPLE:
-        count = max(1, _SAMPLE // max(1, first[0].numel()))
+    while first.ndim and first.numel() > END:
+        count = max(1, END // max(1, first[0].numel()))
         first, last = (first[0], last[-1]) if count == 1 else (first[:count], last[-count:])
     return first.detach().to("cpu", copy=True), last.detach().to("cpu", copy=True)
 

@@ -2,28 +2,36 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from contextvars import copy_context
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from ckptaudit.align.ops import shape_after
-from ckptaudit.arch.torch_arrays import tensor_dtype
-from ckptaudit.errors import CkptAuditError, PlanError
+from ckptaudit.arch.torch_arrays import lent_tensor, tensor_dtype
+from ckptaudit.errors import CheckpointError, CkptAuditError, PlanError
 from ckptaudit.pipeline import Audit
+from ckptaudit.plan.applying import refuse_undecoded
 from ckptaudit.read.identity import kept_open
 from ckptaudit.restore.again import audit_again
 from ckptaudit.restore.demand import Demand, refusal
 from ckptaudit.restore.meta import materialised
 from ckptaudit.restore.overlaps import refuse_contradictions
-from ckptaudit.restore.torch_values import ends, is_plain, same_values, step_value
+from ckptaudit.restore.torch_values import END, ends, is_plain, same_values, step_value
 
 if TYPE_CHECKING:
     import torch
 
     from ckptaudit.plan import Step
     from ckptaudit.read import Checkpoint
+    from ckptaudit.read.stored import StoredTensor
+
+#: Reads at a time: one alone leaves the memory's, and a disk's, bandwidth unused.
+_READERS = min(4, os.cpu_count() or 1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,13 +56,49 @@ class Write:
             raise PlanError(f"{self.step.target}: the model repeats one slice (an expanded tensor), and the file's slices differ")
         return narrowed
 
+    @cached_property
+    def straight(self) -> bool:
+        """Whether the bytes of the file are those of the tensor, so that they can be read into its memory."""
+        target = self.target
+        return (
+            not self.step.ops
+            and self._stored[0].lies_as_it_is
+            and self._stored[0].dtype == tensor_dtype(target)
+            and target.device.type == "cpu"
+            and target.shape == self.tensor.shape
+            and target.is_contiguous()
+            and not target.is_conj()
+            and not target.is_neg()
+        )
+
+    def read(self) -> None:
+        """Write a tensor that is :attr:`straight`."""
+        import torch
+
+        memory = self.target.reshape(-1).view(torch.uint8).numpy()
+        self._stored[0].read_into(memoryview(memory))
+        if not self.target.is_inference():
+            torch.autograd.graph.increment_version(self.target)  # a backward pass that still needs the old values must be told
+
+    def ends(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """What :func:`ends` gives of a value that is not :attr:`computed`, flat, in the model's dtype; the rest is not read."""
+        refuse_undecoded(self._stored[0].dtype)
+        first, last = (lent_tensor(self._stored[0].sample(END, last=last)) for last in (False, True))
+        return first.to(self.target.dtype), last.to(self.target.dtype)
+
+    @cached_property
+    def _stored(self) -> list[StoredTensor]:
+        return [self.checkpoint.branch.tensors[name] for name in self.step.sources]
+
     @property
     def computed(self) -> bool:
         """Whether the values must be looked at to know that they can be written, and not only to copy them."""
-        stored = [self.checkpoint.branch.tensors[name] for name in self.step.sources]
-        unpacked = any(tensor.storage.fetch is not None for tensor in stored)
+        unpacked = any(tensor.storage.fetch is not None for tensor in self._stored)
         return bool(
-            self.step.ops or unpacked or self.target.shape != self.tensor.shape or _narrows(stored[0].dtype, tensor_dtype(self.tensor))
+            self.step.ops
+            or unpacked
+            or self.target.shape != self.tensor.shape
+            or _narrows(self._stored[0].dtype, tensor_dtype(self.tensor))
         )
 
     def _narrowed(self, value: torch.Tensor) -> torch.Tensor:
@@ -69,15 +113,11 @@ def restore(model: Any, audit: Audit, demand: Demand, device: Any) -> None:
     files = {tensor.storage.file for step in audit.plan.steps for tensor in _sources(step, audit.checkpoint)}
     with kept_open(files), materialised(model, audit.plan, device), _writing(model):
         writes = _writes(model, audit)
-        for write in writes:
-            _rehearse(write, audit)
-        refuse_contradictions(writes)
         expected = {}
         for write in writes:
-            value = write.value()
-            write.target.copy_(value)
-            expected[write.step.target] = ends(value.to(write.target.dtype)) if write.computed else ends(value)
-            del value  # its pages are given back before the next is read
+            expected[write.step.target] = _rehearse(write, audit)
+        refuse_contradictions(writes)
+        _write(writes)
         _look(model, writes, expected, audit)
     audit_again(model, model.state_dict(), audit, demand)
     if device is not None:
@@ -98,8 +138,22 @@ def _writes(model: Any, audit: Audit) -> list[Write]:
     return writes
 
 
-def _rehearse(write: Write, audit: Audit) -> None:
-    """Raise what writing would raise, and refuse values that the model's dtype does not hold."""
+def _write(writes: list[Write]) -> None:
+    """Write all of them; no two want the same memory."""
+    try:
+        with ThreadPoolExecutor(_READERS) as pool:
+            reads = [pool.submit(copy_context().run, write.read) for write in writes if write.straight]
+            for write in writes:
+                if not write.straight:
+                    write.target.copy_(write.value())
+            for read in reads:
+                read.result()
+    except CheckpointError as error:
+        raise type(error)(error.path, f"{error.reason}; the model was being written already, and is no longer as it was") from None
+
+
+def _rehearse(write: Write, audit: Audit) -> tuple[torch.Tensor, torch.Tensor]:
+    """Raise what writing would raise, refuse values that the model's dtype does not hold, and give both ends of the values."""
     import torch
 
     step, target = write.step, write.target
@@ -109,9 +163,9 @@ def _rehearse(write: Write, audit: Audit) -> None:
     span = 1 + sum((size - 1) * stride for size, stride in zip(target.shape, target.stride(), strict=True))
     if span < target.numel():
         raise CkptAuditError(f"{step.target}: several of its elements share one place in memory: it cannot be restored in place")
-    value = write.value()
     if not write.computed:
-        return
+        return write.ends()
+    value = write.value()
     if value.is_floating_point() and target.is_floating_point():
         lost = int((torch.isfinite(value) & ~torch.isfinite(value.to(target.dtype))).sum())
     elif value.is_complex() or target.is_complex() or target.is_floating_point():
@@ -120,6 +174,7 @@ def _rehearse(write: Write, audit: Audit) -> None:
         lost = int((value.to(target.dtype).to(value.dtype) != value).sum())
     if lost:
         raise refusal(audit, f"{lost:,} values of `{step.target}` are beyond what {tensor_dtype(target)} holds.")
+    return ends(value.to(target.dtype))
 
 
 def _look(model: Any, writes: list[Write], expected: Mapping[str, tuple[torch.Tensor, torch.Tensor]], audit: Audit) -> None:
@@ -129,7 +184,7 @@ def _look(model: Any, writes: list[Write], expected: Mapping[str, tuple[torch.Te
         name, before, after = write.step.target, write.tensor, state[write.step.target]
         kept = (before.shape, before.dtype, before.device) == (after.shape, after.dtype, after.device)
         found = ends(write._narrowed(after))
-        if not kept or not all(same_values(a, b.to(a.dtype)) for a, b in zip(found, expected[name], strict=True)):
+        if not kept or not all(same_values(a.reshape(-1), b.reshape(-1)) for a, b in zip(found, expected[name], strict=True)):
             raise refusal(audit, f"`{name}` does not hold what was written to it: the model is no longer as it was.")
 
 

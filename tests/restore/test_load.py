@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import numpy as np
 import pytest
 import safetensors.torch
@@ -9,6 +11,7 @@ import torch
 from torch import nn
 
 import ckptaudit
+from ckptaudit.errors import CheckpointError
 from tests.restore.networks import SmallNet, copied, prefixed, same, trained
 
 IMAGE = torch.linspace(-1, 1, 3 * 16 * 16).reshape(1, 3, 16, 16)
@@ -131,6 +134,23 @@ def test_a_file_that_loses_its_name_meanwhile_is_read_to_its_end(source, file, m
     monkeypatch.setattr(torch_writing, "refuse_contradictions", replaced)
     ckptaudit.load(model, file)
     assert torch.equal(model(IMAGE), source(IMAGE))
+
+
+def test_a_file_that_is_cut_short_meanwhile_is_told(source, tmp_path, monkeypatch):
+    """Copying from a mapping of it would kill the process by SIGBUS."""
+    from ckptaudit.restore import torch_writing
+
+    file, real = tmp_path / "a.safetensors", torch_writing.refuse_contradictions
+    safetensors.torch.save_file({n: t.half() if "head" in n else t for n, t in source.state_dict().items()}, file)
+
+    def cut(writes):
+        real(writes)
+        assert {write.straight for write in writes} == {True, False}
+        os.truncate(file, 4096)
+
+    monkeypatch.setattr(torch_writing, "refuse_contradictions", cut)
+    with pytest.raises(CheckpointError, match=r"changed while .*no longer as it was"):
+        ckptaudit.load(SmallNet(), file)
 
 
 DAMAGE = {
