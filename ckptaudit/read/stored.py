@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import mmap
 import os
 import sys
 from array import array
@@ -103,7 +102,7 @@ class StoredTensor:
     def read(self) -> numpy.ndarray[Any, Any]:
         """Copy the values out of the file, densely, in the tensor's own shape.
 
-        Only the span of the file that the view touches is mapped. ``complex32`` gets a last axis of 2 (real, imaginary)
+        Only the span of the file that the view touches is read. ``complex32`` gets a last axis of 2 (real, imaginary)
         of float16; quantised dtypes give their stored integers.
 
         Raises
@@ -116,19 +115,6 @@ class StoredTensor:
             The system does not let it be read.
         """
         return self._copied(self.shape)
-
-    def view(self) -> numpy.ndarray[Any, Any]:
-        """Like :meth:`read`, but the array is the file itself, mapped, wherever that holds the values as they are.
-
-        A page is read when it is looked at, and what was read is given back when the array is dropped. The mapping is private:
-        writing to the array changes no file.
-
-        Raises
-        ------
-        CheckpointError
-            As :meth:`read`.
-        """
-        return self._view(self.shape)
 
     def numbers(self, elements: int | None = None) -> array[float] | None:
         """Like :meth:`read`, or with ``elements`` like :meth:`sample`, but flat and without numpy, whose import takes longer than the rest.
@@ -195,11 +181,11 @@ class StoredTensor:
     def _copied(self, shape: tuple[int, ...]) -> numpy.ndarray[Any, Any]:
         import numpy
 
-        values = self._view(shape, mapped=False)
+        values = self._view(shape)
         own = self.storage.fetch is None and values.flags.c_contiguous
         return values if own else numpy.array(values, copy=True, order="C")
 
-    def _view(self, shape: tuple[int, ...], mapped: bool = True) -> numpy.ndarray[Any, Any]:
+    def _view(self, shape: tuple[int, ...]) -> numpy.ndarray[Any, Any]:
         import numpy
 
         if self.storage.unavailable:
@@ -225,13 +211,9 @@ class StoredTensor:
                 raise CorruptCheckpointError(
                     self.storage.path, f"{len(content):,} bytes were unpacked where {self.storage.nbytes:,} should be"
                 )
-            held: bytes | bytearray | mmap.mmap = content
-        elif not mapped:
-            held, first = self._bytes(start, count), 0
+            held: bytes | bytearray = content
         else:
-            page = start - start % mmap.ALLOCATIONGRANULARITY
-            held, first = self._window(page, start - page + count), start - page
-        # The array keeps the mapping alive, and ends it when it is dropped.
+            held, first = self._bytes(start, count), 0
         values: numpy.ndarray[Any, Any] = numpy.ndarray(shape, dtype, held, first, [s * dtype.itemsize for s in strides])
         return _swapped(numpy.array(values, copy=True, order="C")) if self.storage.big_endian else values
 
@@ -263,20 +245,6 @@ class StoredTensor:
             os.close(descriptor)
         if done < count:
             raise CorruptCheckpointError(self.storage.path, f"ends before byte {start + count:,}, where a tensor's values should be")
-
-    def _window(self, page: int, nbytes: int) -> mmap.mmap:
-        descriptor = self.storage.file.open()
-        try:
-            # A private mapping that may be written to costs nothing until it is, and torch takes no read-only memory.
-            return mmap.mmap(descriptor, nbytes, access=mmap.ACCESS_COPY, offset=page)
-        except ValueError:
-            raise CorruptCheckpointError(
-                self.storage.path, f"ends before byte {page + nbytes:,}, where a tensor's values should be"
-            ) from None
-        except OSError as error:
-            raise CheckpointError(self.storage.path, unreadable(error)) from None
-        finally:
-            os.close(descriptor)
 
     def _strides_of(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         if self.dtype == "complex32":

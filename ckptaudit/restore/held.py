@@ -31,7 +31,7 @@ class HeldTensor(StoredTensor):
         """None: what lies in memory is numpy's or torch's already."""
         return None
 
-    def _view(self, shape: tuple[int, ...], mapped: bool = True) -> numpy.ndarray[Any, Any]:
+    def _view(self, shape: tuple[int, ...]) -> numpy.ndarray[Any, Any]:
         import numpy
 
         part = self.held
