@@ -167,22 +167,21 @@ def _text(value: Any) -> str:
 def _dangers(raw: Mapping[str, Any]) -> Iterator[str]:
     """One line for each thing that rebuilding the model from its config would run or import."""
     found: dict[str, None] = {}
-    todo: deque[Any] = deque([raw])
+    todo: deque[dict[str, Any] | list[Any]] = deque([dict(raw)])
     left = _MAX_VALUES
-    while todo and left:
-        left -= 1
+    while todo and left > 0:
         value = todo.popleft()
-        if isinstance(value, dict):
-            words = _danger(value)
-            if words:
-                found[words] = None
-            todo.extend(value.values())
-        elif isinstance(value, list):
-            todo.extend(value)
-        elif isinstance(value, str) and ">" in value[:100] and value[:9].lower() == "builtins>":
-            found[f"its config names {value[:100]!r}, which is not imported"] = None
+        left -= 1 + len(value)
+        words = _danger(value) if isinstance(value, dict) else ""
+        if words:
+            found[words] = None
+        for item in value.values() if isinstance(value, dict) else value:
+            if isinstance(item, dict | list):
+                todo.append(item)
+            elif isinstance(item, str) and item[:9].lower() == "builtins>":
+                found[f"its config names {item[:100]!r}, which is not imported"] = None
     if todo:
-        yield f"its config is too large to be looked through ({len(todo):,} values were left)"
+        yield f"its config of more than {_MAX_VALUES:,} values is too large to be looked through"
     yield from list(found)[:_MAX_REMARKS]
     if len(found) > _MAX_REMARKS:
         yield f"its config holds {len(found) - _MAX_REMARKS:,} more things that rebuilding it would run or import"

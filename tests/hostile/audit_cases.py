@@ -38,7 +38,8 @@ def main() -> None:
 
     sys.addaudithook(watch)
     signal.signal(signal.SIGALRM, _too_slow)
-    # h5py runs `uname` when it is imported: that is not the doing of a hostile file.
+    import h5py  # noqa: F401 — runs `uname` when it is imported: that is not the doing of a hostile file
+
     for warm_up in (
         ["show", "-q", "tests/data/keras/small.weights.h5"],
         ["show", "-q", "sample_ckpts/resnet50_imagenet.pth"],

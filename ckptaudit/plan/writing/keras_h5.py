@@ -19,7 +19,7 @@ from ckptaudit.plan.fingerprint import fingerprint
 from ckptaudit.plan.plan import Plan
 from ckptaudit.plan.writing.entries import entries_of, pieces, provenance
 from ckptaudit.read import open_checkpoint
-from ckptaudit.read.hdf5 import note
+from ckptaudit.read.hdf5_library import note
 from ckptaudit.read.stored import contiguous_strides
 
 if TYPE_CHECKING:

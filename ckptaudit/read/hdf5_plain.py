@@ -1,0 +1,411 @@
+"""HDF5 files in the layout that h5py, and with it Keras, writes unless told otherwise, read without libhdf5.
+
+To open an object takes libhdf5 about a tenth of a millisecond, and ``import h5py`` as long as a thousand of them. Keras' files are simple:
+a superblock of version 0, object headers of version 1, groups as symbol tables, values in one piece (HDF5 File Format Specification 3.0,
+parts II to IV). Whatever is anything else, refers to anything outside of the file, or contradicts itself, makes the whole file
+:class:`NotPlain`, and libhdf5 is asked. So this reader has no opinion on damaged files; of those that it reads,
+``tests/read/test_hdf5_plain.py`` holds it against libhdf5.
+
+Addresses count from the start of the content. Every length is compared with what is left before anything is copied. Headers that do not
+overlap cannot be more than the file, so that looking at more bytes than it has, or than a header may have, is a reason to stop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from math import prod
+from struct import Struct, error, pack, unpack_from
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ckptaudit.read.hdf5 import MAX_LINKS, MAX_RANK, Content, Dataset, Group, Hdf5, Locate
+from ckptaudit.read.stored import StoredTensor, contiguous_strides
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_SIGNATURE = b"\x89HDF\r\n\x1a\n"
+_NOWHERE = 2**64 - 1
+#: Versions of superblock, free space, root entry and shared headers, and 8 bytes for each offset and length.
+_SUPERBLOCK = bytes((0, 0, 0, 0, 0, 8, 8, 0))
+_ROOT = Struct("<QQII16s")  # of a symbol table: offset of the name, header's address, kind of what is cached, nothing, what is cached
+_HEADER = Struct("<BxHII")  # version, messages, references, bytes of the first block
+_MESSAGE = Struct("<HHB3x")  # type, bytes, flags
+_TWO = Struct("<QQ")
+_TREE = Struct("<4sBBHQQ")  # signature, kind of node, level, entries, siblings
+_TABLE = Struct("<4sBxH")
+_HEAP = Struct("<4sB3xQQQ")  # signature, version, bytes, first free block, address
+_COLLECTION = Struct("<4sB3xQ")
+_OBJECT = Struct("<HH4xQ")
+_ATTRIBUTE = Struct("<BBHHH")  # version, flags, bytes of name, type and space
+_TEXT = Struct("<IQI")  # bytes, address of the heap, number within it
+#: Messages of an object header that matter.
+_SPACE, _TYPE, _FILL, _LAYOUT, _ATTRIBUTES, _CONTINUED, _SYMBOLS = 0x01, 0x03, 0x05, 0x08, 0x0C, 0x10, 0x11
+_KNOWN = frozenset({_SPACE, _TYPE, _LAYOUT, _SYMBOLS})
+#: Room, old fill values, comments, times: they say nothing of where values lie.
+_IDLE = frozenset({0x00, 0x04, 0x0D, 0x0E, 0x12})
+#: Flags of a message: it never changes, it must not be shared. Others mean that it lies elsewhere, or what to do if it is not understood.
+_FLAGS = frozenset({0x00, 0x01, 0x04, 0x05})
+_CACHED_TABLE = 1
+_CONTIGUOUS = 1
+_SPACE_PADDED = 2
+_MAX_DEPTH = 32
+_NO_BLOCK = 1  # what ends the list of free blocks of a heap
+
+
+def _float(size: int, exponent: int, mantissa: int, order: int) -> bytes:
+    """The datatype message of a float as IEEE 754 lays it out: sign, exponent, mantissa with its first bit implied."""
+    bias = 2 ** (exponent - 1) - 1
+    return pack("<BBBBIHHBBBBI", 0x11, 0x20 | order, 8 * size - 1, 0, size, 0, 8 * size, mantissa, exponent, 0, mantissa, bias)
+
+
+def _integer(size: int, signed: bool, order: int) -> bytes:
+    return pack("<BBBBIHH", 0x10, 8 * signed | order, 0, 0, size, 0, 8 * size)
+
+
+#: Message of a number's type → its name, bytes of an element, whether the most significant one comes first.
+_NUMBERS: Mapping[bytes, tuple[str, int, bool]] = MappingProxyType(
+    {
+        **{
+            _float(size, exponent, mantissa, order): (name, size, bool(order))
+            for name, size, exponent, mantissa in (
+                ("float16", 2, 5, 10),
+                ("bfloat16", 2, 8, 7),
+                ("float32", 4, 8, 23),
+                ("float64", 8, 11, 52),
+            )
+            for order in (0, 1)
+        },
+        **{
+            _integer(size, signed, order): (f"{'int' if signed else 'uint'}{8 * size}", size, bool(order))
+            for size in (1, 2, 4, 8)
+            for signed in (False, True)
+            for order in (0, 1)
+        },
+    }
+)
+
+
+#: Beginnings of the types of texts of fixed length: ended, filled up with NULs, with spaces; in ASCII or UTF-8.
+_TEXTS = frozenset(bytes((0x13, padding | coding << 4)) for padding in (0, 1, 2) for coding in (0, 1))
+#: Types of texts that lie in a heap, in ASCII or UTF-8, as lists of bytes.
+_HEAP_TEXTS = frozenset(pack("<BBBBI", 0x19, 1, coding, 0, 16) + _integer(1, False, 0) for coding in (0, 1))
+
+
+class NotPlain(Exception):  # noqa: N818 — nothing is wrong: another reader is asked
+    """The file is not of the layout that is read here, or is damaged."""
+
+
+class _Header(NamedTuple):
+    """What the messages of one object say."""
+
+    table: tuple[int, int] | None
+    space: bytes | None
+    type: bytes | None
+    layout: bytes | None
+    attributes: dict[str, Any]
+
+
+def read_plain(path: Path, content: Content, locate: Locate, max_header: int) -> PlainHdf5 | None:
+    """The file's tree; None where libhdf5 has to be asked."""
+    try:
+        return PlainHdf5(path, content, locate, max_header)
+    except (NotPlain, error):
+        return None
+
+
+class PlainHdf5(Hdf5):
+    """A file of the plain layout. The handle of a group holds its attributes by name."""
+
+    def __init__(self, path: Path, content: Content, locate: Locate, max_header: int) -> None:
+        super().__init__(path, locate, max_header)
+        self._data, self._start, self._size = content
+        self._left = min(self._size, max_header)
+        self._heaps: dict[int, dict[int, tuple[int, int]]] = {}
+        self._types: dict[bytes, tuple[str, int, bool]] = {}
+        self.root = self._walk()
+
+    def attribute(self, group: Group, name: str) -> Any:
+        """What was read with the group."""
+        return group.handle.get(name)
+
+    def _bytes(self, address: int, count: int) -> bytes:
+        """A part of a header."""
+        if address + count > self._size:
+            raise NotPlain("it reaches past the end")
+        self._left -= count
+        if self._left < 0:
+            raise NotPlain("its headers overlap")
+        found: bytes = self._data[self._start + address : self._start + address + count]
+        return found
+
+    def _walk(self) -> Group:
+        head = self._bytes(0, 96)
+        base, free, end, driver = unpack_from("<QQQQ", head, 24)
+        if not head.startswith(_SIGNATURE + _SUPERBLOCK) or base or end > self._size or {free, driver} != {_NOWHERE}:
+            raise NotPlain("another superblock")
+        self._size = end
+        in_table, in_node, flags = unpack_from("<HHI", head, 16)
+        self._in_table, self._in_node = 2 * in_table, 2 * in_node
+        _, address, cached, _, scratch = _ROOT.unpack_from(head, 56)
+        header = self._header(address)
+        if flags or header.table is None or cached > _CACHED_TABLE or (cached and _TWO.unpack(scratch) != header.table):
+            raise NotPlain("the root is no plain group")
+        root = Group("", address, header.attributes)
+        seen: dict[int, Group | Dataset] = {address: root}
+        tables = {address: header.table}
+        todo, links = [root], 0
+        while todo:
+            group = todo.pop()
+            before = f"{group.path}/" if group.path else ""
+            for raw, at, table in self._entries(*tables[group.address]):
+                links += 1
+                if links > MAX_LINKS:
+                    raise self.corrupt(f"of more than {MAX_LINKS:,} links")
+                name = raw.decode("utf-8", "surrogateescape")
+                child = seen.get(at)
+                if child is None:
+                    header = self._header(at)
+                    if header.table is not None:
+                        child = Group(f"{before}{name}", at, header.attributes)
+                        tables[at] = header.table
+                        todo.append(child)
+                    else:
+                        child = Dataset(f"{before}{name}", at, self._tensor(header, str(at)))
+                    seen[at] = child
+                if table is not None and table != tables.get(at):
+                    raise NotPlain("a group is two")
+                group.children[name] = child
+        return root
+
+    def _header(self, address: int) -> _Header:
+        """The messages of an object header of version 1, in all of its blocks."""
+        version, count, _, size = _HEADER.unpack(self._bytes(address, 12))
+        if version != 1:
+            raise NotPlain("another object header")
+        found: dict[int, bytes] = {}
+        attributes: list[bytes] = []
+        blocks = [(address + 16, size)]
+        for start, length in blocks:  # grows
+            block, position = self._bytes(start, length), 0
+            while position < length:
+                kind, size, flags = _MESSAGE.unpack_from(block, position)
+                body = block[position + 8 : position + 8 + size]
+                position += 8 + size
+                count -= 1
+                if position > length or flags not in _FLAGS:
+                    raise NotPlain("a message that does not lie here")
+                if kind == _CONTINUED:
+                    blocks.append(_TWO.unpack_from(body))
+                elif kind == _ATTRIBUTES:
+                    if body[:2] not in (b"\x01\x00", b"\x03\x00"):
+                        raise NotPlain("another attribute")
+                    attributes.append(body)
+                elif kind == _FILL:
+                    if body[:1] not in (b"\1", b"\2", b"\3"):
+                        raise NotPlain("another fill value")
+                elif kind not in _IDLE and (kind not in _KNOWN or found.setdefault(kind, body) is not body):
+                    raise NotPlain("another object")
+        table = found.get(_SYMBOLS)
+        if count or (found.keys() != {_SYMBOLS} if table is not None else found.keys() != {_SPACE, _TYPE, _LAYOUT}):
+            raise NotPlain("another object")
+        if table is None:
+            return _Header(None, found[_SPACE], found[_TYPE], found[_LAYOUT], {})
+        values = {_name(message): self._value(message) for message in attributes}
+        if len(values) < len(attributes):
+            raise NotPlain("two attributes of one name")
+        return _Header(_TWO.unpack_from(table), None, None, None, values)
+
+    def _entries(self, tree: int, heap: int) -> Iterator[tuple[bytes, int, tuple[int, int] | None]]:
+        """Name and header's address of each member of a group, with its table where the entry tells; names ascend as libhdf5 needs it."""
+        signature, version, size, free, start = _HEAP.unpack(self._bytes(heap, 32))
+        if signature != b"HEAP" or version:
+            raise NotPlain("another heap of names")
+        names = self._bytes(start, size)
+        self._check_free(names, free)
+        last = b""
+        for low, high, node in self._leaves(tree, names):
+            signature, version, count = _TABLE.unpack(self._bytes(node, 8))
+            if signature != b"SNOD" or version != 1 or count > self._in_table or node + 8 + 40 * self._in_table > self._size:
+                raise NotPlain("another symbol table")
+            first = True
+            for offset, address, cached, _, scratch in _ROOT.iter_unpack(self._bytes(node + 8, 40 * count)):
+                name = _until_nul(names, offset)
+                if cached > _CACHED_TABLE or name <= (max(low, last) if first else last) or name > high:
+                    raise NotPlain("a link, or names in another order")
+                last, first = name, False
+                yield name, address, _TWO.unpack(scratch) if cached else None
+
+    def _check_free(self, names: bytes, free: int) -> None:
+        """Refuse a heap whose list of free blocks does not end."""
+        for _ in range(len(names) // 16 + 1):
+            if free == _NO_BLOCK:
+                return
+            if free + 16 > len(names):
+                break
+            after, length = _TWO.unpack_from(names, free)
+            if not length or free + length > len(names):
+                break
+            free = after
+        raise NotPlain("free blocks that are not there")
+
+    def _leaves(self, root: int, names: bytes) -> Iterator[tuple[bytes, bytes, int]]:
+        """Tables of a group's tree in order: the names that bound each, and where it is."""
+        #: Of each level the node that was last visited, and the one that it calls the next.
+        ends: dict[int, tuple[int, int]] = {}
+
+        def visit(address: int, level: int) -> Iterator[tuple[bytes, bytes, int]]:
+            signature, kind, found, count, before, after = _TREE.unpack(self._bytes(address, 24))
+            if signature != b"TREE" or kind or level not in (-1, found) or found > _MAX_DEPTH:
+                raise NotPlain("another tree")
+            if (before, address) != ends.get(found, (_NOWHERE, address)):
+                raise NotPlain("nodes in another order")
+            ends[found] = (address, after)
+            if count > self._in_node or (found and not count) or address + 32 + 16 * self._in_node > self._size:
+                raise NotPlain("a tree that is cut off")
+            body = self._bytes(address + 24, 16 * count + 8)
+            low = _until_nul(names, int.from_bytes(body[:8], "little"))
+            for position in range(0, 16 * count, 16):
+                child, offset = _TWO.unpack_from(body, position + 8)
+                high = _until_nul(names, offset)
+                if high < low:
+                    raise NotPlain("names in another order")
+                if found:
+                    yield from visit(child, found - 1)
+                else:
+                    yield low, high, child
+                low = high
+
+        yield from visit(root, -1)
+        if any(after != _NOWHERE for _, after in ends.values()):
+            raise NotPlain("nodes that are not there")
+
+    def _tensor(self, header: _Header, key: str) -> StoredTensor:
+        kind, space, layout = header.type or b"", header.space or b"", header.layout or b""
+        known = self._types.get(kind)
+        if known is None:
+            number = _number_type(kind)
+            opaque = kind[:1] == b"\x15" and kind[4:8] == b"\x02\0\0\0"  # what h5py makes of ml_dtypes' bfloat16, and Keras with it
+            known = self._types[kind] = number or (("bfloat16", 2, False) if opaque else ("", 0, False))
+        dtype, size, big_endian = known
+        shape = _shape(space)
+        nbytes = prod(shape) * size
+        if not nbytes or layout[:2] != bytes((3, _CONTIGUOUS)):
+            raise NotPlain("another dataset")
+        offset, held = _TWO.unpack_from(layout, 2)
+        if held != nbytes or offset + nbytes > self._size:
+            raise NotPlain("values that are not there")
+        return StoredTensor(shape, contiguous_strides(shape), dtype, 0, self._locate.contiguous(key, offset, nbytes, big_endian))
+
+    def _value(self, message: bytes) -> Any:
+        """An attribute as text, number or list of these; None where it has more dimensions."""
+        version, _, _, type_size, space_size = _ATTRIBUTE.unpack_from(message)
+        at, step = _name_end(message), 8 if version == 1 else 1
+        kind = message[at : at + type_size]
+        at += -(-type_size // step) * step
+        space = message[at : at + space_size]
+        data = message[at + -(-space_size // step) * step :]
+        shape, size = _shape(space), int.from_bytes(kind[4:8], "little")
+        count = prod(shape)
+        if len(space) < space_size or not size or count * size > len(data):
+            raise NotPlain("an attribute that is cut off")
+        cells = [data[position : position + size] for position in range(0, count * size, size)]
+        number = _number_type(kind)
+        values: list[Any]
+        if number is not None:
+            values = [_number(cell, *number) for cell in cells]
+        elif kind[:2] in _TEXTS and kind[2:4] == b"\0\0":
+            values = [_text(_padded(cell, kind[1] & 0x0F)) for cell in cells]
+        elif kind in _HEAP_TEXTS:
+            values = [_text(self._text(*_TEXT.unpack(cell))) for cell in cells]
+        else:
+            raise NotPlain("an attribute of another type")
+        return None if len(shape) > 1 else values if shape else values[0]
+
+    def _text(self, length: int, heap: int, index: int) -> bytes:
+        """A text of a heap, up to its first NUL."""
+        if not length and not heap:
+            return b""
+        if heap not in self._heaps:
+            self._heaps[heap] = self._collection(heap)
+        start, size = self._heaps[heap].get(index, (0, -1))
+        if length != size or length > self._limit:
+            raise NotPlain("a heap of strings is damaged")
+        return self._bytes(start, length).split(b"\0", 1)[0]
+
+    def _collection(self, address: int) -> dict[int, tuple[int, int]]:
+        """Where the objects of a heap of strings lie, by number."""
+        signature, version, size = _COLLECTION.unpack(self._bytes(address, 16))
+        if signature != b"GCOL" or version != 1 or address + size > self._size:
+            raise NotPlain("a heap of strings is damaged")
+        found: dict[int, tuple[int, int]] = {}
+        position, end = address + 16, address + size
+        while position + 16 <= end:
+            number, _, length = _OBJECT.unpack(self._bytes(position, 16))
+            if not number:  # what is free, up to the end
+                break
+            position += 16
+            if position + length > end or number in found:
+                raise NotPlain("a heap of strings is damaged")
+            found[number] = (position, length)
+            position += (length + 7) // 8 * 8
+        return found
+
+
+def _number_type(kind: bytes) -> tuple[str, int, bool] | None:
+    """What a datatype message says, if it is that of a number; messages of a header are filled up to eight bytes."""
+    return next((found for message, found in _NUMBERS.items() if kind[: len(message)] == message), None)
+
+
+def _until_nul(names: bytes, offset: int) -> bytes:
+    end = names.find(b"\0", offset)
+    if end < 0:
+        raise NotPlain("a name without an end")
+    return names[offset:end]
+
+
+def _shape(space: bytes) -> tuple[int, ...]:
+    """Dimensions of a dataspace message of version 1 or 2."""
+    version, rank, flags, kind = space[:4].ljust(4, b"\xff")
+    start = 8 if version == 1 else 4
+    if version not in (1, 2) or rank > MAX_RANK or flags > 1 or (version == 2 and kind != (rank > 0)):
+        raise NotPlain("another dataspace")
+    shape = unpack_from(f"<{rank}Q", space, start)
+    most = unpack_from(f"<{rank}Q", space, start + 8 * rank) if flags else shape
+    if any(length > limit for length, limit in zip(shape, most, strict=True)):
+        raise NotPlain("another dataspace")
+    return shape
+
+
+def _name_end(message: bytes) -> int:
+    version, _, size, *_ = _ATTRIBUTE.unpack_from(message)
+    return 8 + -(-size // 8) * 8 if version == 1 else int(9 + size)
+
+
+def _name(message: bytes) -> str:
+    start = 8 if message[0] == 1 else 9
+    name = message[start : start + int.from_bytes(message[2:4], "little")]
+    if name.find(b"\0") != len(name) - 1:
+        raise NotPlain("a name without an end")
+    return _text(name[:-1])
+
+
+def _number(cell: bytes, dtype: str, size: int, big_endian: bool) -> int | float | None:
+    order = "big" if big_endian else "little"
+    if dtype == "bfloat16":
+        cell, dtype = (cell + b"\0\0" if big_endian else b"\0\0" + cell), "float32"
+    if dtype.startswith("float"):
+        (value,) = unpack_from((">" if big_endian else "<") + {2: "e", 4: "f", 8: "d"}[len(cell)], cell)
+        return float(value)
+    return int.from_bytes(cell, order, signed=dtype.startswith("int"))  # type: ignore[arg-type]
+
+
+def _padded(cell: bytes, padding: int) -> bytes:
+    """A text of fixed length without what fills it up."""
+    if padding == 0:
+        return cell.split(b"\0", 1)[0]
+    return cell.rstrip(b" " if padding == _SPACE_PADDED else b"\0")
+
+
+def _text(raw: bytes) -> str:
+    return raw.decode("utf-8", "surrogateescape")
