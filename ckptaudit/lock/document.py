@@ -7,12 +7,14 @@ import re
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from itertools import groupby
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 from ckptaudit.errors import LockError
 from ckptaudit.graph import Module
+from ckptaudit.graph.layers import BY_NAME, LEGACY, NUMBERED
 from ckptaudit.lock.folding import Row, escape, fold, unescape, unfold
 from ckptaudit.lock.locked import TERMS, Locked, Tensors, batch_norm_layers, stored
 from ckptaudit.lock.tables import TableReader
@@ -30,7 +32,7 @@ _TENSOR = re.compile(r"(\S+)\[((?:\d{1,18}(?:,\d{1,18})*)?)\]", re.ASCII)
 _MODULE = re.compile(r"(\S*) (\{.*\})")
 _KEYS = (
     *("name", *TERMS, "digests", "facts", "format", "framework", "branch-audited", "role", "branch-reason", "bytes", "metadata"),
-    *("remarks", "refused-globals", "tied", "tensors", "branches", "batch-norm", "non-finite", "differing", "modules"),
+    *("remarks", "refused-globals", "tied", "tensors", "branches", "batch-norm", "non-finite", "differing", "modules", "places"),
 )
 
 
@@ -111,6 +113,8 @@ def _entry_text(entry: Locked) -> str:
     }
     lines = [f"{key} = {_toml(value)}\n" for key, value in fields.items() if value not in ("", [], {})]
     lines.append(f"tensors = {_block(_tensor_rows(checkpoint.branch))}")
+    for layout, places in checkpoint.branch.places.items():
+        lines.append(f"places.{layout} = {_block(_place_rows(places[name] for name in checkpoint.branch.tensors))}")
     lines.append(f"modules = {_block((path, _module_text(module)) for path, module in recorded.modules.items())}")
     for branch in checkpoint.branches:
         if branch.name != checkpoint.branch.name:
@@ -121,6 +125,12 @@ def _entry_text(entry: Locked) -> str:
 
 def _tensor_rows(branch: Branch) -> Iterable[Row]:
     return ((name, f"{escape(t.dtype)}[{','.join(map(str, t.shape))}]") for name, t in branch.tensors.items())
+
+
+def _place_rows(places: Iterable[str]) -> Iterable[Row]:
+    """What several places in a row have in common, and how each goes on."""
+    for holder, group in groupby((place.rpartition("/") for place in places), lambda parts: parts[0]):
+        yield holder, ",".join(escape(position) for _, _, position in group)
 
 
 def _module_text(module: Module) -> str:
@@ -192,7 +202,13 @@ def _checked_entry(reader: TableReader, table: Mapping[str, Any], where: str) ->
     path = Path(str(terms.get("checkpoint", "")))
     tensors = _tensors(reader.get(table, where, "tensors", str), "tensors")
     tied = tuple(_group(group, "tied", tensors) for group in get("tied", list, []))
-    branch = Branch(get("branch-audited", str, ""), get("role", str, "model"), MappingProxyType(stored(tensors, tied, path)))
+    places = {layout: _places(block, f"places.{layout}", tensors) for layout, block in get("places", dict, {}).items()}
+    branch = Branch(
+        get("branch-audited", str, ""),
+        get("role", str, "model"),
+        MappingProxyType(stored(tensors, tied, path)),
+        places=MappingProxyType(places),
+    )
     bare = Checkpoint(
         path=path,
         format=reader.get(table, where, "format", str),
@@ -237,6 +253,19 @@ def _tensors(block: str, key: str) -> Tensors:
             raise _MalformedError(f"{key}: {name!r} is there twice")
         tensors[name] = tuple(map(int, found[2].split(","))) if found[2] else (), unescape(found[1])
     return tensors
+
+
+def _places(block: Any, key: str, tensors: Tensors) -> Mapping[str, str]:
+    if key.removeprefix("places.") not in (LEGACY, NUMBERED, BY_NAME) or not isinstance(block, str):
+        raise _MalformedError(f"{key}: is no layout of Keras' files")
+    rows = _rows(block, key)
+    try:
+        places = [f"{holder}/{unescape(position)}" for holder, positions in rows for position in positions.split(",")]
+    except ValueError as error:
+        raise _MalformedError(f"{key}: {error}") from error
+    if len(places) != len(tensors):
+        raise _MalformedError(f"{key}: holds {len(places):,} places for {len(tensors):,} tensors")
+    return MappingProxyType(dict(zip(tensors, places, strict=True)))
 
 
 def _module(row: Row) -> tuple[str, Module]:

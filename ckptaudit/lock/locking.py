@@ -117,7 +117,8 @@ def _without_values(opened: Checkpoint, contract: Contract) -> Checkpoint:
     """What a lock keeps of a checkpoint: the branch under audit whole, of the others what the intent asks about."""
     path = Path(contract.checkpoint)
     shapes = {name: (tensor.shape, tensor.dtype) for name, tensor in opened.branch.tensors.items()}
-    branch = Branch(opened.branch.name, opened.branch.role, MappingProxyType(stored(shapes, opened.graph.tied, path)))
+    tensors = MappingProxyType(stored(shapes, opened.graph.tied, path))
+    branch = Branch(opened.branch.name, opened.branch.role, tensors, places=opened.branch.places)
     resume = contract.intent == "resume"
     others = []
     for other in opened.branches:

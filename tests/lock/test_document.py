@@ -24,6 +24,7 @@ NAMES = st.lists(SEGMENTS, min_size=1, max_size=4).map(".".join)
 SHAPES = st.lists(st.integers(0, 3), max_size=3).map(tuple)
 TENSORS = st.dictionaries(NAMES, st.tuples(SHAPES, st.sampled_from([*DTYPE_BITS, "my dtype"])), max_size=12)
 TEXTS = st.sampled_from(["eps", "'", "a b", "\x7f\n", "é", ""])
+LAYOUTS = st.lists(st.sampled_from(["legacy", "numbered", "by_name"]), unique=True)
 VALUES = st.one_of(st.booleans(), st.integers(), st.sampled_from([0.1, 1e-5, None, [1, 2]]), TEXTS)
 MODULES = st.dictionaries(NAMES, st.builds(lambda t, a: Module(t, None, a), TEXTS, st.dictionaries(TEXTS, VALUES, max_size=3)), max_size=4)
 
@@ -34,7 +35,8 @@ def entries(draw, name):
     names = list(tensors)
     tied = (tuple(names[:2]),) if len(names) > 1 and all(0 not in tensors[n][0] and tensors[n][0] for n in names[:2]) else ()
     tensors |= {n: tensors[names[0]] for group in tied for n in group}
-    branch = Branch("model", "model", stored(tensors, tied, Path("x.pth")))
+    places = {layout: {n: f"{draw(NAMES)}/{i}" for i, n in enumerate(tensors)} for layout in draw(LAYOUTS)} if tensors else {}
+    branch = Branch("model", "model", stored(tensors, tied, Path("x.pth")), places=places)
     bare = Checkpoint(
         Path("x.pth"), "torch-zip", "torch", branch, "", (branch,), {}, (RefusedGlobal("a.B", 3, True, "p"),), 7, remarks=('\x7f "q"',)
     )
@@ -56,6 +58,7 @@ def test_what_is_written_comes_back(tmp_path, one, other):
         found = read[entry.name]
         assert (found.terms, found.digests, found.facts) == (entry.terms, entry.digests, entry.facts)
         assert list(found.checkpoint.graph) == list(entry.checkpoint.graph)
+        assert found.checkpoint.graph.places == entry.checkpoint.graph.places
         assert found.checkpoint.graph.tied == entry.checkpoint.graph.tied
         assert found.checkpoint.recorded == entry.checkpoint.recorded
         assert (found.checkpoint.refused_globals, found.checkpoint.remarks) == (entry.checkpoint.refused_globals, entry.checkpoint.remarks)
@@ -79,6 +82,8 @@ def test_what_is_written_comes_back(tmp_path, one, other):
         ('name = "small-cityscapes"', 'name = "large-voc"', "is there twice"),
         ('format = "safetensors"', "", "contracts[0].format: is missing"),
         ("ReLU {}", "ReLU {", "not a type and its settings"),
+        ('format = "safetensors"', 'format = "safetensors"\nplaces.legacy = "0 0,1"', "holds 2 places for 20 tensors"),
+        ('format = "safetensors"', 'format = "safetensors"\nplaces.other = "0 0"', "places.other: is no layout"),
         ("bytes = ", "byets = ", "no key 'byets'; did you mean bytes"),
     ],
 )
