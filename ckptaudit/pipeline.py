@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
@@ -12,15 +12,18 @@ from ckptaudit._version import __version__
 from ckptaudit.align import Alignment, align, align_by_name
 from ckptaudit.align.adapting import adaptations, adapted
 from ckptaudit.align.by_dataflow import decided_by_dataflow, open_between
+from ckptaudit.align.by_topology import Topology, align_by_topology
+from ckptaudit.align.by_topology.naming import align_by_node_names, named_by_nodes
 from ckptaudit.align.by_values import decided_by_values
 from ckptaudit.align.flattening_sides import decided_flattenings, keras_orders, open_flattenings
 from ckptaudit.align.lost_norms import doubting_lost_norms
+from ckptaudit.align.refolding import LayerValues, Refolding, reading
 from ckptaudit.arch import Model, build_model, load_spec, model_of_checkpoint
 from ckptaudit.arch.keras_config import NAME as SELF
 from ckptaudit.arch.keras_config import rebuild
 from ckptaudit.arch.spec import SCHEMA as SPEC_SCHEMA
 from ckptaudit.arch.trace import with_feeds
-from ckptaudit.errors import ArchitectureError, UsageError
+from ckptaudit.errors import ArchitectureError, CkptAuditError, UsageError
 from ckptaudit.graph import LayerGraph, TensorSpec
 from ckptaudit.graph.facts import Facts
 from ckptaudit.graph.names import parent
@@ -94,6 +97,7 @@ def audit(
     source_arch: Any = None,
     settle: bool = False,
     input_size: Sequence[int] | None = None,
+    twin: str | os.PathLike[str] | Checkpoint | None = None,
 ) -> Audit:
     """Audit a checkpoint against a model; nothing is executed from the file and nothing is restored.
 
@@ -125,6 +129,8 @@ def audit(
         Decide what names and shapes leave open by running both models, restored, on one random input (torch alone). Their code is run.
     input_size:
         Sizes of that input without the batch; guessed where they are not given.
+    twin:
+        Of an ONNX file: the checkpoint that it was exported from. Its BatchNorm is folded once more, and the values are compared.
 
     Raises
     ------
@@ -149,6 +155,9 @@ def audit(
     if branch is None:
         opened = _with_fitting_branch(opened, built)
     wrote = build_model(source_arch) if source_arch is not None else None
+    other = twin if twin is None or isinstance(twin, Checkpoint) else open_checkpoint(Path(twin))
+    if other is not None and opened.graph.computation is None:
+        raise UsageError(f"values are compared layer by layer for ONNX files; {opened.path.name} is none")
     alignment = None
     if settle and wrote is not None:
         from ckptaudit.prove.settling import settle as settle_by_running  # only who asks for it pays for running models
@@ -164,6 +173,7 @@ def audit(
         adapt=adapt,
         class_map=class_map,
         source_model=wrote,
+        twin=other,
     )
 
 
@@ -179,10 +189,16 @@ def compare(
     adapt: Sequence[str] = (),
     class_map: object = None,
     source_model: Model | None = None,
+    twin: Checkpoint | None = None,
 ) -> Audit:
     """Audit one branch of an open checkpoint against a built model: the pipeline itself. An alignment is found unless one is given."""
+    topology: Topology | None = None
+    values: tuple[LayerValues, ...] | None = None
     if alignment is None:
-        alignment = align(checkpoint.graph, model.graph)
+        model, topology = _with_topology(checkpoint, model)
+        if topology is not None and twin is not None:
+            topology, values = _with_values_of(twin, topology, checkpoint, model)
+        alignment = topology.alignment if topology is not None else align_by_node_names(checkpoint.graph, model.graph)
     if model.checkpoint is not None:
         alignment = decided_by_values(alignment, checkpoint, model.checkpoint)
     alignment = _with_dataflow(alignment, checkpoint, model, source_model)
@@ -191,13 +207,60 @@ def compare(
     offered = adaptations(alignment, checkpoint.graph, model.graph, class_map=class_map, settings=settings)
     alignment, offers = adapted(alignment, checkpoint.graph, model.graph, offered, adapt)
     alignment = doubting_lost_norms(alignment, checkpoint.graph, model.graph)
-    comparison = Comparison(checkpoint, model, alignment, intent, deep, allow_missing=tuple(allow_missing))
+    comparison = Comparison(checkpoint, model, alignment, intent, deep, allow_missing=tuple(allow_missing), topology=topology, twin=values)
     findings = run_rules(comparison, allow)
     plan = make_plan(alignment, checkpoint.graph, model.graph)
     coverage = measure_coverage(comparison)
     verdict = judge(comparison, plan, coverage)
     facts = comparison.file_facts, comparison.model_facts
     return Audit(checkpoint, model, verdict, coverage, facts, _by_weight(findings), plan, alignment.mismatched, offers)
+
+
+def _with_topology(checkpoint: Checkpoint, model: Model) -> tuple[Model, Topology | None]:
+    """Align by what both compute, where the file tells it, as ONNX does: the model is built live and followed.
+
+    None where it cannot be followed, or where it is said in another way and every name has its namesake all the same.
+    """
+    computation = checkpoint.graph.computation
+    if computation is None or model.graph.framework != "torch" or model.checkpoint is not None:
+        return model, None
+    from ckptaudit.arch.computing import with_computation  # asked of an export alone
+
+    if model.module is None and model.provenance in ("cache", "catalogue"):
+        try:
+            model = replace(build_model(model.arch, model.arguments, fresh=True), remarks=model.remarks)
+        except ArchitectureError as error:
+            return replace(model, remarks=(*model.remarks, f"the file's layers were told by names and shapes alone: {error}")), None
+    sizes = [tuple(size if isinstance(size, int) else 0 for size in (port.shape or ())[1:]) for port in computation.inputs]
+    followed = with_computation(model, sizes if all(size and min(size) > 0 for size in sizes) else ())
+    topology = align_by_topology(checkpoint.graph, followed.graph)
+    if topology is None or (topology.extent == "beginning" and _all_named(checkpoint, model)):
+        return followed, None
+    return followed, topology
+
+
+def _all_named(checkpoint: Checkpoint, model: Model) -> bool:
+    pairs = align_by_name(checkpoint.graph, model.graph).pairs
+    return all(spec.name in pairs for spec in model.graph if not spec.buffer)
+
+
+def _with_values_of(twin: Checkpoint, topology: Topology, checkpoint: Checkpoint, model: Model) -> tuple[Topology, tuple[LayerValues, ...]]:
+    """Compare the values of an export with those of the checkpoint that it comes from; they also decide what is open."""
+    reference = reading(align(twin.graph, model.graph), _values_of(twin))
+    dtypes = tuple({spec.dtype for graph in (twin.graph, checkpoint.graph) for spec in graph})
+    refolding = Refolding((checkpoint.graph, model.graph), _values_of(checkpoint), reference, dtypes)
+    topology = refolding.decided(topology)
+    return topology, tuple(refolding.layers(topology))
+
+
+def _values_of(checkpoint: Checkpoint) -> Callable[[str], Any]:
+    def values(name: str) -> Any:
+        try:
+            return checkpoint.read(name)
+        except CkptAuditError:  # an index without its data
+            return None
+
+    return values
 
 
 def _with_dataflow(alignment: Alignment, checkpoint: Checkpoint, model: Model, source: Model | None) -> Alignment:
@@ -246,7 +309,7 @@ def identify(checkpoint: str | os.PathLike[str] | Checkpoint, *, branch: str | N
     opened = checkpoint if isinstance(checkpoint, Checkpoint) else open_checkpoint(Path(checkpoint), branch=branch)
     from ckptaudit.identification import identify as identify_graph  # not needed where the architecture is given
 
-    return identify_graph(opened.graph, _words(opened.metadata))
+    return identify_graph(named_by_nodes(opened.graph), _words(opened.metadata))
 
 
 def model_of_identity(checkpoint: Checkpoint, arguments: Mapping[str, Any], *, fresh: bool = False) -> Model:
@@ -337,6 +400,24 @@ def _is_file(side: Any) -> bool:
     if isinstance(side, os.PathLike):
         return True
     return isinstance(side, str) and os.path.lexists(side) and ("." in side or os.sep in side) and not side.endswith(".py")
+
+
+def model_of_twin(checkpoint: Checkpoint, path: str | os.PathLike[str], arguments: Mapping[str, Any] | None = None) -> Model | None:
+    """The architecture that ``--against``'s file is sure to hold, where an export is to be held against it; None to compare the files.
+
+    A state dict does not tell what is computed with it. Its architecture does, and then layers can be laid beside each other.
+    """
+    if checkpoint.graph.computation is None:
+        return None
+    other = load_other(path)
+    if other.checkpoint is None or other.graph.framework != "torch":
+        return None
+    try:
+        model = model_of_identity(other.checkpoint, arguments or {})
+    except UsageError:
+        return None
+    left = align(other.graph, model.graph).unmatched_source
+    return None if any(not other.graph.tensors[name].buffer for name in left) else model  # a backbone is a part of the file alone
 
 
 def load_other(path: str | os.PathLike[str]) -> Model:

@@ -9,7 +9,6 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
-import ckptaudit
 from ckptaudit.rules import all_rules
 
 PAGES = Path(__file__).parent.parent / "docs" / "rules"
@@ -47,7 +46,7 @@ def _sayings(rule):
     for case in test_rules.CASES:
         if case.rule == rule and case.kind == test_rules.YES:
             with TemporaryDirectory() as folder:
-                audit = ckptaudit.audit(test_rules.write(case.file(), Path(folder)), case.model(), intent=case.intent)
+                audit = test_rules.audited(case, Path(folder))
             found.update((f.severity, _masked(f.message), _masked(f.fix)) for f in audit.findings if f.rule == rule)
     return found
 

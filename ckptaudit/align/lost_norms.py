@@ -14,8 +14,10 @@ from ckptaudit.align.pairs import Alignment, Pair
 from ckptaudit.graph import Layer, LayerGraph
 from ckptaudit.graph.names import parent
 
-__all__ = ["LostNorm", "doubting_lost_norms", "lost_norms", "norm_behind"]
+__all__ = ["FOLDED", "LostNorm", "doubting_folded_norms", "doubting_lost_norms", "lost_norms", "norm_behind"]
 
+#: Evidence against a pair of which only the file's side has the BatchNorm behind it worked into it.
+FOLDED = "the file seems to have `{}` folded into it, and the model would still compute it"
 #: Without its BatchNorm a layer computes what it was never trained to compute.
 _CONFIDENCE = 0.3
 
@@ -53,6 +55,30 @@ def doubting_lost_norms(alignment: Alignment, source: LayerGraph, target: LayerG
         for pair in filter(None, map(alignment.pairs.get, (lost.weight, lost.bias))):
             confidence = min(pair.confidence, _CONFIDENCE)
             doubted[pair.target] = replace(pair, grade="ambiguous", confidence=confidence, evidence=(*pair.evidence, why))
+    if not doubted:
+        return alignment
+    return replace(alignment, pairs=MappingProxyType({name: doubted.get(name, pair) for name, pair in alignment.pairs.items()}))
+
+
+def doubting_folded_norms(alignment: Alignment, source: LayerGraph, target: LayerGraph) -> Alignment:
+    """The alignment with those pairs ambiguous that restore a layer from one with a bias, while nothing sets the BatchNorm behind it.
+
+    For the file of an exporter, which has the BatchNorm worked into the layer: the model would compute it once more.
+    """
+    doubted: dict[str, Pair] = {}
+    for layer in target.layers:
+        weight = layer.tensors.get("weight")
+        pair = alignment.pairs.get(weight.name) if weight is not None else None
+        if weight is None or pair is None or len(pair.sources) != 1 or not weight.shape:
+            continue
+        norm = norm_behind(target, weight.name, weight.shape[0])
+        held = source.by_path[parent(pair.sources[0])].tensors
+        if norm is None or "bias" not in held or any(spec.name in alignment.pairs for spec in norm.tensors.values()):
+            continue
+        why = FOLDED.format(norm.path)
+        for found in filter(None, (alignment.pairs.get(spec.name) for spec in layer.tensors.values())):
+            confidence = min(found.confidence, _CONFIDENCE)
+            doubted[found.target] = replace(found, grade="ambiguous", confidence=confidence, evidence=(*found.evidence, why))
     if not doubted:
         return alignment
     return replace(alignment, pairs=MappingProxyType({name: doubted.get(name, pair) for name, pair in alignment.pairs.items()}))

@@ -60,7 +60,12 @@ sides_options = _together(
         help="A published name, package.module:factory, or file.py:factory; `self`: what a Keras file describes. "
         "Without it, what the file is sure to hold.",
     ),
-    click.option("--against", type=click.Path(readable=False), help="Another checkpoint, or a saved spec, to compare with."),
+    click.option(
+        "--against",
+        type=click.Path(readable=False),
+        help="Another checkpoint, or a saved spec, to compare with; "
+        "of an ONNX file with --arch, the checkpoint that it was exported from: values are compared.",
+    ),
     arch_arg_option,
     click.option("--fresh", is_flag=True, help="Build the model now, even where cache or catalogue know it."),
     max_header_option,
@@ -134,19 +139,22 @@ def parse_arguments(arch_args: tuple[str, ...]) -> Mapping[str, Any]:
     return dict(parse_argument(text) for text in arch_args)
 
 
-def model_side(arch: str | None, against: str | None, arch_args: tuple[str, ...], fresh: bool) -> Callable[[Checkpoint], Model]:
+def model_side(
+    arch: str | None, against: str | None, arch_args: tuple[str, ...], fresh: bool, *, twin: bool = False
+) -> Callable[[Checkpoint], Model]:
     """Check how the model is named, and return what builds it for an open checkpoint, which says what it is where nobody else does.
 
-    Nothing is built yet, so that a bad checkpoint is told at once.
+    With ``twin`` both ``--arch`` and ``--against`` may be given: the model is the architecture. Nothing is built yet, so that a bad
+    checkpoint is told at once.
 
     Raises
     ------
     UsageError
-        Both ``--arch`` and ``--against``, or arguments for what is not built.
+        Both ``--arch`` and ``--against`` where one is asked for, or arguments for what is not built.
     """
-    if arch is not None and against is not None:
+    if arch is not None and against is not None and not twin:
         raise UsageError("give either --arch or --against, not both")
-    if against is not None and arch_args:
+    if against is not None and arch is None and arch_args:
         raise UsageError("--arch-arg goes with --arch")
     if arch == "self" and arch_args:
         raise UsageError("what a file describes takes no --arch-arg")
@@ -156,7 +164,7 @@ def model_side(arch: str | None, against: str | None, arch_args: tuple[str, ...]
         from ckptaudit.arch import build_model
         from ckptaudit.pipeline import load_other, model_of_identity, model_of_own_config
 
-        if against is not None:
+        if against is not None and arch is None:
             return load_other(against)
         if arch == "self":
             return model_of_own_config(checkpoint)

@@ -34,12 +34,17 @@ def diff(
     outputs: Outputs,
 ) -> None:
     """Lay a checkpoint beside a freshly built model and say what does not fit, and why."""
-    from ckptaudit.pipeline import audit
+    from ckptaudit.errors import UsageError
+    from ckptaudit.pipeline import audit, model_of_twin
     from ckptaudit.read import open_checkpoint
     from ckptaudit.report import render_audit
 
-    build = model_side(arch, against, arch_args, fresh)
+    build = model_side(arch, against, arch_args, fresh, twin=True)
     opened = open_checkpoint(checkpoint, branch=branch)
-    outcome = audit(opened, build(opened), intent=intent, branch=branch, deep=deep)
+    if arch is not None and against is not None and opened.framework != "onnx":
+        raise UsageError("give either --arch or --against, not both: values are compared layer by layer for ONNX files alone")
+    model = model_of_twin(opened, against) if against is not None and arch is None else None
+    twin = against if arch is not None or model is not None else None
+    outcome = audit(opened, model or build(opened), intent=intent, branch=branch, deep=deep, twin=twin)
     outputs.write(lambda output_format, options: render_audit(outcome, output_format, options))
     sys.exit(exit_code(outcome, fail_on))

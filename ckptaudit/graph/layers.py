@@ -15,6 +15,8 @@ from ckptaudit.graph.tensors import TensorSpec
 if TYPE_CHECKING:
     import networkx
 
+    from ckptaudit.graph.computation import Computation
+
 
 #: Layouts of Keras' files: layers and weights by numbers, as until 2023, or a group for each object and its variables by number. A legacy
 #: file can also be loaded by the names of its layers.
@@ -83,6 +85,8 @@ class LayerGraph:
         Where Keras puts each tensor in a file, by layout: ``3/0`` is the first weight of the fourth layer of a ``legacy`` file,
         ``layers/conv2d_1/vars/0`` a path of a ``numbered`` one, ``head/0`` the first weight of the layer that ``by_name``
         finds. A model tells all, a file its own; empty where it is not known.
+    computation:
+        What the network computes, operation by operation, where that is known.
     """
 
     tensors: Mapping[str, TensorSpec]
@@ -91,6 +95,7 @@ class LayerGraph:
     feeds: tuple[tuple[str, str], ...] = ()
     tied: tuple[tuple[str, ...], ...] = ()
     places: Mapping[str, Mapping[str, str]] = field(default_factory=lambda: MappingProxyType({}))
+    computation: Computation | None = None
 
     @classmethod
     def from_tensors(cls, tensors: Iterable[TensorSpec], framework: str = "torch", **rest: Any) -> LayerGraph:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from ckptaudit.arch.catalogue import shipped as shipped_catalogue
 from ckptaudit.arch.sources import built_in
-from ckptaudit.identification.signature import Signature, counts, pieces, signature
+from ckptaudit.identification.signature import Signature, counts, is_kernel, pieces, signature
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -79,6 +79,11 @@ class Template:
         depends = {spec.name for spec, _ in varying}
         return cls(graph, {spec.name: spec for spec in graph if counts(spec) and spec.name not in depends}, varying)
 
+    def kernels_alone(self) -> Template:
+        """The same without vectors among what every build has, and among what depends on the number of classes."""
+        varying = tuple((spec, shape) for spec, shape in self.varying if is_kernel(spec))
+        return Template(self.graph, {name: spec for name, spec in self.fixed.items() if is_kernel(spec)}, varying)
+
     @cached_property
     def sequence(self) -> list[Signature]:
         """The signature of each fixed tensor, in order."""
@@ -108,6 +113,12 @@ def _built(entry: Entry, catalogue: Catalogue, more: Mapping[str, Any]) -> Layer
 
 
 @cache
+def kernels_alone() -> Index:
+    """The same index without vectors, for files in which those of BatchNorm layers are worked into others."""
+    return Index(Path(__file__).with_name("index.bin").read_bytes(), kernels=True)
+
+
+@cache
 def shipped() -> Index:
     """The index of this installation."""
     return Index(Path(__file__).with_name("index.bin").read_bytes())
@@ -128,9 +139,12 @@ class Index:
         CRC-32 of the catalogue that it was made from.
     totals:
         What all signatures of each class are worth together.
+    kernels:
+        Vectors are left out.
     """
 
-    def __init__(self, data: bytes) -> None:
+    def __init__(self, data: bytes, kernels: bool = False) -> None:
+        self.kernels = kernels
         content = json.loads(zlib.decompress(data[len(MAGIC) :]))
         self.catalogue: int = content["catalogue"]
         self.classes: list[list[list[Entry]]] = [
@@ -138,7 +152,9 @@ class Index:
             for groups in content["classes"]
         ]
         #: Signature → pairs of a class and how often it has it, flattened.
-        self._postings: dict[Signature, list[int]] = {tuple(key): pairs for key, pairs in content["postings"]}
+        self._postings: dict[Signature, list[int]] = {
+            tuple(key): pairs for key, pairs in content["postings"] if not kernels or len(key) > 1
+        }
         number = len(self.classes)
         self.weights = {key: math.log1p(2 * number / len(pairs)) for key, pairs in self._postings.items()}
         self.unknown = math.log1p(number)

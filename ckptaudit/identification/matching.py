@@ -11,10 +11,10 @@ from ckptaudit.arch.catalogue import shipped as shipped_catalogue
 from ckptaudit.graph import LayerGraph
 from ckptaudit.graph.names import collapse_modules, fold_names, split_name
 from ckptaudit.identification.candidates import Candidate, Certainty, Identification
-from ckptaudit.identification.index import Entry, Index, Template, channels_of, classes_of
+from ckptaudit.identification.index import Entry, Index, Template, channels_of, classes_of, kernels_alone
 from ckptaudit.identification.index import shipped as shipped_index
 from ckptaudit.identification.parts import Part, parts_of
-from ckptaudit.identification.signature import counts, pieces
+from ckptaudit.identification.signature import counts, is_kernel, pieces
 from ckptaudit.identification.sizes import class_count, has_stem, input_channels
 
 if TYPE_CHECKING:
@@ -67,6 +67,8 @@ class _Match:
         Whether the part has a layer like the architecture's first convolution, whatever its input channels.
     left, defects:
         How many telling tensors of the part, and of the architecture and the whole file, have no counterpart of their shape.
+    kernels:
+        Vectors were left out.
     """
 
     group: Sequence[Entry]
@@ -83,6 +85,7 @@ class _Match:
     stem: bool
     left: int
     defects: int
+    kernels: bool = False
 
     @property
     def proven(self) -> bool:
@@ -96,9 +99,12 @@ class _Match:
             own = {split_name(name)[0] for name in self.template.fixed}
             below = self.part.below[self.prefix].items()
             known = self.template.graph.tensors
-            return sum(counts(spec) and name not in known and split_name(name)[0] in own for name, spec in below) <= _FEW
+            return sum(self._counts(spec) and name not in known and split_name(name)[0] in own for name, spec in below) <= _FEW
         distinct = self.kinds >= _SURE_KINDS and len(self.template.pieces) >= _MIN_KINDS
         return distinct and self.left <= len(self.template.varying) + _FEW
+
+    def _counts(self, spec: TensorSpec) -> bool:
+        return counts(spec) and (not self.kernels or is_kernel(spec))
 
     @property
     def telling(self) -> bool:
@@ -131,19 +137,37 @@ def identify(graph: LayerGraph, hints: Collection[str] = ()) -> Identification:
     hints:
         Words of the file's metadata: an architecture that is called so goes before its equivalents.
     """
-    index = shipped_index()
-    parts = parts_of(graph)
-    if not parts[0].telling:
+    matches = _matches(graph, shipped_index())
+    if _may_be_folded(graph):
+        # Vectors of BatchNorm layers are worked into others: what is left to compare are kernels and matrices.
+        without = _matches(graph, kernels_alone())
+        if without and (not matches or without[0].score > matches[0].score):
+            matches = without
+    if not matches:
         return Identification("unknown", ())
+    words = {hint.lower() for hint in hints}
+    candidates = tuple(_candidate(match, graph, words) for match in matches[:_SHOWN])
+    return Identification(_certainty(matches), candidates)
+
+
+def _matches(graph: LayerGraph, index: Index) -> list[_Match]:
+    """Groups laid beside the file, the best first."""
+    parts = parts_of(graph, index.kernels)
+    if not parts[0].telling:
+        return []
     matches = [
         _laid_beside(group, part, parts, index, shared, graph)
         for number, (part, shared) in _retrieved(parts, index).items()
         for group in index.classes[number]
     ]
-    matches.sort(key=lambda match: -match.rank)
-    words = {hint.lower() for hint in hints}
-    candidates = tuple(_candidate(match, graph, words) for match in matches[:_SHOWN])
-    return Identification(_certainty(matches), candidates)
+    return sorted(matches, key=lambda match: -match.rank)
+
+
+def _may_be_folded(graph: LayerGraph) -> bool:
+    """Whether it is an export with convolutions that have a bias, which may be a BatchNorm's."""
+    if graph.framework != "onnx":
+        return False
+    return any(layer.kind in ("conv", "depthwise_conv") and "bias" in layer.tensors for layer in graph.layers)
 
 
 def _retrieved(parts: Sequence[Part], index: Index) -> dict[int, tuple[Part, float]]:
@@ -168,6 +192,8 @@ def _fit(whole: float, part: float) -> float:
 
 def _laid_beside(group: Sequence[Entry], part: Part, parts: Sequence[Part], index: Index, shared: float, file: LayerGraph) -> _Match:
     template = Template.of(group[0], shipped_catalogue())
+    if index.kernels:
+        template = template.kernels_alone()
     complete = shared / index.weigh(template.pieces)
     whole = parts[0]
     places = [(place, prefix, _same_names(template, below)) for place in (part, *parts) for prefix, below in place.below.items()]
@@ -196,6 +222,7 @@ def _laid_beside(group: Sequence[Entry], part: Part, parts: Sequence[Part], inde
         stem=has_stem(template, part.telling, file),
         left=part.pieces.total() - common,
         defects=template.pieces.total() + whole.pieces.total() - 2 * common,
+        kernels=index.kernels,
     )
 
 

@@ -10,7 +10,7 @@ from itertools import chain
 from ckptaudit.align.by_name.wrappers import unwrap
 from ckptaudit.graph import LayerGraph, TensorSpec
 from ckptaudit.graph.names import parent
-from ckptaudit.identification.signature import Signature, counts, pieces, signature
+from ckptaudit.identification.signature import Signature, counts, is_kernel, pieces, signature
 
 #: A part has at least this share of the file's tensors, and this many.
 _MIN_SHARE, _MIN_TENSORS = 0.15, 8
@@ -52,10 +52,12 @@ class Part:
         return {prefix: {name[len(prefix) + 1 if prefix else 0 :]: spec for name, spec in self.named.items()} for prefix in self.prefixes}
 
 
-def parts_of(graph: LayerGraph) -> list[Part]:
-    """The whole first, then modules by size."""
+def parts_of(graph: LayerGraph, kernels: bool = False) -> list[Part]:
+    """The whole first, then modules by size; with ``kernels`` vectors tell nothing."""
     named = {unwrap(spec.name)[0]: spec for spec in graph}
-    telling = {name: None for name, spec in named.items() if counts(spec)}  # in the file's order: among equal parts the first is taken
+    telling = {
+        name: None for name, spec in named.items() if counts(spec) and (not kernels or is_kernel(spec))
+    }  # in the file's order: among equal parts the first is taken
     ancestors = {name: _ancestors(name) for name in named}
     sizes = Counter(path for name in telling for path in ancestors[name])
     enough = max(_MIN_TENSORS, _MIN_SHARE * len(telling))

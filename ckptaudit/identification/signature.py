@@ -33,6 +33,11 @@ def _pieces(one: Signature, fused: Collection[int]) -> tuple[Signature, ...]:
     return ((one[0] // 3,),) * 3 if len(one) == 1 and one[0] in fused else (one,)
 
 
+def is_kernel(spec: TensorSpec) -> bool:
+    """Whether a tensor is more than a vector, by its signature."""
+    return len(signature(spec.shape)) > 1
+
+
 def counts(spec: TensorSpec) -> bool:
     """Whether a tensor says something of the architecture: counters and tables that follow from the configuration do not."""
     return bool(spec.shape) and is_float(spec.dtype) and leaf(spec.name) not in DERIVED_BUFFERS

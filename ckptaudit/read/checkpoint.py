@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from ckptaudit.errors import BranchError
-from ckptaudit.graph import LayerGraph, TensorSpec
+from ckptaudit.graph import LayerGraph, TensorSpec, is_float
 from ckptaudit.graph.kinds import BUFFER_ROLES, DERIVED_BUFFERS, role_of
 from ckptaudit.graph.layers import Module
 from ckptaudit.graph.names import leaf
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     import numpy
 
+    from ckptaudit.graph.computation import Computation
     from ckptaudit.read.recorded import Recorded
     from ckptaudit.read.stored import StoredTensor
 
@@ -101,6 +102,8 @@ class Branch:
         The dataflow between layers, where the file tells.
     places:
         Where each tensor is in a Keras file, by layout: see :class:`ckptaudit.graph.LayerGraph`.
+    computation:
+        What the network computes, where the file tells (ONNX).
     """
 
     name: str
@@ -111,6 +114,7 @@ class Branch:
     attributes: Mapping[str, Mapping[str, Any]] = field(default_factory=lambda: MappingProxyType({}))
     feeds: tuple[tuple[str, str], ...] = ()
     places: Mapping[str, Mapping[str, str]] = field(default_factory=lambda: MappingProxyType({}))
+    computation: Computation | None = None
 
     @property
     def parameters(self) -> int:
@@ -169,7 +173,10 @@ class Checkpoint:
         shared: dict[Any, list[str]] = {}
         for name, tensor in self.branch.tensors.items():
             word = role_of(leaf(name), self.framework)
-            specs.append(TensorSpec(name, tensor.shape, tensor.dtype, role_of(word) in BUFFER_ROLES or word in DERIVED_BUFFERS))
+            state = role_of(word) in BUFFER_ROLES or word in DERIVED_BUFFERS
+            # Exporters keep sizes, axes and single numbers beside the weights.
+            state |= self.framework == "onnx" and (not tensor.shape or not is_float(tensor.dtype))
+            specs.append(TensorSpec(name, tensor.shape, tensor.dtype, state))
             # An empty or a stride-0 tensor shares its storage without being tied to anything.
             if 0 not in tensor.shape and tensor.shape and not (len(tensor.strides) and all(s == 0 for s in tensor.strides)):
                 shared.setdefault(tensor.address, []).append(name)
@@ -179,7 +186,13 @@ class Checkpoint:
         told = branch.modules if self.framework == "keras" else {}
         modules = {path: Module(kind, None, branch.attributes.get(path, MappingProxyType({}))) for path, kind in told.items()}
         return LayerGraph.from_tensors(
-            specs, self.framework, modules=MappingProxyType(modules), feeds=branch.feeds, tied=tied, places=branch.places
+            specs,
+            self.framework,
+            modules=MappingProxyType(modules),
+            feeds=branch.feeds,
+            tied=tied,
+            places=branch.places,
+            computation=branch.computation,
         )
 
     def with_branch(self, name: str, reason: str = CHOSEN_BY_HAND) -> Checkpoint:

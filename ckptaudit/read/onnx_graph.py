@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from struct import unpack
 from typing import TYPE_CHECKING, Any
 
 from ckptaudit.errors import CheckpointError
+from ckptaudit.graph.computation import Port
 from ckptaudit.graph.names import parent
-from ckptaudit.read.onnx_tensors import TensorProtos, text
-from ckptaudit.read.protobuf import signed, spans
+from ckptaudit.read.onnx_tensors import TensorProtos, dtype_of, text
+from ckptaudit.read.protobuf import signed, spans, varint
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,18 +22,24 @@ _MAX_NODES = 1 << 20
 _MAX_TENSORS = 1 << 20
 _MAX_DEPTH = 32
 _MAX_WORK = 2_000_000
+#: Of more nodes than this it is not worked out what they compute; the graphs of large language models have some 20,000.
+MAX_COMPUTED = 100_000
+#: Words among attributes (``SAME_UPPER``, ``half_pixel``) are shorter.
+_MAX_WORD = 100
 #: The version of ONNX's operators from which on a node says itself that it is in train mode.
 _BATCH_NORM_TELLS, _DROPOUT_TELLS, _TEST_ATTRIBUTE = 14, 12, 7
 
 
 @dataclass(slots=True)
-class _Node:
+class Node:
+    """A NodeProto; ``settings`` are its attributes that are numbers, lists of integers, or short words."""
+
     op: str = ""
     name: str = ""
     inputs: list[str] = field(default_factory=list)
     outputs: list[str] = field(default_factory=list)
     domain: str = ""
-    integers: dict[str, int] = field(default_factory=dict)
+    settings: dict[str, int | float | str | tuple[int, ...]] = field(default_factory=dict)
     tensors: list[slice] = field(default_factory=list)
     sparse: list[slice] = field(default_factory=list)
     graphs: list[tuple[str, slice]] = field(default_factory=list)
@@ -57,6 +65,12 @@ class Graph:
         How many nodes of each operator are in train mode.
     inputs, outputs:
         Names of what the model takes and gives.
+    ports:
+        The same by name, with sizes and dtypes.
+    own_nodes:
+        Nodes of the graph itself, in their order, at most :data:`MAX_COMPUTED` and one more.
+    known:
+        By the name that nodes use, the name in ``tensors`` or ``constants``, for the graph itself.
     """
 
     def __init__(self, source: Source, protos: TensorProtos) -> None:
@@ -71,6 +85,9 @@ class Graph:
         self.train_mode: dict[str, int] = {}
         self.inputs: list[str] = []
         self.outputs: list[str] = []
+        self.ports: dict[str, Port] = {}
+        self.own_nodes: list[Node] = []
+        self.known: dict[str, str] = {}
         self.functions = 0
         self._nodes = 0
         self._left = _MAX_WORK
@@ -125,6 +142,7 @@ class Graph:
             elif not depth and number in (11, 12):
                 self._interface(self.inputs if number == 11 else self.outputs, value)
         if not depth:
+            self.known = known
             # Before IR version 4 every initializer had to be listed as an input, too.
             self.inputs = [name for name in self.inputs if name not in own]
         self._run(nodes, path, known, depth)
@@ -148,9 +166,46 @@ class Graph:
         raise self._bad("has a sparse tensor without values")
 
     def _interface(self, into: list[str], span: slice) -> None:
+        name, shape, dtype = "", None, ""
         for number, _, value in self._spans(span):
-            if number == 1 and isinstance(value, slice) and len(into) < _MAX_TENSORS:
-                into.append(self._text(value))
+            if not isinstance(value, slice):
+                continue
+            if number == 1:
+                name = self._text(value)
+            elif number == 2:
+                shape, dtype = self._type(value)
+        if name and len(into) < _MAX_TENSORS:
+            into.append(name)
+            self.ports[name] = Port(name, shape, dtype)
+
+    def _type(self, span: slice) -> tuple[tuple[int | str, ...] | None, str]:
+        """Shape and dtype of a TypeProto; the shape is None where nothing is said of it, or where it is no tensor."""
+        shape: tuple[int | str, ...] | None = None
+        dtype = ""
+        for tensor in self._messages(span, 1):
+            for number, _, value in self._spans(tensor):
+                if number == 1 and isinstance(value, int):
+                    dtype = dtype_of(value)
+                elif number == 2 and isinstance(value, slice):
+                    shape = tuple(self._size(size) for size in self._messages(value, 1))
+        return shape, dtype
+
+    def _size(self, span: slice) -> int | str:
+        for number, _, value in self._spans(span):
+            if number == 1 and isinstance(value, int):
+                return signed(value)
+            if number == 2 and isinstance(value, slice):
+                return self._text(value) or "?"
+        return "?"
+
+    def _messages(self, span: slice, wanted: int) -> Iterator[slice]:
+        found = 0
+        for number, _, value in self._spans(span):
+            if number == wanted and isinstance(value, slice):
+                found += 1
+                if found > _MAX_DEPTH:
+                    raise self._bad(f"has an input or output of more than {_MAX_DEPTH} dimensions")
+                yield value
 
     def _run(self, nodes: list[slice], path: str, known: dict[str, str], depth: int) -> None:
         """Walk the nodes in their order, which the format demands to be that of the dataflow."""
@@ -173,12 +228,14 @@ class Graph:
                 name, tensor = self._protos.read(at, given)
                 self._add(self.constants, given if node.op == "Constant" else name, path, tensor, known)
             self._count_train_mode(node, known)
+            if not path and len(self.own_nodes) <= MAX_COMPUTED:
+                self.own_nodes.append(node)
             self._connect(node, known, sources)
             for attribute, at in node.graphs:
                 self._graph(at, f"{here}.{attribute}", dict(known), depth + 1)
 
-    def _node(self, span: slice) -> _Node:
-        node = _Node()
+    def _node(self, span: slice) -> Node:
+        node = Node()
         for number, _, value in self._spans(span):
             if not isinstance(value, slice):
                 continue
@@ -196,31 +253,46 @@ class Graph:
                 node.domain = self._text(value)
         return node
 
-    def _attribute(self, node: _Node, span: slice) -> None:
+    def _attribute(self, node: Node, span: slice) -> None:
         name, tensors, graphs = "", [], []
+        told: int | float | str | None = None
+        many: list[int] = []
         for number, _, value in self._spans(span):
             if isinstance(value, int):
-                if number == 3 and name:
-                    node.integers[name] = signed(value)
+                if number == 3:
+                    told = signed(value)
+                elif number == 2:
+                    told = float(unpack("<f", value.to_bytes(4, "little"))[0]) if value < 1 << 32 else None
+                elif number == 8 and len(many) < _MAX_DEPTH:
+                    many.append(signed(value))
             elif number == 1:
                 name = self._text(value)
+            elif number == 4 and value.stop - value.start < _MAX_WORD:
+                told = self._text(value)
+            elif number == 8:
+                position = value.start
+                while position < value.stop and len(many) < _MAX_DEPTH:
+                    item, position = varint(self._data, position, self._bad, value.stop)
+                    many.append(signed(item))
             elif number in (5, 10):
                 tensors.append(value)
             elif number in (6, 11):
                 graphs.append(value)
             elif number in (22, 23):
                 node.sparse.append(value)
+        if name and (many or told is not None):
+            node.settings[name] = tuple(many) if many else told  # type: ignore[assignment]
         node.tensors += tensors
         node.graphs += [(name or "graph", at) for at in graphs]
 
-    def _count_train_mode(self, node: _Node, known: dict[str, str]) -> None:
+    def _count_train_mode(self, node: Node, known: dict[str, str]) -> None:
         if node.domain not in ("", "ai.onnx") or node.op not in ("BatchNormalization", "Dropout"):
             return
         if self._opset < _TEST_ATTRIBUTE:
-            training = not node.integers.get("is_test")
+            training = not node.settings.get("is_test")
         elif node.op == "BatchNormalization":
             tells = self._opset >= _BATCH_NORM_TELLS
-            training = bool(node.integers.get("training_mode")) if tells else sum(map(bool, node.outputs)) > 1
+            training = bool(node.settings.get("training_mode")) if tells else sum(map(bool, node.outputs)) > 1
         else:
             training = self._opset >= _DROPOUT_TELLS and len(node.inputs) > 2 and self._is_true(known.get(node.inputs[2], ""))
         if training:
@@ -235,7 +307,7 @@ class Graph:
         except CheckpointError:
             return False
 
-    def _connect(self, node: _Node, known: dict[str, str], sources: dict[str, frozenset[str]]) -> None:
+    def _connect(self, node: Node, known: dict[str, str], sources: dict[str, frozenset[str]]) -> None:
         """Note which layers the node's result comes from; nodes without tensors pass on what they get."""
         if self._left <= 0:
             return

@@ -301,6 +301,11 @@ def text(data: Any, span: slice, bad: Callable[[str], Exception]) -> str:
     return str(data[span], "utf-8", "surrogateescape")
 
 
+def dtype_of(number: int) -> str:
+    """The dtype that a ``TensorProto.DataType`` means; ``""`` for one that is not known."""
+    return _DTYPES.get(number) or _PACKED.get(number, ("", 0))[0]
+
+
 def entry(data: Any, span: slice, bad: Callable[[str], Exception]) -> tuple[str, str]:
     """Key and value of a StringStringEntryProto."""
     key = value = ""

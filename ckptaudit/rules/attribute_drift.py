@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from ckptaudit.align.by_topology import Topology
 from ckptaudit.align.modules import module_in_file
 from ckptaudit.graph import Module, Origin
 from ckptaudit.graph.names import is_under, parent
@@ -45,6 +46,8 @@ class _Drift:
 
 def check(comparison: Comparison) -> Iterator[Finding]:
     """Yield one finding per change of a setting, for all layers that it was made in."""
+    if comparison.topology is not None:
+        yield from _as_computed(comparison.topology, comparison)
     then = comparison.checkpoint.recorded.modules if comparison.checkpoint.recorded else computing_modules(comparison.checkpoint.graph)
     if comparison.checkpoint.framework != comparison.model.graph.framework:
         return  # other words for the same settings
@@ -53,6 +56,18 @@ def check(comparison: Comparison) -> Iterator[Finding]:
     groups: dict[tuple[str, str, str], list[_Drift]] = {}
     for drift in _drifts(comparison, then):
         groups.setdefault((drift.setting, repr(drift.old), repr(drift.new)), []).append(drift)
+    for drifts in groups.values():
+        yield _finding(comparison, drifts)
+
+
+def _as_computed(topology: Topology, comparison: Comparison) -> Iterator[Finding]:
+    """Layers of an export that are computed with another stride, dilation or number of groups."""
+    groups: dict[tuple[str, str, str], list[_Drift]] = {}
+    for pair, setting, old, new in topology.drifted:
+        path = pair.target.operation.path
+        module = comparison.model.graph.modules.get(path)
+        drift = _Drift(path, module.type_name if module else "", setting, old, new, module.origin if module else None)
+        groups.setdefault((setting, repr(old), repr(new)), []).append(drift)
     for drifts in groups.values():
         yield _finding(comparison, drifts)
 

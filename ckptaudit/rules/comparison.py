@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Literal
 
 from ckptaudit.align import Alignment
+from ckptaudit.align.by_topology.naming import named_by_nodes
 from ckptaudit.align.keras_loading import KerasLoad, automatic_names, load_as_keras, without_numbers
 from ckptaudit.arch import Model
 from ckptaudit.graph import LayerGraph
@@ -23,6 +24,8 @@ from ckptaudit.rules.finding import Finding
 from ckptaudit.rules.values import Values, look_at_values, read_batch_norm
 
 if TYPE_CHECKING:
+    from ckptaudit.align.by_topology import Topology
+    from ckptaudit.align.refolding import LayerValues
     from ckptaudit.identification import Candidate
 
 Intent = Literal["eval", "finetune", "resume"]
@@ -52,6 +55,10 @@ class Comparison:
         What earlier phases found: a symptom rule reports only what no cause explains.
     allow_missing:
         Modules, tensors, or shell patterns of either, of the model that the caller does not ask from the file.
+    topology:
+        Which layer is which by what both compute, for a file that tells (ONNX); the alignment is then its.
+    twin:
+        How the values of each layer compare with those of the checkpoint that an export comes from; None where none was given.
     """
 
     checkpoint: Checkpoint
@@ -61,6 +68,8 @@ class Comparison:
     deep: bool = False
     findings: list[Finding] = field(default_factory=list)
     allow_missing: tuple[str, ...] = ()
+    topology: Topology | None = None
+    twin: tuple[LayerValues, ...] | None = None
 
     # What does not fit --------------------------------------------------------------------------------------------
 
@@ -72,7 +81,9 @@ class Comparison:
     @cached_property
     def unexpected(self) -> tuple[str, ...]:
         """Tensors of the file that the model lacks, derived buffers left out."""
-        return tuple(n for n in self.alignment.unmatched_source if leaf(n) not in DERIVED_BUFFERS)
+        tensors = self.checkpoint.graph.tensors
+        settings = {n for n in self.alignment.unmatched_source if tensors[n].buffer} if self.checkpoint.framework == "onnx" else set()
+        return tuple(n for n in self.alignment.unmatched_source if leaf(n) not in DERIVED_BUFFERS and n not in settings)
 
     @property
     def mismatched(self) -> Mapping[str, str]:
@@ -174,12 +185,17 @@ class Comparison:
     @cached_property
     def file_facts(self) -> Facts:
         """Facts of the file."""
-        return facts_of(self.checkpoint.graph)
+        return facts_of(self._file_by_nodes)
 
     @cached_property
     def model_facts(self) -> Facts:
         """Facts of the model."""
-        return facts_of(self.model.graph)
+        return facts_of(named_by_nodes(self.model.graph))
+
+    @cached_property
+    def _file_by_nodes(self) -> LayerGraph:
+        """The file's graph; of an export under the names that its nodes tell."""
+        return named_by_nodes(self.checkpoint.graph)
 
     @cached_property
     def identity(self) -> Candidate | None:
@@ -188,7 +204,7 @@ class Comparison:
 
         if self.model.source == "checkpoint":  # then the file is not to be another architecture but like another file
             return None
-        found = identify(self.checkpoint.graph).best
+        found = identify(self._file_by_nodes).best
         own = {self.model.arch.partition("?")[0], f"{self.model.source}:{self.model.arch.partition('?')[0]}"}
         return None if found is None or own & {found.arch, *found.equivalents} else found
 

@@ -40,9 +40,10 @@ def check(comparison: Comparison) -> Iterator[Finding]:
     if sure := [pair for pair in found if pair.sure and pair.sources != (pair.target,)]:
         changed = f" Some change their layout on the way ({_listed(sure)})." if any(pair.ops for pair in sure) else ""
         first = sure[0]
+        how = "shapes, order and the module tree" if comparison.topology is None else "what both compute, layer by layer"
         yield RULE.finding(
             f"{are(len(sure), 'tensor')} in the file under other names, such as `{first.sources[0]}` for `{first.target}`: "
-            f"found by shapes, order and the module tree.{changed} Loaded by name {'it' if len(sure) == 1 else 'they'} would be missed.",
+            f"found by {how}.{changed} Loaded by name {'it' if len(sure) == 1 else 'they'} would be missed.",
             checkpoint=(name for pair in sure for name in pair.sources),
             model=(pair.target for pair in sure),
             confidence=round(min(pair.confidence for pair in sure), 2),

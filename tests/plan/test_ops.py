@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from ckptaudit.align.ops import (
     OPS,
     Concat,
+    Fill,
     Fuse,
     Inflate,
     Interpolate,
@@ -95,6 +96,8 @@ SHAPES = [
     (Sum(), [(8,), (8,)], (8,)),
     (Sum(), [(8,), (4,)], None),
     (Sum(), [], None),
+    (Fill(0.5), [(8, 3)], (8, 3)),
+    (Fill(0.5), [(8,), (8,)], None),
     (Zero(), [(8, 3)], (8, 3)),
     (Zero(), [(8,), (8,)], None),
 ]
@@ -185,6 +188,7 @@ LOSSY = [
     ((Merge("bias", "conv+norm", 1e-5),), [(4,)] * 8),
     ((Sum(),), [(4,)] * 2),
     ((Zero(),), [(4,)]),
+    ((Fill(0.5),), [(4,)]),
     ((Rows((0, 2)),), [(3, 2)]),
     ((Permute((1, 0)), Split(0, 1, 2)), [(2, 4)]),
 ]

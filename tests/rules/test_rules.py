@@ -24,6 +24,7 @@ from ckptaudit.graph.settings import computing_modules
 from ckptaudit.read import RefusedGlobal, open_checkpoint
 from ckptaudit.read.recorded import Recorded
 from ckptaudit.rules import all_rules
+from tests.exports import export, with_statistics
 from tests.rules import keras_chains as chains
 from tests.rules.keras_chains import Chain, ChainFile
 
@@ -283,7 +284,42 @@ def dense(units):
     return lambda: ckptaudit.Model("dense", "test", graph)
 
 
+@dataclass(frozen=True)
+class Exported:
+    """A model as an ONNX file without names, and a checkpoint to compare its values with."""
+
+    model: nn.Module
+    twin: Any = None
+    train: bool = False
+    anonymous: bool = True
+
+
+def chain(depth=2, norms=True, classes=4):
+    """Convolutions, one behind the other, that can be run."""
+    torch.manual_seed(0)
+    layers = [(nn.Conv2d(8 if i else 3, 8, 3), *([nn.BatchNorm2d(8)] if norms else ()), nn.ReLU()) for i in range(depth)]
+    flat = [layer for group in layers for layer in group]
+    return with_statistics(nn.Sequential(*flat, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, classes)))
+
+
+def moved(name):
+    state = {key: value.clone() for key, value in chain().state_dict().items()}
+    state[name] += 1
+    return state
+
+
+def audited(case, folder):
+    """The audit of a case."""
+    content = case.file()
+    other = folder / "twin.pth" if isinstance(content, Exported) and content.twin is not None else None
+    if other is not None:
+        torch.save(content.twin, other)
+    return ckptaudit.audit(write(content, folder), case.model(), intent=case.intent, twin=other)
+
+
 def write(content, folder):
+    if isinstance(content, Exported):
+        return export(content.model, folder / "model.onnx", (3, 16, 16), anonymous=content.anonymous, train=content.train)
     if isinstance(content, Locked):
         modules = {content.under + path: module for path, module in computing_modules(ckptaudit.build_model(content.model).graph).items()}
         opened = open_checkpoint(write(under(content.under, trained(content.model)), folder))
@@ -523,6 +559,38 @@ CASES = [
         (YES, "fewer in the file, to fine-tune", lambda: blocks(6), lambda: blocks(4).state_dict(), wrong(intent="finetune")),
         (NO, "as many", lambda: blocks(4), lambda: blocks(4).state_dict()),
         (NEAR, "an odd one at the end", lambda: blocks(4), lambda: blocks(4, odd=True).state_dict(), partial(fires=("unexpected-layers",))),
+    ),
+    *cases(
+        "folded-export",
+        (
+            YES,
+            "by an exporter",
+            chain,
+            lambda: Exported(chain()),
+            {"status": "remappable", "severity": "note", "fires": ("folded-export", "renamed-layers")},
+        ),
+        (
+            YES,
+            "to train further",
+            chain,
+            lambda: Exported(chain()),
+            {"status": "remappable", "severity": "warning", "intent": "finetune", "fires": ("folded-export", "renamed-layers")},
+        ),
+        (
+            YES,
+            "and what the model computes is not known",
+            lambda: replace(ckptaudit.build_model(chain()), module=None, provenance="file"),
+            lambda: Exported(chain(), anonymous=False),
+            wrong(severity="error", fires=("folded-export", "remarks", "renamed-layers")),
+        ),
+        (NO, "nothing is folded where there is nothing", lambda: chain(norms=False), lambda: Exported(chain(norms=False), anonymous=False)),
+        (
+            NEAR,
+            "an export to train with its BatchNorm",
+            chain,
+            lambda: Exported(chain(), train=True, anonymous=False),
+            {"fires": ("remarks",)},
+        ),
     ),
     *cases(
         "folded-batch-norm",
@@ -970,6 +1038,55 @@ CASES = [
         ),
     ),
     *cases(
+        "other-dataflow",
+        (
+            YES,
+            "a layer less",
+            lambda: chain(3),
+            lambda: Exported(chain()),
+            wrong(fires=("folded-export", "other-dataflow")),
+        ),
+        (NO, "the same", lambda: chain(norms=False), lambda: Exported(chain(norms=False), anonymous=False)),
+        (
+            NEAR,
+            "other classes",
+            lambda: chain(norms=False, classes=5),
+            lambda: Exported(chain(norms=False), anonymous=False),
+            partial(fires=("num-classes",)),
+        ),
+    ),
+    *cases(
+        "other-values",
+        (
+            YES,
+            "another bias",
+            chain,
+            lambda: Exported(chain(), moved("4.bias")),
+            wrong(severity="error", fires=("folded-export", "other-values", "renamed-layers")),
+        ),
+        (
+            YES,
+            "none",
+            chain,
+            lambda: Exported(chain(), chain().state_dict()),
+            {"status": "remappable", "severity": "note", "fires": ("folded-export", "other-values", "renamed-layers")},
+        ),
+        (
+            YES,
+            "a checkpoint with a part alone",
+            chain,
+            lambda: Exported(chain(), {name: value for name, value in chain().state_dict().items() if name[0] != "8"}),
+            {"status": "remappable", "fires": ("folded-export", "other-values", "other-values", "renamed-layers")},
+        ),
+        (NO, "nothing to compare with", lambda: chain(norms=False), lambda: Exported(chain(norms=False), anonymous=False)),
+        (
+            NEAR,
+            "the model at hand has other values",
+            lambda: with_statistics(chain(norms=False), 5),
+            lambda: Exported(chain(norms=False), anonymous=False),
+        ),
+    ),
+    *cases(
         "refused-global",
         (YES, "arguments of a script", Net, lambda: {"model": fine(), "args": argparse.Namespace(lr=1)}, {"severity": "note"}),
         (YES, "a command", Net, lambda: {"model": fine(), "x": Evil()}, wrong(severity="error")),
@@ -1176,7 +1293,7 @@ CASES = [
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_case(case, tmp_path):
     torch.manual_seed(0)
-    audit = ckptaudit.audit(write(case.file(), tmp_path), case.model(), intent=case.intent)
+    audit = audited(case, tmp_path)
     told = "\n".join(f"{f.severity} {f.rule}: {f.message}" for f in audit.findings)
     assert tuple(sorted(f.rule for f in audit.findings)) == case.fires, told
     assert (audit.verdict.status, audit.verdict.fit) == (case.status, case.fit), f"{audit.verdict.summary}\n{told}"

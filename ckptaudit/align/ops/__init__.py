@@ -11,6 +11,7 @@ from ckptaudit.align.ops.base import Op
 from ckptaudit.align.ops.between import moved_dim, ops_between, permuted
 from ckptaudit.align.ops.biases import Sum, Zero
 from ckptaudit.align.ops.chains import apply_ops, reverse_ops, shape_after
+from ckptaudit.align.ops.fill import Fill
 from ckptaudit.align.ops.fuse import Fuse
 from ckptaudit.align.ops.inflate import Inflate
 from ckptaudit.align.ops.interpolate import Interpolate
@@ -23,6 +24,7 @@ from ckptaudit.align.ops.table import OPS, op_from_json
 __all__ = [
     "OPS",
     "Concat",
+    "Fill",
     "Fuse",
     "Inflate",
     "Interpolate",

@@ -8,6 +8,7 @@ from typing import Any
 
 from ckptaudit.align.ops.base import Op, Param
 from ckptaudit.align.ops.biases import Sum, Zero
+from ckptaudit.align.ops.fill import Fill
 from ckptaudit.align.ops.fuse import Fuse
 from ckptaudit.align.ops.inflate import Inflate
 from ckptaudit.align.ops.interpolate import Interpolate
@@ -22,7 +23,7 @@ __all__ = ["OPS", "op_from_json"]
 #: Every operation by its name in a plan.
 OPS: Mapping[str, type[Op]] = {
     kind.__name__.lower(): kind
-    for kind in (Permute, Reshape, Squeeze, Unsqueeze, Split, Slice, Concat, Rows, Inflate, Interpolate, Fuse, Merge, Sum, Zero)
+    for kind in (Permute, Reshape, Squeeze, Unsqueeze, Split, Slice, Concat, Rows, Inflate, Interpolate, Fuse, Merge, Sum, Zero, Fill)
 }
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from ckptaudit._version import __version__
 from ckptaudit.align.ops import (
     Concat,
+    Fill,
     Fuse,
     Inflate,
     Interpolate,
@@ -131,6 +132,8 @@ def _applied(op: Op, text: str) -> str:
         return f"{text}[{list(op.take)}]"
     if isinstance(op, Zero):
         return f"torch.zeros_like({text})"
+    if isinstance(op, Fill):
+        return f"torch.full_like({text}, {op.value!r})"
     if isinstance(op, Inflate):
         return f"inflate({text}, {op.channels}, {op.how!r})"
     if isinstance(op, Interpolate):

@@ -58,7 +58,8 @@ def _is_model(source: Source) -> bool:
 def read(source: Source) -> Checkpoint:
     """Read names, shapes and places of all initializers and constants, also within subgraphs, and which feeds which."""
     from ckptaudit.read.checkpoint import Branch, Checkpoint, Remark
-    from ckptaudit.read.onnx_graph import Graph
+    from ckptaudit.read.onnx_computation import computation_of
+    from ckptaudit.read.onnx_graph import MAX_COMPUTED, Graph
     from ckptaudit.read.onnx_tensors import TensorProtos
 
     protos = TensorProtos(source)
@@ -89,7 +90,9 @@ def read(source: Source) -> Checkpoint:
     if protos.segments:
         remarks.append(f"{protos.segments:,} tensors claim to be parts of others, which no reader puts together")
     modules, feeds = MappingProxyType(graph.modules), tuple(graph.feeds)
-    branches = [Branch("model" if graph.constants else "", "model", MappingProxyType(graph.tensors), modules, feeds=feeds)]
+    computation = computation_of(graph) if len(graph.own_nodes) <= MAX_COMPUTED else None
+    name = "model" if graph.constants else ""
+    branches = [Branch(name, "model", MappingProxyType(graph.tensors), modules, feeds=feeds, computation=computation)]
     main, reason = branches[0], "the graph's initializers"
     if graph.constants:
         # Exporters keep settings such as shapes in constants, but some their weights, too: what holds more values is taken.
