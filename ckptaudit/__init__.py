@@ -8,11 +8,10 @@ Importing this package imports nothing heavy: each public name is loaded when it
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
-
 from ckptaudit._version import __version__
+from ckptaudit.lazily import loaded_when_used
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from ckptaudit.arch import Model, build_model
     from ckptaudit.errors import CkptAuditError, IncompatibleCheckpoint
@@ -68,12 +67,7 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module 'ckptaudit' has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"ckptaudit.{_HOMES[name]}"), name)
-    globals()[name] = value
-    return value
+__getattr__ = loaded_when_used(__name__, _HOMES)
 
 
 def __dir__() -> list[str]:

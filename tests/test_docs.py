@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 import pytest
 
-from ckptaudit.cli import VERBS, main
+from ckptaudit.cli._commands import VERBS, commands
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -30,8 +30,8 @@ def test_every_command_is_in_the_readme():
 
 
 def test_options_in_the_readme_exist():
-    commands = [main.get_command(click.Context(main), name) for name in VERBS]
-    known = {option for command in commands for parameter in command.params for option in parameter.opts}
+    verbs = [commands.get_command(click.Context(commands), name) for name in VERBS]
+    known = {option for command in verbs for parameter in command.params for option in parameter.opts}
     mentioned = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", README)) - {"--help"}
     assert mentioned <= known
 

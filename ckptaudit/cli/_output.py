@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import os
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import click
+from ckptaudit.records import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -71,13 +70,15 @@ def plan_outputs(
 
 def render_options(output: str | None, quiet: bool, verbose: bool) -> Options:
     """How to render for where the output goes: colours and the width of the terminal only at a terminal."""
-    import shutil
-
     from ckptaudit.report import Options
 
     at_terminal = output is None and sys.stdout.isatty()
     color = at_terminal and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
-    width = shutil.get_terminal_size((80, 24)).columns if at_terminal or "COLUMNS" in os.environ else 80
+    width = 80
+    if at_terminal or "COLUMNS" in os.environ:
+        import shutil
+
+        width = shutil.get_terminal_size((80, 24)).columns
     return Options(verbose=verbose, quiet=quiet, color=color, width=max(40, min(width, 120)))
 
 
@@ -115,7 +116,12 @@ def emit(text: str, output: str | None = None, force: bool = False) -> None:
         write_file(output, text, force=force)
         return
     try:
-        click.echo(text, nl=False)
-    except BrokenPipeError:
-        # `| head`: what was wanted has been read. The exit code still tells the verdict.
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except OSError as error:
+        # What is left in the buffer would be written once more at the end, and fail once more.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if not isinstance(error, BrokenPipeError):  # `| head`: what was wanted has been read. The exit code still tells the verdict.
+            from ckptaudit.errors import OutputError
+
+            raise OutputError(f"standard output could not be written ({error.strerror or error})") from None

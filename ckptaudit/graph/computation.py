@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from math import prod
 from types import MappingProxyType
 from typing import Any
+
+from ckptaudit.records import dataclass, field
 
 #: Kinds of operations that other modules ask for; any other kind is only a word for what has no weights.
 CONV, CONV_TRANSPOSE, LINEAR, EMBEDDING, RECURRENT = "conv", "conv_transpose", "linear", "embedding", "recurrent"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import cached_property
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ckptaudit.graph.kinds import canonical_roles, infer_kind
 from ckptaudit.graph.names import leaf, parent
 from ckptaudit.graph.tensors import TensorSpec
+from ckptaudit.records import dataclass, field
 
 if TYPE_CHECKING:
     import networkx

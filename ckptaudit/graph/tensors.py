@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from math import prod
 from types import MappingProxyType
+
+from ckptaudit.records import dataclass
 
 #: Bits of one element, by the name that torch gives the dtype. The keys are the dtype vocabulary of the whole project.
 DTYPE_BITS = MappingProxyType(

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
 from functools import cached_property
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from ckptaudit.errors import BranchError
-from ckptaudit.graph import LayerGraph, TensorSpec, is_float
-from ckptaudit.graph.kinds import BUFFER_ROLES, DERIVED_BUFFERS, role_of
-from ckptaudit.graph.layers import Module
-from ckptaudit.graph.names import leaf
+from ckptaudit.records import dataclass, field, replace
 
 if TYPE_CHECKING:
     from array import array
@@ -20,6 +16,7 @@ if TYPE_CHECKING:
 
     import numpy
 
+    from ckptaudit.graph import LayerGraph
     from ckptaudit.graph.computation import Computation
     from ckptaudit.read.recorded import Recorded
     from ckptaudit.read.stored import StoredTensor
@@ -119,6 +116,10 @@ class Branch:
     @property
     def parameters(self) -> int:
         """Number of values, shared ones counted once, running statistics and counters left out."""
+        from ckptaudit.graph import TensorSpec
+        from ckptaudit.graph.kinds import BUFFER_ROLES, role_of
+        from ckptaudit.graph.names import leaf
+
         unique = {t.address: t for name, t in self.tensors.items() if role_of(leaf(name)) not in BUFFER_ROLES}
         return sum(TensorSpec("", t.shape, t.dtype).numel for t in unique.values())
 
@@ -169,6 +170,11 @@ class Checkpoint:
     @cached_property
     def graph(self) -> LayerGraph:
         """The chosen branch as a layer graph; tensors that are the same view of one storage are tied."""
+        from ckptaudit.graph.kinds import BUFFER_ROLES, DERIVED_BUFFERS, role_of
+        from ckptaudit.graph.layers import LayerGraph, Module
+        from ckptaudit.graph.names import leaf
+        from ckptaudit.graph.tensors import TensorSpec, is_float
+
         specs: list[TensorSpec] = []
         shared: dict[Any, list[str]] = {}
         for name, tensor in self.branch.tensors.items():

@@ -7,7 +7,6 @@ holds anything else, or is damaged, ``hdf5_library`` asks libhdf5.
 from __future__ import annotations
 
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -16,6 +15,7 @@ from ckptaudit.read.checkpoint import Remark
 from ckptaudit.read.identity import FileIdentity, identity_of
 from ckptaudit.read.source import opened
 from ckptaudit.read.stored import Storage, StoredTensor
+from ckptaudit.records import dataclass, field
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

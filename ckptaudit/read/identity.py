@@ -6,12 +6,12 @@ import os
 import stat
 from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from ckptaudit.errors import CheckpointError, CorruptCheckpointError, NotACheckpointError
+from ckptaudit.records import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping

@@ -6,13 +6,13 @@ The configs of Keras 1, 2, tf.keras and 3 differ in how they spell the edges of 
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from ckptaudit.graph.keras_settings import MAX_TEXT, keras_settings
 from ckptaudit.read.checkpoint import Remark
 from ckptaudit.read.strict_json import parse
+from ckptaudit.records import dataclass, field
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping

@@ -101,7 +101,7 @@ def read_legacy(file: Hdf5, holder: Group, nbytes: int) -> Checkpoint:
 
 def described(branch: Branch, model: ModelConfig | None, file: Hdf5) -> Branch:
     """The branch with what the model's config says of its layers."""
-    from dataclasses import replace
+    from ckptaudit.records import replace
 
     if model is None:
         return branch

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from ckptaudit.read.keras_config import LayerConfig, keras_history, read_model_config
+from ckptaudit.records import dataclass
 
 #: Layers behind the last activation that leave values as they are.
 _PASSING = frozenset(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +13,7 @@ from ckptaudit.read.hdf5 import Dataset, Group, Hdf5, Link
 from ckptaudit.read.keras_config import LayerConfig, ModelConfig
 from ckptaudit.read.keras_legacy import described
 from ckptaudit.read.keras_names import class_of, natural, snake_case, unique, variable_names
+from ckptaudit.records import dataclass, replace
 
 if TYPE_CHECKING:
     from ckptaudit.read.stored import StoredTensor

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from math import prod
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ckptaudit.graph import computation as words
 from ckptaudit.graph.computation import Computation, Operation, Port, Use
 from ckptaudit.graph.tensors import is_float
+from ckptaudit.records import dataclass
 
 if TYPE_CHECKING:
     from ckptaudit.read.onnx_graph import Graph, Node

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from struct import unpack
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +10,7 @@ from ckptaudit.graph.computation import Port
 from ckptaudit.graph.names import parent
 from ckptaudit.read.onnx_tensors import TensorProtos, dtype_of, text
 from ckptaudit.read.protobuf import signed, spans, varint
+from ckptaudit.records import dataclass, field
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from functools import partial
 from math import prod
 from types import MappingProxyType
@@ -15,6 +14,7 @@ from ckptaudit.read.links import leaves
 from ckptaudit.read.protobuf import FIXED32, FIXED64, signed, spans, varint
 from ckptaudit.read.source import opened
 from ckptaudit.read.stored import Storage, StoredTensor, contiguous_strides, numpy_dtype
+from ckptaudit.records import dataclass, field
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

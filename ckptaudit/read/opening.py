@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import os
-import pkgutil
 import re
 import stat
 from functools import cache
@@ -67,7 +66,8 @@ class Format(Protocol):
 def formats() -> tuple[Format, ...]:
     """All formats, in the order in which they are asked."""
     package = importlib.import_module("ckptaudit.read.formats")
-    modules = [importlib.import_module(f"{package.__name__}.{found.name}") for found in pkgutil.iter_modules(package.__path__)]
+    names = [name.stem for folder in package.__path__ for name in Path(folder).glob("[!_]*.py")]
+    modules = [importlib.import_module(f"{package.__name__}.{name}") for name in names]
     return tuple(sorted((cast("Format", module) for module in modules), key=lambda module: module.ORDER))
 
 

@@ -15,12 +15,12 @@ import codecs
 import struct
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from ckptaudit.errors import CheckpointError, CorruptCheckpointError
 from ckptaudit.read.checkpoint import RefusedGlobal
+from ckptaudit.records import dataclass
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from ckptaudit.graph import Module
+from ckptaudit.records import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)

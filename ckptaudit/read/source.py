@@ -5,19 +5,20 @@ from __future__ import annotations
 import mmap
 import os
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 from ckptaudit.errors import CheckpointError, CorruptCheckpointError, NotACheckpointError
 from ckptaudit.read.identity import check_regular, checked, unreadable
-from ckptaudit.read.zips import ZipDirectory, first_member
+from ckptaudit.records import dataclass
 
 __all__ = ["Source", "check_regular", "opened", "unreadable"]
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from ckptaudit.read.zips import ZipDirectory
 
 #: Enough for every magic number, and for a look at what a text file says.
 _HEAD = 4096
@@ -62,10 +63,14 @@ class Source:
     @cached_property
     def zip(self) -> ZipDirectory:
         """The directory of a zip file, read and checked once."""
+        from ckptaudit.read.zips import ZipDirectory
+
         return ZipDirectory.parse(self.path, self.data)
 
     def zip_first_member(self, name: str) -> int | None:
         """Where the content of the file's first member begins, if that is called so; needs no directory."""
+        from ckptaudit.read.zips import first_member
+
         return first_member(self.data, name)
 
 

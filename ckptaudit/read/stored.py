@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import os
+import struct
 import sys
 from array import array
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from math import isfinite
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from ckptaudit.errors import CheckpointError, CorruptCheckpointError, ValuesUnavailableError
 from ckptaudit.graph import DTYPE_BITS
 from ckptaudit.read.identity import UNKNOWN, FileIdentity, identity_of, unreadable
+from ckptaudit.records import dataclass, field, replace
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -25,8 +27,10 @@ _NUMPY_NAMES = MappingProxyType(
 )
 #: Dimensions that every version of numpy can handle.
 _MAX_RANK = 32
-#: Dtypes that Python's own arrays hold, by their type codes; files of the other byte order are left to numpy.
-_PLAIN = MappingProxyType({"float32": "f", "float64": "d"} if sys.byteorder == "little" else {})
+#: Dtypes that Python's own arrays hold, by their type codes, or :mod:`struct` does, or that are the first half of one that they hold.
+_PLAIN = MappingProxyType({"float32": "f", "float64": "d", "float16": "e", "bfloat16": "f"} if sys.byteorder == "little" else {})
+#: A view with gaps is looked at together with them while they are no more than so many times its values.
+_MAX_SPREAD = 8
 _ML_DTYPES = frozenset({"bfloat16", "float8_e4m3fn", "float8_e4m3fnuz", "float8_e5m2", "float8_e5m2fnuz", "float8_e8m0fnu"})
 
 
@@ -119,17 +123,53 @@ class StoredTensor:
     def numbers(self, elements: int | None = None) -> array[float] | None:
         """Like :meth:`read`, or with ``elements`` like :meth:`sample`, but flat and without numpy, whose import takes longer than the rest.
 
-        None where it takes numpy: other dtypes than float32 and float64, other layouts than a dense one.
+        None where it takes numpy: other dtypes than these of 16, 32 and 64 bits, other layouts than a dense one.
         """
-        code = _PLAIN.get(self.dtype)
         shape = self.shape if elements is None else self._sampled(elements)
-        if code is None or not self.shape or self.storage.fetch is not None or self.storage.big_endian or self.storage.unavailable:
-            return None
         if self.strides != contiguous_strides(self.shape) or 0 in shape:
             return None
+        return self._plain(_numel(shape))
+
+    def surely_finite(self, elements: int) -> bool:
+        """Whether all numbers in the run of the file where :meth:`sample` looks are finite; False also where it takes numpy to tell.
+
+        Raises
+        ------
+        CheckpointError
+            As :meth:`read`.
+        """
+        shape = self._sampled(elements)
+        span = 1 + sum((size - 1) * stride for size, stride in zip(shape, self._strides_of(shape), strict=True))
+        found = self._plain(span) if 0 not in shape and span <= _MAX_SPREAD * elements else None
+        # A sum is finite only if everything in it is.
+        return found is not None and isfinite(sum(found))
+
+    def _plain(self, count: int) -> array[float] | None:
+        """So many numbers from the first on, as they lie in the file; None where it takes numpy to read them."""
+        if self.storage.unavailable:
+            raise ValuesUnavailableError(self.storage.path, self.storage.unavailable)
+        code = _PLAIN.get(self.dtype)
+        if code is None:
+            return None
+        width = DTYPE_BITS[self.dtype] // 8
+        start, nbytes = self._span(width, count)
+        if self.storage.fetch is None:
+            content = self._bytes(start, nbytes)
+        else:
+            first = start - self.storage.offset
+            content = bytearray(memoryview(self._fetched(self.storage.fetch))[first : first + nbytes])
+        if self.storage.big_endian:
+            turned = array({2: "H", 4: "I", 8: "Q"}[width], bytes(content))
+            turned.byteswap()
+            content = bytearray(turned)
+        if self.dtype == "float16":
+            return array("f", struct.unpack(f"<{len(content) // 2}e", content))
+        if self.dtype == "bfloat16":
+            wide = bytearray(2 * len(content))
+            wide[2::4], wide[3::4] = content[::2], content[1::2]
+            content = wide
         values: array[float] = array(code)
-        start, count = self._span(values.itemsize, _numel(shape))
-        values.frombytes(self._bytes(start, count))
+        values.frombytes(content)
         return values
 
     @property
@@ -204,18 +244,19 @@ class StoredTensor:
         start, count = self._span(dtype.itemsize, span)
         first = start - self.storage.offset
         if self.storage.fetch is not None:
-            self.storage.file.check()
-            content = self.storage.fetch()
-            self.storage.file.check()
-            if len(content) != self.storage.nbytes:
-                raise CorruptCheckpointError(
-                    self.storage.path, f"{len(content):,} bytes were unpacked where {self.storage.nbytes:,} should be"
-                )
-            held: bytes | bytearray = content
+            held: bytes | bytearray = self._fetched(self.storage.fetch)
         else:
             held, first = self._bytes(start, count), 0
         values: numpy.ndarray[Any, Any] = numpy.ndarray(shape, dtype, held, first, [s * dtype.itemsize for s in strides])
         return _swapped(numpy.array(values, copy=True, order="C")) if self.storage.big_endian else values
+
+    def _fetched(self, fetch: Callable[[], bytes]) -> bytes:
+        self.storage.file.check()
+        content = fetch()
+        self.storage.file.check()
+        if len(content) != self.storage.nbytes:
+            raise CorruptCheckpointError(self.storage.path, f"{len(content):,} bytes were unpacked where {self.storage.nbytes:,} should be")
+        return content
 
     def _span(self, itemsize: int, elements: int) -> tuple[int, int]:
         """Where the tensor begins in the file and how many bytes these elements take, within the storage."""

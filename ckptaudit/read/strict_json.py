@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from math import isfinite
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +23,8 @@ def parse(content: bytes, error: Callable[[str], Exception]) -> dict[str, Any]:
     error:
         Makes the exception to raise from words that follow the name of the thing ("is no valid JSON").
     """
+    import json  # only some formats need it
+
     try:
         value = json.loads(content.decode("utf-8"), object_pairs_hook=_unique, parse_constant=str, parse_float=_finite)
     except _TwiceError as twice:

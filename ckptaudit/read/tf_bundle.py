@@ -10,7 +10,6 @@ Order: that of the objects in the graph; without a graph the natural order of na
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
 from functools import partial
 from math import prod
 from types import MappingProxyType
@@ -26,6 +25,7 @@ from ckptaudit.read.links import leaves
 from ckptaudit.read.protobuf import fields, numbers, signed, varint
 from ckptaudit.read.source import check_regular, opened
 from ckptaudit.read.stored import Storage, StoredTensor, contiguous_strides, numpy_dtype
+from ckptaudit.records import dataclass, replace
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from ckptaudit.read.protobuf import fields, numbers
+from ckptaudit.records import dataclass, field
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

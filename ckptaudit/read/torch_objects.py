@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass, replace
 from math import prod
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -12,6 +11,7 @@ from ckptaudit.errors import CorruptCheckpointError
 from ckptaudit.graph import DTYPE_BITS
 from ckptaudit.read.pickles import ByteSpan, Global, Instance, MalformedError, OldString
 from ckptaudit.read.stored import Storage, StoredTensor, contiguous_strides
+from ckptaudit.records import dataclass, replace
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -5,13 +5,13 @@ It is a file of its own, and also how ``pickle.dump`` spells a storage within an
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ckptaudit.errors import CorruptCheckpointError
 from ckptaudit.read.pickles import ByteSpan, Instance, Machine, Refusals
 from ckptaudit.read.stored import Storage
 from ckptaudit.read.torch_objects import LEGACY_MAGIC, StorageRef, StorageTable, is_allowed
+from ckptaudit.records import replace
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -7,7 +7,6 @@ candidate, and its names, its place and its neighbours tell what it is. Key word
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +15,7 @@ from ckptaudit.graph.names import leaf
 from ckptaudit.read.checkpoint import Branch
 from ckptaudit.read.pickles import Instance, OpaqueKey, PickledDict
 from ckptaudit.read.stored import StoredTensor
+from ckptaudit.records import dataclass, field
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -268,7 +268,7 @@ def choose(branches: tuple[Branch, ...]) -> tuple[Branch, str]:
     def rank(branch: Branch) -> tuple[int, bool, int]:
         return ranks[branch.role], bool(set(_WORDS.split(branch.name.lower())) & _LESSER_WORDS), -branch.parameters
 
-    chosen = min(branches, key=rank)
+    chosen = min(branches, key=rank) if len(branches) > 1 else branches[0]
     others = [branch for branch in branches if branch is not chosen]
     rivals = [branch for branch in others if branch.role == chosen.role]
     averaged = [branch for branch in others if branch.role == "ema"]

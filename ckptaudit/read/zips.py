@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import struct
 import zlib
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ckptaudit.errors import CorruptCheckpointError
 from ckptaudit.read.checkpoint import Remark
+from ckptaudit.records import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -8,22 +8,24 @@ text. Where one audit alone has a form of its own, it has ``render_audit(audit, 
 from __future__ import annotations
 
 import importlib
-import pkgutil
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ckptaudit.report._entries import Entry
+from ckptaudit.lazily import loaded_when_used
+from ckptaudit.records import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ckptaudit.pipeline import Audit
     from ckptaudit.read import Checkpoint
+    from ckptaudit.report._entries import Entry
 
 __all__ = ["CHECKPOINT_FORMATS", "Entry", "Options", "formats", "render_audit", "render_audits", "render_checkpoint"]
 
 #: Formats with a ``render_checkpoint``, named here so that the command line need not import the renderers.
 CHECKPOINT_FORMATS = ("json", "terminal")
+
+__getattr__ = loaded_when_used(__name__, {"Entry": "_entries"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +52,8 @@ class Options:
 
 def formats() -> tuple[str, ...]:
     """The names that ``--format`` takes; found without importing the renderers."""
+    import pkgutil
+
     return tuple(sorted(found.name for found in pkgutil.iter_modules(__path__) if not found.name.startswith("_")))
 
 
@@ -58,6 +62,8 @@ def render_audit(audit: Audit, output_format: str, options: Options | None = Non
     renderer = _renderer(output_format)
     if hasattr(renderer, "render_audit"):
         return str(renderer.render_audit(audit, options or Options()))
+    from ckptaudit.report._entries import Entry
+
     return render_audits([Entry.of(audit)], output_format, options)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
@@ -65,6 +64,8 @@ def _finding_lines(finding: Finding, options: Options) -> list[str]:
 
 def _wrapped(text: str, options: Options, limit: int = 2000) -> list[str]:
     """Printable lines, four blanks in."""
+    import textwrap
+
     lines = textwrap.wrap(printable(text, limit), options.width - 4, break_on_hyphens=False)
     return [f"    {line}" for line in lines]
 

@@ -5,24 +5,21 @@ A rule's module declares ``RULE`` and a function ``check(comparison)`` that yiel
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from functools import cache
 from typing import TYPE_CHECKING
 
-from ckptaudit.graph.names import parent
-from ckptaudit.rules.allowance import Allowance, as_allowed, excuse
 from ckptaudit.rules.finding import Finding, Phase, Rule, Severity, Status
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
     from ckptaudit.graph import LayerGraph, Origin
+    from ckptaudit.rules.allowance import Allowance
     from ckptaudit.rules.comparison import Comparison
 
-__all__ = ["Finding", "Rule", "Severity", "Status", "all_rules", "run_rules"]
+    Check = Callable[[Comparison], Iterator[Finding]]
 
-Check = Callable[["Comparison"], Iterator[Finding]]
+__all__ = ["Finding", "Rule", "Severity", "Status", "all_rules", "run_rules"]
 
 _PHASES: tuple[Phase, ...] = ("file", "architecture", "cause", "symptom")
 
@@ -30,6 +27,9 @@ _PHASES: tuple[Phase, ...] = ("file", "architecture", "cause", "symptom")
 @cache
 def all_rules() -> tuple[tuple[Rule, Check], ...]:
     """Every rule with its check, in alphabetical order of ids."""
+    import importlib
+    import pkgutil
+
     modules = (importlib.import_module(f"{__name__}.{found.name}") for found in pkgutil.iter_modules(__path__))
     return tuple(sorted(((module.RULE, module.check) for module in modules if hasattr(module, "RULE")), key=lambda pair: pair[0].id))
 
@@ -39,6 +39,8 @@ def run_rules(comparison: Comparison, allow: Sequence[Allowance] = ()) -> list[F
 
     Rules of one phase do not see each other's findings, so their order does not matter. What is allowed is found all the same.
     """
+    from ckptaudit.rules.allowance import as_allowed, excuse
+
     for phase in _PHASES:
         found = [finding for rule, check in all_rules() if rule.phase == phase for finding in check(comparison)]
         comparison.findings += [_with_origin(finding, comparison.model.graph) for finding in found]
@@ -51,10 +53,14 @@ def run_rules(comparison: Comparison, allow: Sequence[Allowance] = ()) -> list[F
 
 def _with_origin(finding: Finding, graph: LayerGraph) -> Finding:
     """Point the finding to the line that attached its first module, or the nearest module above that has one."""
+    from dataclasses import replace
+
     return replace(finding, origin=_origin_of(finding.model[0], graph)) if finding.model and not finding.origin else finding
 
 
 def _origin_of(name: str, graph: LayerGraph) -> Origin | None:
+    from ckptaudit.graph.names import parent
+
     path = parent(name)
     while path:
         if (module := graph.modules.get(path)) is not None and module.origin is not None:

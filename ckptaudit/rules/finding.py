@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from ckptaudit.graph import Origin
+from ckptaudit.records import dataclass
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from ckptaudit.graph import Origin
 
 Severity = Literal["error", "warning", "note"]
 Status = Literal["compatible", "remappable", "partial", "incompatible"]

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from ckptaudit.read import RefusedGlobal
 from ckptaudit.rules.finding import Finding, Rule
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from ckptaudit.read import RefusedGlobal
     from ckptaudit.rules.comparison import Comparison
 
 RULE = Rule("refused-global", "The pickle names code", "note", "file")

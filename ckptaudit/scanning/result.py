@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from ckptaudit._version import __version__
 from ckptaudit.read import RefusedGlobal
+from ckptaudit.records import dataclass
 from ckptaudit.rules.finding import SEVERITIES, Finding, Severity
 from ckptaudit.rules.refused_global import grade
 

@@ -8,8 +8,7 @@ from pathlib import Path
 
 from ckptaudit.errors import CheckpointError, CkptAuditError, NotACheckpointError
 from ckptaudit.garbage import collector_paused
-from ckptaudit.read import open_checkpoint, saved_model
-from ckptaudit.read.opening import header_limit
+from ckptaudit.read.opening import header_limit, open_checkpoint
 from ckptaudit.read.source import opened
 from ckptaudit.rules import refused_global
 from ckptaudit.scanning.checks import REMARKS, check_checkpoint, check_operators
@@ -104,6 +103,8 @@ def scan_file(path: str | os.PathLike[str], *, deep: bool = False) -> FileScan:
 
 def _scan_graph(path: Path) -> FileScan | None:
     """A SavedModel's graph, or what Keras notes beside it; None when it is neither."""
+    from ckptaudit.read import saved_model
+
     with opened(path, 0) as source:
         if saved_model.recognise(source):
             return FileScan(path, saved_model.NAME, source.size, findings=by_weight(check_operators(saved_model.operators(source))))

@@ -5,11 +5,10 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from glob import glob, has_magic
 from pathlib import Path
 
 from ckptaudit.read.links import leaves
+from ckptaudit.records import dataclass
 
 #: Endings by which people know a checkpoint. A file in a folder that ends so and cannot be read is told of; another is passed over.
 SUFFIXES = frozenset(
@@ -18,6 +17,7 @@ SUFFIXES = frozenset(
         *(".safetensors", ".h5", ".hdf5", ".keras", ".index", ".pb", ".onnx"),
     )
 )
+_MAGIC = frozenset("*?[")  # what makes a pattern of a name
 _UNVISITED = frozenset({".git", ".hg", ".svn"})  # objects of a version control system, compressed
 
 
@@ -50,7 +50,7 @@ def targets(paths: Iterable[str | os.PathLike[str]]) -> Iterator[Target]:
     seen: set[str] = set()
     for given in paths:
         text = os.fspath(given)
-        matched = sorted(glob(text, recursive=True)) if has_magic(text) and not os.path.lexists(text) else []  # noqa: PTH207
+        matched = [] if _MAGIC.isdisjoint(text) or os.path.lexists(text) else _matching(text)
         for name in matched or [text]:
             path = Path(name)
             for target in _within(path) if path.is_dir() else [Target(path, True)]:
@@ -58,6 +58,12 @@ def targets(paths: Iterable[str | os.PathLike[str]]) -> Iterator[Target]:
                 if key not in seen:
                     seen.add(key)
                     yield target
+
+
+def _matching(pattern: str) -> list[str]:
+    from glob import glob
+
+    return sorted(glob(pattern, recursive=True))  # noqa: PTH207
 
 
 def _within(folder: Path) -> Iterator[Target]:

@@ -14,6 +14,7 @@ import resource
 import signal
 import sys
 import time
+from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
@@ -74,12 +75,12 @@ def main() -> None:
     Path(sys.argv[2]).write_text(json.dumps(results))
 
 
-def _call(command: object, arguments: list[str]) -> tuple[int, str, str]:
+def _call(command: Callable[[list[str]], None], arguments: list[str]) -> tuple[int, str, str]:
     out, err = io.StringIO(), io.StringIO()
     code = 0
     with redirect_stdout(out), redirect_stderr(err):
         try:
-            command.main([*arguments], standalone_mode=True)  # type: ignore[attr-defined]
+            command(arguments)
         except SystemExit as leaving:
             code = leaving.code if isinstance(leaving.code, int) else 0
         except TooSlow:

@@ -15,7 +15,7 @@ from click.testing import CliRunner
 from jsonschema import Draft202012Validator
 from safetensors.torch import load_file, save_file
 
-from ckptaudit.cli import main
+from ckptaudit.cli._commands import commands
 
 from .conftest import DEMO
 
@@ -46,7 +46,7 @@ def call(small, monkeypatch):
         monkeypatch.chdir(small)
         for name in [name for name in sys.modules if name.partition(".")[0] == "segkit"]:
             del sys.modules[name]
-        return CliRunner().invoke(main, list(map(str, arguments)))
+        return CliRunner().invoke(commands, list(map(str, arguments)))
 
     monkeypatch.setattr(sys, "dont_write_bytecode", True)
     return run

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ckptaudit.errors import CorruptCheckpointError, NotACheckpointError
 from ckptaudit.read.formats.hdf5 import is_hdf5
+from ckptaudit.records import replace
 
 if TYPE_CHECKING:
     from ckptaudit.read.checkpoint import Checkpoint

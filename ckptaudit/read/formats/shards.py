@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType, ModuleType
 from typing import TYPE_CHECKING, Any
@@ -13,6 +12,7 @@ from ckptaudit.read.checkpoint import Branch, Checkpoint, RefusedGlobal, Remark
 from ckptaudit.read.links import leaves
 from ckptaudit.read.source import Source, opened
 from ckptaudit.read.strict_json import parse
+from ckptaudit.records import replace
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import ast
 import re
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
+
+from ckptaudit.records import replace
 
 if TYPE_CHECKING:
     from ckptaudit.read.checkpoint import Checkpoint
@@ -76,6 +76,8 @@ def _declarations(source: Source) -> tuple[dict[str, dict[str, list[str]]], set[
 
 def _strings(listed: str) -> list[str]:
     try:
+        import ast
+
         value = ast.literal_eval(listed)
     except (ValueError, SyntaxError, MemoryError, RecursionError):
         return []
