@@ -7,8 +7,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ckptaudit._version import __version__
+from ckptaudit.align.by_topology.naming import named_by_nodes
 from ckptaudit.arch.preprocessing import Preprocessing
 from ckptaudit.contract.code import code_for
+from ckptaudit.contract.exported import Exported, code_to_run, exported
 from ckptaudit.contract.statements import stated_beside, stated_classes
 from ckptaudit.graph.heads import main_head
 
@@ -104,7 +106,11 @@ def make_contract(
     beside = stated_beside(checkpoint.path) if checkpoint is not None else None
     sources = [told for told in (beside, model.preprocessing if model is not None else None, *found) if told is not None]
     chosen = _nearest(beside, model.preprocessing if model is not None else None, found)
-    statements = [statement for told in sources for statement in _of_input(told)]
+    graph = exported(checkpoint) if checkpoint is not None else None
+    if graph is not None:
+        chosen = graph.applied(chosen)
+        sources += [told for told in (graph.normalises,) if told is not None]
+    statements = [*_of_graph(graph), *(statement for told in sources for statement in _of_input(told))]
     missing = (
         []
         if sources
@@ -112,12 +118,41 @@ def make_contract(
     )
     if chosen is not None and chosen.size is None and chosen.resize is None:
         missing.append("the size: any may do; take what it was trained with")
+    if output is None and graph is not None and graph.end is not None:
+        output = (graph.end, graph.axis, "the graph's last operation")
     statements += _of_output(model, checkpoint, output)
     if not any(statement.what == "output" for statement in statements):
         missing.append(
             "what comes out: the code shows no softmax or sigmoid at its end, which a forward function may still apply; logits are usual"
         )
-    return Contract(name, tuple(statements), chosen, code_for(chosen) if chosen is not None else {}, tuple(missing))
+    code = dict(code_for(chosen)) if chosen is not None else {}
+    if graph is not None and checkpoint is not None:
+        missing += graph.remarks
+        kind = next((statement.value for statement in statements if statement.what == "output"), None)
+        guess = "" if code else "# how pixels are scaled is a guess, from 0 to 1: nobody states it\n"
+        code = _with_running(code or dict(code_for(_unknown(graph))), graph, checkpoint.path.name, kind, guess)
+    return Contract(name, tuple(statements), chosen, code, tuple(missing))
+
+
+def _unknown(graph: Exported) -> Preprocessing:
+    """Where nobody states how pixels are scaled: from 0 to 1, which the code says is a guess."""
+    return Preprocessing("nobody", size=graph.size, fit="squash" if graph.size else None, layout=graph.layout or "NCHW")
+
+
+def _with_running(code: Mapping[str, str], graph: Exported, file: str, kind: str | None, guess: str) -> dict[str, str]:
+    """The code for OpenCV and onnxruntime, which run the file itself."""
+    return {
+        "opencv": guess + code["opencv"] + code_to_run(graph, file, "opencv", kind),
+        "onnxruntime": guess + "import onnxruntime\n" + code["numpy"] + code_to_run(graph, file, "onnxruntime", kind),
+    }
+
+
+def _of_graph(graph: Exported | None) -> Iterator[Statement]:
+    if graph is not None:
+        if graph.size is not None:
+            yield Statement("size", list(graph.size), "the graph's input")
+        if graph.layout is not None:
+            yield Statement("layout", graph.layout, "the graph's input")
 
 
 def _nearest(beside: Preprocessing | None, library: Preprocessing | None, found: Sequence[Preprocessing]) -> Preprocessing | None:
@@ -148,7 +183,7 @@ def _of_input(told: Preprocessing) -> Iterator[Statement]:
 def _of_output(model: Model | None, checkpoint: Checkpoint | None, output: tuple[str, int, str] | None) -> Iterator[Statement]:
     graphs: list[tuple[LayerGraph, str]] = []
     if checkpoint is not None:
-        graphs.append((checkpoint.graph, "the file"))
+        graphs.append((named_by_nodes(checkpoint.graph), "the file"))
     if model is not None and model.provenance != "file":
         graphs.append((model.graph, "the model"))
     for graph, who in graphs:

@@ -34,10 +34,13 @@ _ROLES: Mapping[str, tuple[str, Mapping[int, str]]] = {
 _KINDS = {"Concat": words.CONCAT, "MatMul": words.MATMUL, "Sub": words.SUBTRACT, "Div": words.DIVIDE}
 #: What gives sizes and not values: nothing of the dataflow passes through.
 _SIZES = frozenset({"Shape", "Size", "Constant", "ConstantOfShape", "Range"})
+#: Operators whose further inputs are settings, numbers with a point or not.
+_SET_BY_TENSORS = frozenset({"Resize", "Upsample", "Slice", "Pad", "Clip", "Reshape", "Tile", "Expand", "TopK", "OneHot", "Dropout"})
 #: What leaves the values of a constant in their order, and what only lays them out anew.
 _SAME = frozenset({"Identity", "Cast", "Dropout", "Expand", "Unsqueeze", "Squeeze"})
 _LAYOUTS = _SAME | {"Transpose", "Reshape", "Flatten"}
-_SETTINGS = {"strides": "stride", "dilations": "dilation", "group": "groups", "epsilon": "eps"}
+_SETTINGS = {"strides": "stride", "dilations": "dilation", "group": "groups", "epsilon": "eps", "axis": "axis"}
+_SETTINGS["coordinate_transformation_mode"] = "coordinates"
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,10 +93,13 @@ class _Reader:
             role = roles.get(position)
             if role is not None:
                 tensors[role] = _use(constant, turned=kind == words.LINEAR and role == "weight" and not node.settings.get("transB"))
-            elif constant.names and prod(constant.shape) > 1:
+            elif constant.names and prod(constant.shape) > 1 and node.op not in _SET_BY_TENSORS:
                 kind, role, turned = _role_elsewhere(node.op, position, constant, kind)
                 tensors[role if role not in tensors else f"{role}_{position}"] = _use(constant, turned)
-        settings = {_SETTINGS[key]: value for key, value in node.settings.items() if key in _SETTINGS}
+        numbers = [constant.names[0] for constant in found.values() if len(constant.names) == 1 and prod(constant.shape) == 1]
+        settings: dict[str, Any] = {"scalar": numbers[0]} if len(numbers) == 1 and not tensors else {}
+        settings |= {"domain": node.domain} if node.domain not in ("", "ai.onnx", "ai.onnx.ml") else {}
+        settings |= {_SETTINGS[key]: value for key, value in node.settings.items() if key in _SETTINGS}
         self._add(node, Operation(kind, node.name or f"{node.op}-{len(self.operations)}", operands, _frozen(tensors), _frozen(settings)))
 
     def _add(self, node: Node, operation: Operation) -> None:
