@@ -24,7 +24,7 @@ from ckptaudit.arch.keras_config import rebuild
 from ckptaudit.arch.spec import SCHEMA as SPEC_SCHEMA
 from ckptaudit.arch.trace import with_feeds
 from ckptaudit.errors import ArchitectureError, CkptAuditError, UsageError
-from ckptaudit.graph import LayerGraph, TensorSpec
+from ckptaudit.graph import LayerGraph, TensorSpec, is_float
 from ckptaudit.graph.facts import Facts
 from ckptaudit.graph.names import parent
 from ckptaudit.plan import Plan, Step, make_plan
@@ -201,8 +201,9 @@ def compare(
         alignment = topology.alignment if topology is not None else align_by_node_names(checkpoint.graph, model.graph)
     if model.checkpoint is not None:
         alignment = decided_by_values(alignment, checkpoint, model.checkpoint)
-    alignment = _with_dataflow(alignment, checkpoint, model, source_model)
-    alignment = _with_flattenings(alignment, checkpoint, model, source_model)
+    if open_between(alignment, checkpoint.graph, model.graph) or open_flattenings(alignment, checkpoint.graph, model.graph):
+        alignment, told = _between_libraries(alignment, checkpoint, model, source_model)
+        model = replace(model, remarks=(*model.remarks, *told))
     settings = source_model.graph.modules if source_model is not None else None
     offered = adaptations(alignment, checkpoint.graph, model.graph, class_map=class_map, settings=settings)
     alignment, offers = adapted(alignment, checkpoint.graph, model.graph, offered, adapt)
@@ -261,6 +262,45 @@ def _values_of(checkpoint: Checkpoint) -> Callable[[str], Any]:
             return None
 
     return values
+
+
+def _between_libraries(
+    alignment: Alignment, checkpoint: Checkpoint, model: Model, source: Model | None
+) -> tuple[Alignment, tuple[str, ...]]:
+    """Decide what is open between a channels-last and a channels-first library by what the two networks compute, as far as both tell.
+
+    Where nobody says which model wrote the file, it is the published one whose names and shapes are exactly the file's; a remark says so.
+    """
+    named = None if source is not None or checkpoint.graph.feeds else _identified(checkpoint)
+    running, wrote = _running(model), source or named
+    wrote = None if wrote is None else _running(wrote)
+    found = _with_flattenings(_with_dataflow(alignment, checkpoint, running, wrote), checkpoint, running, wrote)
+    told = named is not None and any(found.pairs.get(name) != pair for name, pair in alignment.pairs.items())
+    return found, (f"the file is sure to be {named.arch}: how that computes decided what names left open",) if told and named else ()
+
+
+def _identified(checkpoint: Checkpoint) -> Model | None:
+    """The published model that a file is sure to be, if it has the very names and shapes of the file."""
+    best = identify(checkpoint).best
+    if best is None:
+        return None
+    try:
+        built = build_model(best.arch, best.arguments)
+    except ArchitectureError:
+        return None
+    here, there = ({spec.name: spec.shape for spec in graph if is_float(spec.dtype)} for graph in (checkpoint.graph, built.graph))
+    return built if here == there else None
+
+
+def _running(model: Model) -> Model:
+    """The same model with its module, built now, where it is of torch and came from a catalogue or the cache; as it is where that fails."""
+    if model.module is not None or model.graph.framework != "torch" or model.provenance not in ("catalogue", "cache"):
+        return model
+    try:
+        built = build_model(model.arch, model.arguments, fresh=True)
+    except ArchitectureError:  # its library is not installed
+        return model
+    return built if list(built.graph) == list(model.graph) else model
 
 
 def _with_dataflow(alignment: Alignment, checkpoint: Checkpoint, model: Model, source: Model | None) -> Alignment:

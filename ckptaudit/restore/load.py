@@ -26,6 +26,8 @@ def load(
     min_coverage: float | None = None,
     device: Any = None,
     branch: str | None = None,
+    source_arch: Any = None,
+    settle: bool = False,
 ) -> Audit:
     """Audit a checkpoint, restore it in place by its plan, and look whether that worked.
 
@@ -49,6 +51,9 @@ def load(
         Where the model is to be afterwards; by default it stays where it is. A model on the meta device needs it.
     branch:
         Which part of the file to restore; by default the one that fits best.
+    source_arch, settle:
+        The model that wrote the file, and whether to run both: as of :func:`ckptaudit.audit`. Between Keras and torch it decides by its
+        dataflow alone which of equal layers is which.
 
     Returns
     -------
@@ -64,7 +69,15 @@ def load(
         longer be read, while values were written: then the text says that it is not.
     """
     demand = Demand.of(intent, allow_missing, min_coverage)
-    found = audit(checkpoint, model_of_object(model, {}), intent=intent, branch=branch, allow_missing=demand.allow_missing)
+    found = audit(
+        checkpoint,
+        model_of_object(model, {}),
+        intent=intent,
+        branch=branch,
+        allow_missing=demand.allow_missing,
+        source_arch=source_arch,
+        settle=settle,
+    )
     demand.check(found)
     if is_keras_model(model):
         from ckptaudit.restore.keras_writing import restore as restore_keras

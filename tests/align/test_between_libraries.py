@@ -126,9 +126,7 @@ def test_there_and_back(in_keras, in_torch, tmp_path):
     numpy.testing.assert_allclose(outputs(twin, image), outputs(first, image), atol=1e-4)
     torch.save(twin.state_dict(), tmp_path / "twin.pth")
     second = in_keras()
-    values = ckptaudit.audit(tmp_path / "twin.pth", second, source_arch=twin).plan.apply(tmp_path / "twin.pth")
-    for weight in second.weights:
-        weight.assign(numpy.asarray(values[weight.path]))
+    ckptaudit.load(second, tmp_path / "twin.pth", source_arch=twin)
     assert all(numpy.array_equal(a, b) for a, b in zip(first.get_weights(), second.get_weights(), strict=True))
 
 
@@ -138,3 +136,23 @@ def test_without_a_model_the_order_stays_open(tmp_path):
     found = ckptaudit.audit(tmp_path / "twin.pth", flattening("last"))
     assert not found.plan.safe
     assert not found.verdict.fit
+
+
+@pytest.mark.parametrize("told", [False, True])
+@pytest.mark.parametrize(("wrote", "target"), [("timm:legacy_xception", "keras:Xception"), ("keras:Xception", "timm:legacy_xception")])
+def test_lookalikes_of_published_models_are_decided(wrote, target, told, tmp_path):
+    """No model is at hand: which one wrote the file is told, or is sure from its names and shapes; both are in the catalogue."""
+    if wrote.startswith("timm"):
+        path = tmp_path / "xception.pth"
+        graph = ckptaudit.arch.build_model(wrote).graph
+        torch.save({t.name: torch.zeros((), dtype=getattr(torch, t.dtype)).expand(t.shape) for t in graph}, path)
+    else:
+        path = tmp_path / "xception.weights.h5"
+        keras.utils.clear_session()
+        keras.applications.Xception(weights=None, input_shape=(80, 80, 3)).save_weights(path)
+    found = ckptaudit.audit(path, target, source_arch=wrote if told else None)
+    assert [step.target for step in found.plan.steps if not step.sure] == []
+    pairs = {(*step.sources, step.target) for step in found.plan.steps}
+    for pair in (("block13_sepconv2_bn/gamma", "block12.rep.5.weight"), ("block2_sepconv1_bn/beta", "block1.rep.1.bias")):
+        assert (pair if target.startswith("timm") else pair[::-1]) in pairs
+    assert any("is sure to be" in remark for remark in found.model.remarks) == (not told)
