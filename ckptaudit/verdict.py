@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from ckptaudit.graph import TensorSpec
 from ckptaudit.graph.kinds import DERIVED_BUFFERS
-from ckptaudit.graph.names import is_under, leaf, split_name
+from ckptaudit.graph.names import first_segment, is_under, leaf
 from ckptaudit.plan import Plan
 from ckptaudit.plan.plan import is_complete
 from ckptaudit.rules import Status
@@ -97,7 +97,7 @@ def measure_coverage(comparison: Comparison) -> Coverage:
     modules: dict[str, list[TensorSpec]] = {}
     for spec in counted:
         if not spec.buffer and spec.name not in repeated:
-            modules.setdefault(split_name(spec.name)[0], []).append(spec)
+            modules.setdefault(first_segment(spec.name), []).append(spec)
 
     def is_set(spec: TensorSpec) -> bool:
         pair = pairs.get(spec.name)

@@ -182,6 +182,8 @@ def _fused(alignment: Alignment, source: LayerGraph, target: LayerGraph, setting
     """Fold each BatchNorm of the file into the convolution before it, where the model has a bias in its place."""
     if any(layer.kind == "batch_norm" for layer in target.layers) or not source.framework == target.framework == "torch":
         return
+    if not any(layer.kind == "batch_norm" for layer in source.layers):
+        return
     for layer in target.layers:
         weight, bias = layer.tensors.get("weight"), layer.tensors.get("bias")
         pair = alignment.pairs.get(weight.name) if weight is not None else None

@@ -33,6 +33,8 @@ class LostNorm:
 
 def lost_norms(alignment: Alignment, source: LayerGraph, target: LayerGraph) -> Iterator[LostNorm]:
     """Find them, in the model's order."""
+    if not any(layer.kind == "batch_norm" for layer in source.layers):
+        return
     used = {name for pair in alignment.pairs.values() for name in pair.sources}
     for layer in target.layers:
         weight, bias = layer.tensors.get("weight"), layer.tensors.get("bias")

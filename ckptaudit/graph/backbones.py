@@ -79,7 +79,7 @@ def _resnet(shapes: Shapes) -> str | None:
     stages: dict[str, dict[int, set[int]]] = {}
     parts: dict[str, set[str]] = {}
     for name in shapes:
-        if match := _RESNET_BLOCK.match(name):
+        if _RESNET_STAGE.search(name) and (match := _RESNET_BLOCK.match(name)):
             if match["scope"] not in parts and len(parts) == _MAX_SCOPES:
                 continue
             parts.setdefault(match["scope"], set()).add(match["part"])
@@ -101,6 +101,7 @@ def _resnet(shapes: Shapes) -> str | None:
 
 
 _RESNET_BLOCK = re.compile(r"(?P<scope>(?:.*\.)?)layer(?P<stage>[1-4])\.(?:module\.)?(?P<block>\d+)\.(?:module\.)?(?P<part>\w+)\.")
+_RESNET_STAGE = re.compile(r"layer[1-4]\.")  # what the expression above looks for from the end of every name
 _RESNET_PART = re.compile(r"(conv|bn|norm|gn|n)\d|downsample|shortcut|module|_orig_mod")
 
 
@@ -168,12 +169,15 @@ def _vit(shapes: Shapes) -> str | None:
     layers: set[str] = set()
     width = patch = 0
     for name, shape in shapes.items():
-        if (match := re.search(r"(?:^|\.)(?:encoder_layer_|blocks\.|encoder\.layer\.|resblocks\.)(\d+)\.", name)) and len(shape) == 2:
+        if len(shape) == 2 and ("encoder" in name or "blocks." in name) and (match := _VIT_LAYER.search(name)):
             layers.add(match[1])
         if len(shape) == 4 and shape[2] == shape[3] and shape[2] >= 8 and re.search(r"conv_proj|patch_embed|patch_embeddings|conv1", name):
             width, patch = shape[0], shape[2]
     size = _VIT.get((len(layers), width))
     return f"vit_{size}_{patch}" if size else None
+
+
+_VIT_LAYER = re.compile(r"(?:^|\.)(?:encoder_layer_|blocks\.|encoder\.layer\.|resblocks\.)(\d+)\.")
 
 
 def _efficientnet(shapes: Shapes) -> str | None:
@@ -216,13 +220,18 @@ def _shufflenet_v2(shapes: Shapes) -> str | None:
 
 Stages = Mapping[int, set[int]]
 
+#: The literal text that a pattern of :func:`_staged` begins with.
+_WORD = re.compile(r"[a-z]+")
+
 
 def _staged(shapes: Shapes, *patterns: str) -> Iterator[tuple[Shapes, Stages]]:
     """For each prefix under which names match a pattern (its groups are stage and block): what lies there, and each stage's blocks."""
     found: dict[str, dict[int, set[int]]] = {}
     for pattern in patterns:
-        expression = re.compile(rf"((?:.*\.)??){pattern}")
+        expression, word = re.compile(rf"((?:.*\.)??){pattern}"), _WORD.match(pattern)
         for name in shapes:
+            if word is not None and word[0] not in name:
+                continue
             if (match := expression.match(name)) and (match[1] in found or len(found) < _MAX_SCOPES):
                 found.setdefault(match[1], {}).setdefault(int(match[2]), set()).add(int(match[3]))
     insides = _inside(shapes, found)

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from ckptaudit.graph.backbones import backbone_of
-from ckptaudit.graph.heads import auxiliary_scopes, main_head
+from ckptaudit.graph.heads import Head, auxiliary_scopes, main_head
 from ckptaudit.graph.layers import LayerGraph
 from ckptaudit.graph.names import is_under, split_name
 from ckptaudit.graph.slim import slim_pyramid
@@ -65,14 +65,14 @@ class Facts:
         return {**asdict(self), "tied": [list(group) for group in self.tied]}
 
 
-def facts_of(graph: LayerGraph) -> Facts:
-    """Collect the facts of a graph; nothing is read but names and shapes."""
+def facts_of(graph: LayerGraph, head: Head | None = None) -> Facts:
+    """Collect the facts of a graph; nothing is read but names and shapes. ``head`` is its main head where that is known already."""
     kinds = Counter(layer.kind for layer in graph.layers)
     sizes: Counter[str] = Counter()
     for spec in graph:
         if is_float(spec.dtype):
             sizes[spec.dtype] += spec.numel
-    head = main_head(graph)
+    head = head or main_head(graph)
     pyramid = _pyramid(graph)
     slim = slim_pyramid(graph.tensors)
     return Facts(

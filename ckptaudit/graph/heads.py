@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import lru_cache
 
 from ckptaudit.graph.layers import Layer, LayerGraph
 from ckptaudit.graph.names import is_under, parent, split_name
@@ -52,18 +51,17 @@ class Head:
 
 def is_auxiliary(name: str) -> bool:
     """Whether ``name`` lies in an auxiliary head (``aux_classifier``, ``AuxLogits``, ``aux1`` …)."""
-    return any(map(_is_auxiliary_word, split_name(name)))
+    return _may_be_auxiliary(name) and any(map(_AUXILIARY.match, split_name(name)))
 
 
-@lru_cache(maxsize=4096)  # few words, in very many names
-def _is_auxiliary_word(segment: str) -> bool:
-    return _AUXILIARY.match(segment) is not None
+def _may_be_auxiliary(name: str) -> bool:
+    return "aux" in name.lower()  # all that the expression accepts; most names are done with here
 
 
 def auxiliary_scopes(names: Iterable[str]) -> tuple[str, ...]:
     """Paths of the outermost modules that are auxiliary heads."""
     found: dict[str, None] = {}
-    for name in names:
+    for name in filter(_may_be_auxiliary, names):
         segments = re.split(r"([./])", name)
         for i in range(0, len(segments) - 1, 2):
             if _AUXILIARY.match(segments[i]):
@@ -79,14 +77,21 @@ def main_head(graph: LayerGraph) -> Head | None:
     else the last one in a scope with a head word, else the only one with a bias, else the very last one.
     """
     matrices = [layer for layer in graph.layers if _has_matrix(layer) and not is_auxiliary(layer.path)]
-    paths = {layer.path: split_name(layer.path.lower()) for layer in matrices}
-    candidates = [layer for layer in matrices if _BOX_WORDS.isdisjoint(paths[layer.path])]
-    if not candidates:
-        return None
-    named = [layer for layer in candidates if not _CLASS_WORDS.isdisjoint(paths[layer.path])]
-    named = named or [layer for layer in candidates if not _HEAD_WORDS.isdisjoint(_before_numbers(paths[layer.path]))]
-    layer = named[-1] if named else _unnamed_head(candidates, graph)
-    return Head(layer.path, outputs(layer, graph.framework), _anchors(layer, matrices, graph.framework)) if layer else None
+    candidates: list[Layer] = []
+    by_head_word: Layer | None = None
+    for layer in reversed(matrices):
+        words = split_name(layer.path.lower())
+        if not _BOX_WORDS.isdisjoint(words):
+            continue
+        candidates.append(layer)
+        if not _CLASS_WORDS.isdisjoint(words):
+            found: Layer | None = layer
+            break
+        if by_head_word is None and not _HEAD_WORDS.isdisjoint(_before_numbers(words)):
+            by_head_word = layer
+    else:
+        found = by_head_word or (_unnamed_head(candidates[::-1], graph) if candidates else None)
+    return Head(found.path, outputs(found, graph.framework), _anchors(found, matrices, graph.framework)) if found else None
 
 
 def in_head(name: str, head: Head | None) -> bool:
@@ -122,7 +127,10 @@ def _has_matrix(layer: Layer) -> bool:
 
 def _before_numbers(path: tuple[str, ...]) -> tuple[str, ...]:
     """Segments up to the first number: below it lies one of several repeated blocks."""
-    return path[: next((i for i, word in enumerate(path) if word.isdecimal()), len(path))]
+    for i, word in enumerate(path):
+        if word.isdecimal():
+            return path[:i]
+    return path
 
 
 def _unnamed_head(matrices: list[Layer], graph: LayerGraph) -> Layer | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from types import MappingProxyType
 
 from ckptaudit.graph.names import leaf
@@ -62,16 +63,39 @@ def canonical_roles(names: Mapping[str, TensorSpec], framework: str) -> dict[str
     ``gamma`` and ``beta`` become ``weight`` and ``bias`` only where they cannot be a layer-scale parameter:
     in Keras and TensorFlow files, or when both stand together. A kernel that a depthwise convolution alone has is its weight.
     """
-    norm_like = {"gamma", "beta"} <= names.keys()
-    roles: dict[str, TensorSpec] = {}
-    for word, spec in names.items():
+    return dict(zip(_canonical(tuple(names), framework), names.values(), strict=True))
+
+
+@lru_cache(maxsize=4096)  # few layers differ in the words that they have
+def _canonical(words: tuple[str, ...], framework: str) -> tuple[str, ...]:
+    norm_like = {"gamma", "beta"} <= set(words)
+    roles: dict[str, None] = {}
+    for word in words:
         role = role_of(word, framework)
         if norm_like:
             role = {"gamma": "weight", "beta": "bias"}.get(role, role)
-        roles[role if role not in roles else word] = spec
+        taken = role in roles or (role != word and role in words)
+        roles[word if taken else role] = None
     if framework in _KERAS and "depthwise_kernel" in roles and not {"pointwise_kernel", "weight"} & roles.keys():
-        return {"weight" if role == "depthwise_kernel" else role: spec for role, spec in roles.items()}
-    return roles
+        return tuple("weight" if role == "depthwise_kernel" else role for role in roles)
+    return tuple(roles)
+
+
+@lru_cache(maxsize=4096)
+def is_buffer(word: str, framework: str = "torch") -> bool:
+    """Whether the last segment of a tensor's name tells that it is a buffer."""
+    role = role_of(word, framework)
+    return role_of(role) in BUFFER_ROLES or role in DERIVED_BUFFERS
+
+
+@lru_cache(maxsize=4096)
+def _kind_of_roles(roles: tuple[str, ...]) -> str | None:
+    """The kind of a layer that its roles alone tell."""
+    if "running_mean" in roles or "running_var" in roles:
+        return "batch_norm"
+    if any(role.startswith(("weight_ih", "weight_hh", "recurrent_kernel")) for role in roles):
+        return "recurrent"
+    return "attention_in_proj" if "in_proj_weight" in roles or "q_proj_weight" in roles else None
 
 
 def infer_kind(roles: Mapping[str, TensorSpec], path: str = "", framework: str = "torch", type_name: str = "") -> str:
@@ -82,12 +106,8 @@ def infer_kind(roles: Mapping[str, TensorSpec], path: str = "", framework: str =
     when its path says so: shapes cannot tell it from a linear layer. Kernels of Keras and TensorFlow lie (…, in, out), and what is
     depthwise is told by the tensor's name, the class of the layer, or its path.
     """
-    if "running_mean" in roles or "running_var" in roles:
-        return "batch_norm"
-    if any(role.startswith(("weight_ih", "weight_hh", "recurrent_kernel")) for role in roles):
-        return "recurrent"
-    if "in_proj_weight" in roles or "q_proj_weight" in roles:
-        return "attention_in_proj"
+    if (kind := _kind_of_roles(tuple(roles))) is not None:
+        return kind
     weight = roles.get("weight") or roles.get("weight_v") or roles.get("depthwise_kernel")
     if weight is None:
         return "parameter"

@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from ckptaudit.graph.kinds import canonical_roles, infer_kind
-from ckptaudit.graph.names import leaf, parent
+from ckptaudit.graph.names import parent, split_leaf
 from ckptaudit.graph.tensors import TensorSpec
 from ckptaudit.records import dataclass, field
 
@@ -110,7 +110,8 @@ class LayerGraph:
         """Layers in the order in which their first tensors are defined."""
         owned: dict[str, dict[str, TensorSpec]] = {}
         for name, spec in self.tensors.items():
-            owned.setdefault(parent(name), {})[leaf(name)] = spec
+            path, word = split_leaf(name)
+            owned.setdefault(path, {})[word] = spec
         layers = []
         for index, (path, names) in enumerate(owned.items()):
             roles = canonical_roles(names, self.framework)

@@ -20,6 +20,17 @@ def split_name(name: str) -> tuple[str, ...]:
     return tuple(map(intern, name.replace("/", ".").split(".")))  # few segments, in very many names
 
 
+def first_segment(name: str) -> str:
+    """The first segment of ``name``."""
+    return name.replace("/", ".").partition(".")[0]
+
+
+def split_leaf(name: str) -> tuple[str, str]:
+    """What :func:`parent` and :func:`leaf` give."""
+    cut = max(name.rfind("."), name.rfind("/"))
+    return (name[:cut], name[cut + 1 :]) if cut >= 0 else ("", name)
+
+
 def parent(name: str) -> str:
     """The path of the module that owns the tensor or module ``name``; ``""`` at the top."""
     cut = max(name.rfind("."), name.rfind("/"))

@@ -16,6 +16,7 @@ _SQUEEZED = re.compile(r"expanded_conv(_\d+)?/squeeze_excite/")
 _UNIT = re.compile(r"(entry_flow/block\d+|middle_flow/block\d+|exit_flow/block\d+|block\d+)/unit_(\d+)/")
 _BRANCH = re.compile(r"(?:^|/)aspp(\d+)(_depthwise|_pointwise)?/(?:depthwise_)?weights")
 _POOLED = re.compile(r"(?:^|/)(image_pooling|concat_projection)/")
+_OF_PYRAMID = re.compile(r"aspp|image_pooling|concat_projection|feature_projection")  # most names have none of these
 _LOW_LEVEL = re.compile(r"(?:^|/)decoder/feature_projection\d+/")
 #: Depths of units: Chen et al. 2018 (arXiv:1802.02611, figure 4) and the variants of its code; He et al. 2016 (arXiv:1603.05027).
 _MIDDLE_UNITS = {41: 8, 65: 16, 71: 16}
@@ -61,7 +62,7 @@ def slim_pyramid(names: Iterable[str]) -> tuple[int, bool] | None:
     """
     branches: set[str] = set()
     pooled = low_level = False
-    for name in names:
+    for name in filter(_OF_PYRAMID.search, names):
         if match := _BRANCH.search(name):
             branches.add(match[1])
         pooled |= bool(_POOLED.search(name))

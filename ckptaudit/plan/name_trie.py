@@ -70,7 +70,7 @@ def smallest_rules(wanted: Mapping[str, str]) -> Iterator[list[tuple[str, str]]]
     if any(_SLOT in old or _SLOT in new for old, new in wanted.items()):
         return
     for mask in (True, False):
-        root, nodes = _tree(_masked(wanted) if mask else {old: [((), new)] for old, new in wanted.items()})
+        root, nodes = _tree(_masked(wanted) if mask else wanted)
         _collect_effects(nodes)
         _place_rules(root, nodes)
         placed = _in_order(root, nodes)
@@ -78,10 +78,11 @@ def smallest_rules(wanted: Mapping[str, str]) -> Iterator[list[tuple[str, str]]]
         yield _spelled(placed, with_exceptions=False)
 
 
-def _masked(wanted: Mapping[str, str]) -> dict[str, list[_Row]]:
-    """Old names grouped by what they are when numbers are slots, as many numbers as agree with the new names."""
+def _masked(wanted: Mapping[str, str]) -> dict[str, str]:
+    """Old names with slots for numbers, as many as agree with the new names, and the new name of all that are alike then."""
     literal: dict[str, set[str]] = {}
     groups: dict[str, list[_Row]] = {}
+    templates: dict[str, str | None] = {}
     pending = list(wanted.items())
     while pending:
         touched = set()
@@ -91,19 +92,23 @@ def _masked(wanted: Mapping[str, str]) -> dict[str, list[_Row]]:
             touched.add(key)
         changed: set[str] = set()
         for key in touched:
-            for prefix, numbers in _literal_numbers(key, groups[key]):
+            templates[key] = _template(groups[key])
+            for prefix, numbers in _literal_numbers(key, groups[key], templates[key]):
                 literal.setdefault(prefix, set()).update(numbers)
                 changed.add(prefix)
         pending = []
         if changed:
             for key in [key for key in groups if any(key[: m.start()] in changed for m in re.finditer(_SLOT, key))]:
                 pending += [(_filled(key, slots), new) for slots, new in groups.pop(key)]
-    return groups
+    return {key: template for key in groups if (template := templates[key]) is not None}  # all have one: groups are made so
 
 
 def _mask(name: str, literal: Mapping[str, set[str]]) -> tuple[str, tuple[str, ...]]:
+    tokens = _NUMBER.split(name)
+    if not literal:
+        return _SLOT.join(tokens[::2]), tuple(tokens[1::2])
     key, slots = "", []
-    for i, token in enumerate(_NUMBER.split(name)):
+    for i, token in enumerate(tokens):
         if i % 2 and token not in literal.get(key, ()):
             slots.append(token)
             key += _SLOT
@@ -117,10 +122,9 @@ def _filled(key: str, slots: tuple[str, ...]) -> str:
     return "".join(text + number for text, number in zip(texts, (*slots, ""), strict=True))
 
 
-def _literal_numbers(key: str, rows: list[_Row]) -> Iterator[tuple[str, set[str]]]:
+def _literal_numbers(key: str, rows: list[_Row], template: str | None) -> Iterator[tuple[str, set[str]]]:
     """Numbers that must be literal, by the text before them, so that the rows agree on one replacement."""
     places = [m.start() for m in re.finditer(_SLOT, key)]
-    template = _template(rows)
     if template is not None:
         used = {int(slot) for slot in _REFERENCE.findall(template)}
         for slot, place in enumerate(places):
@@ -176,11 +180,11 @@ def _template(rows: list[_Row]) -> str | None:
     return "".join(text + number for text, number in zip(texts, [*reversed(chosen), ""], strict=True))
 
 
-def _tree(groups: Mapping[str, list[_Row]]) -> tuple[_Node, list[_Node]]:
+def _tree(templates: Mapping[str, str]) -> tuple[_Node, list[_Node]]:
     """The root, and all nodes with parents before children."""
     root = _Node("", "", None)
     nodes = [root]
-    for key, rows in groups.items():
+    for key, template in templates.items():
         node = root
         for piece in _BOUNDARY.split(key):
             child = node.children.get(piece)
@@ -188,8 +192,6 @@ def _tree(groups: Mapping[str, list[_Row]]) -> tuple[_Node, list[_Node]]:
                 child = node.children[piece] = _Node(piece, node.key + piece, node)
                 nodes.append(child)
             node = child
-        template = _template(rows)
-        assert template is not None  # noqa: S101 - groups are made so
         node.effects = {tuple(_BOUNDARY.split(template))}
     return root, nodes
 

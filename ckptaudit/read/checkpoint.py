@@ -11,7 +11,7 @@ from ckptaudit.records import dataclass, field, replace
 
 if TYPE_CHECKING:
     from array import array
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
 
     import numpy
@@ -170,18 +170,17 @@ class Checkpoint:
     @cached_property
     def graph(self) -> LayerGraph:
         """The chosen branch as a layer graph; tensors that are the same view of one storage are tied."""
-        from ckptaudit.graph.kinds import BUFFER_ROLES, DERIVED_BUFFERS, role_of
+        from ckptaudit.graph.kinds import is_buffer
         from ckptaudit.graph.layers import LayerGraph, Module
         from ckptaudit.graph.names import leaf
         from ckptaudit.graph.tensors import TensorSpec, is_float
 
+        framework = self.framework
         specs: list[TensorSpec] = []
         shared: dict[Any, list[str]] = {}
         for name, tensor in self.branch.tensors.items():
-            word = role_of(leaf(name), self.framework)
-            state = role_of(word) in BUFFER_ROLES or word in DERIVED_BUFFERS
             # Exporters keep sizes, axes and single numbers beside the weights.
-            state |= self.framework == "onnx" and (not tensor.shape or not is_float(tensor.dtype))
+            state = is_buffer(leaf(name), framework) or (framework == "onnx" and (not tensor.shape or not is_float(tensor.dtype)))
             specs.append(TensorSpec(name, tensor.shape, tensor.dtype, state))
             # An empty or a stride-0 tensor shares its storage without being tied to anything.
             if 0 not in tensor.shape and tensor.shape and not (len(tensor.strides) and all(s == 0 for s in tensor.strides)):
@@ -222,6 +221,12 @@ class Checkpoint:
     def numbers(self, name: str, elements: int | None = None) -> array[float] | None:
         """Values of one tensor without numpy, where that is possible: see :meth:`StoredTensor.numbers`."""
         return self.branch.tensors[name].numbers(elements)
+
+    def numbers_of(self, names: Iterable[str], elements: int | None = None) -> Iterator[array[float] | None]:
+        """Values of several tensors in turn: see :func:`ckptaudit.read.stored.numbers_of`."""
+        from ckptaudit.read.stored import numbers_of
+
+        return numbers_of(map(self.branch.tensors.__getitem__, names), elements)
 
     def sample(self, name: str, elements: int, *, last: bool = False) -> numpy.ndarray[Any, Any]:
         """Some values of one tensor, at most about ``elements``: see :meth:`StoredTensor.sample`."""

@@ -43,7 +43,10 @@ def _continued(extra: Iterable[str], present: Iterable[str]) -> Iterator[tuple[s
 
     Yields the prefix, the extra numbers, and how many blocks both sides share; outermost series only.
     """
-    there, beyond = _series(present), _series(extra)
+    beyond = _series(extra)
+    if not beyond:
+        return
+    there = _series(present)
     found: list[str] = []
     for prefix, blocks in sorted(beyond.items(), key=lambda item: len(item[0])):
         shared = there.get(prefix, {})

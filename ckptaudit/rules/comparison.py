@@ -185,12 +185,14 @@ class Comparison:
     @cached_property
     def file_facts(self) -> Facts:
         """Facts of the file."""
-        return facts_of(self._file_by_nodes)
+        of_file = self._file_by_nodes
+        return facts_of(of_file, self.file_head if of_file is self.checkpoint.graph else None)
 
     @cached_property
     def model_facts(self) -> Facts:
         """Facts of the model."""
-        return facts_of(named_by_nodes(self.model.graph))
+        of_model = named_by_nodes(self.model.graph)
+        return facts_of(of_model, self.model_head if of_model is self.model.graph else None)
 
     @cached_property
     def _file_by_nodes(self) -> LayerGraph:
@@ -211,6 +213,11 @@ class Comparison:
     @cached_property
     def _auxiliary_only_in_one(self) -> tuple[str, ...]:
         return auxiliary_scopes((*self.missing, *self.unexpected))
+
+    @cached_property
+    def file_head(self) -> Head | None:
+        """The layer of the file that gives classes."""
+        return main_head(self.checkpoint.graph)
 
     @cached_property
     def model_head(self) -> Head | None:

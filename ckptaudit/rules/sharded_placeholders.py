@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ckptaudit.graph.names import leaf
 from ckptaudit.rules.comparison import Comparison
 from ckptaudit.rules.finding import Finding, Rule
 from ckptaudit.rules.wording import have, plural
@@ -19,7 +18,7 @@ _MIN_EMPTY, _EMPTY_SHARE = 2, 0.3
 def check(comparison: Comparison) -> Iterator[Finding]:
     """Yield a finding for flattened parameters (FSDP) and for empty ones (DeepSpeed ZeRO-3); all that does not fit follows from it."""
     graph = comparison.checkpoint.graph
-    flat = tuple(name for name in graph.tensors if any(word == leaf(name) or word in name.split(".") for word in _FLAT))
+    flat = tuple(name for name in graph.tensors if any(word in name and word in name.split(".") for word in _FLAT))
     if flat:
         yield RULE.finding(
             f"The file holds {plural(len(flat), 'flattened parameter')} of FullyShardedDataParallel (`{flat[0]}`): "

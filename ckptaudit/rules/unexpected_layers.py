@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ckptaudit.graph.heads import in_head, main_head
+from ckptaudit.graph.heads import in_head
 from ckptaudit.graph.kinds import BUFFER_ROLES, role_of
 from ckptaudit.graph.names import leaf, parent, split_name
 from ckptaudit.rules.comparison import Comparison
@@ -23,8 +23,9 @@ _TRAINING_STATE = frozenset(
 def check(comparison: Comparison) -> Iterator[Finding]:
     """Yield one finding per place of the file; dropped training state and heads are harmless, dropped layers are not."""
     unexpected = comparison.unexplained(comparison.unexpected, "checkpoint")
-    graph = comparison.checkpoint.graph
-    head = main_head(graph)
+    if not unexpected:
+        return
+    graph, head = comparison.checkpoint.graph, comparison.file_head
     restored = {parent(name) for name in comparison.used}
     for place, names in by_cause(unexpected, graph.tensors):
         training_state = all(_TRAINING_STATE & set(split_name(name)) for name in names)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import repeat
 from math import isfinite
 
 from ckptaudit.errors import ValuesUnavailableError
@@ -78,11 +79,13 @@ def look_at_values(checkpoint: Checkpoint, *, deep: bool) -> Values:
     that the cost does not grow with the file.
     """
     non_finite, constant, looked_at = {}, {}, 0
-    for spec in checkpoint.graph:
-        if not is_float(spec.dtype) or not spec.numel:
-            continue
+    elements = None if deep else _SAMPLE
+    specs = [spec for spec in checkpoint.graph if is_float(spec.dtype) and spec.numel]
+    # Python adds up a page as fast as numpy is imported, but not a whole tensor.
+    numbers = repeat(None, len(specs)) if deep else checkpoint.numbers_of((spec.name for spec in specs), elements)
+    for spec, few in zip(specs, numbers, strict=True):
         try:
-            bad, size, value = _looked(checkpoint, spec, None if deep else _SAMPLE)
+            bad, size, value = _looked(checkpoint, spec, few, elements)
             if bad:
                 non_finite[spec.name] = bad / size
             if sum(length > 1 for length in spec.shape) < 2 or 0 in checkpoint.branch.tensors[spec.name].strides:
@@ -95,9 +98,11 @@ def look_at_values(checkpoint: Checkpoint, *, deep: bool) -> Values:
     return Values(non_finite, constant, looked_at)
 
 
-def _looked(checkpoint: Checkpoint, spec: TensorSpec, elements: int | None) -> tuple[int, int, float | None]:
-    """How many values are NaN or infinite, of how many, and which finite value all are: of a whole tensor, or its first ``elements``."""
-    few = None if elements is None else checkpoint.numbers(spec.name, elements)
+def _looked(checkpoint: Checkpoint, spec: TensorSpec, few: Sequence[float] | None, elements: int | None) -> tuple[int, int, float | None]:
+    """How many values are NaN or infinite, of how many, and which finite value all are: of a whole tensor, or its first ``elements``.
+
+    ``few`` are these values where they could be had without numpy.
+    """
     if few is not None:
         # A sum is finite only if everything in it is; the other way round a sum of the largest numbers may overflow.
         bad = 0 if isfinite(sum(few)) else len(few) - sum(map(isfinite, few))

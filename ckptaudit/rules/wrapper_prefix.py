@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Iterator
 
 from ckptaudit.align.by_name.wrappers import WRAPPERS, unwrap
@@ -59,10 +58,11 @@ def _wrapped(comparison: Comparison) -> tuple[dict[str, list[str]], dict[str, li
     counterparts = {target: pair.sources[0] for target, pair in comparison.alignment.pairs.items()} | dict(comparison.mismatched)
     for target, source in counterparts.items():
         if source != target:
-            file_words, model_words = Counter(unwrap(source)[1]), Counter(unwrap(target)[1])
-            for held, name, words in ((sides[0], source, file_words - model_words), (sides[1], target, model_words - file_words)):
-                for word in words:
-                    held.setdefault(word, []).append(name)
+            file_words, model_words = unwrap(source)[1], unwrap(target)[1]
+            for held, name, words, others in ((sides[0], source, file_words, model_words), (sides[1], target, model_words, file_words)):
+                for word in dict.fromkeys(words):
+                    if words.count(word) > others.count(word):
+                        held.setdefault(word, []).append(name)
     return sides
 
 

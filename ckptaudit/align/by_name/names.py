@@ -86,8 +86,9 @@ class _ByName:
         targets = self._unique_unwrapped(self.open_target)
         for bare, name in self._unique_unwrapped(self.open_source).items():
             if (target := targets.get(bare)) is not None:
-                for word in dict.fromkeys(unwrap(name)[1]):
-                    self.wrappers.setdefault(word, []).append(name)
+                if bare != name:
+                    for word in dict.fromkeys(unwrap(name)[1]):
+                        self.wrappers.setdefault(word, []).append(name)
                 self._pair(target, name, "decided", 0.99, ("same name once wrapper segments are removed",))
 
     @staticmethod

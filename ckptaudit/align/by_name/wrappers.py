@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from types import MappingProxyType
 
-from ckptaudit.graph.names import split_name
-
 #: Segment → the tool that inserts it. Only words that these tools insert by themselves, at any depth.
 WRAPPERS = MappingProxyType(
     {
@@ -18,6 +16,7 @@ WRAPPERS = MappingProxyType(
         "_original_module": "a strategy wrapper",
     }
 )
+_WORDS = frozenset(WRAPPERS)
 
 
 def unwrap(name: str) -> tuple[str, tuple[str, ...]]:
@@ -25,9 +24,9 @@ def unwrap(name: str) -> tuple[str, tuple[str, ...]]:
 
     Whole segments only, at every depth, so the result is a fixpoint: ``_orig_mod.module.a.module.weight`` → ``a.weight``.
     """
-    if not any(word in name for word in WRAPPERS):
+    if "module" not in name and "_orig_mod" not in name:  # one of them is in every wrapper's word
         return name, ()
-    *path, word = split_name(name)
-    kept = [segment for segment in path if segment not in WRAPPERS]
-    removed = tuple(segment for segment in path if segment in WRAPPERS)
-    return (".".join([*kept, word]), removed) if removed else (name, ())
+    *path, word = name.replace("/", ".").split(".")
+    if _WORDS.isdisjoint(path):
+        return name, ()
+    return ".".join([*(segment for segment in path if segment not in _WORDS), word]), tuple(filter(_WORDS.__contains__, path))
