@@ -25,13 +25,24 @@ def with_statistics(module: torch.nn.Module, seed: int = 0) -> torch.nn.Module:
 
 
 def export(
-    module: torch.nn.Module, path: Path, size: tuple[int, ...] = (3, 32, 32), *, anonymous: bool = False, train: bool = False
+    module: torch.nn.Module,
+    path: Path,
+    size: tuple[int, ...] = (3, 32, 32),
+    *,
+    anonymous: bool = False,
+    train: bool = False,
+    fold: bool = True,
+    free_batch: bool = False,
 ) -> Path:
-    """Write ``module`` as torch exports it, BatchNorm folded unless it is to train; ``anonymous`` takes all names away."""
-    mode = torch.onnx.TrainingMode.TRAINING if train else torch.onnx.TrainingMode.EVAL
+    """Write ``module`` as torch exports it; ``anonymous`` takes all names away, ``free_batch`` lets the batch be of any size."""
+    modes = torch.onnx.TrainingMode
+    mode = modes.TRAINING if train else modes.EVAL if fold else modes.PRESERVE
+    axes = {"dynamic_axes": {"image": {0: "N"}}} if free_batch else {}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of tracing, and that there is a newer exporter
-        torch.onnx.export(module, (torch.zeros(2 if train else 1, *size),), path, dynamo=False, training=mode)
+        torch.onnx.export(
+            module, (torch.zeros(2 if train else 1, *size),), path, dynamo=False, training=mode, input_names=["image"], **axes
+        )
     if anonymous:
         path.write_bytes(without_names(onnx.load(path)).SerializeToString())
     return path

@@ -86,6 +86,7 @@ def _seen(opened: Checkpoint, model: Model | None, branch: str | None, images: P
     """What a probe adds: ways to feed images that agree, and what comes out."""
     from dataclasses import replace
 
+    from ckptaudit.align.by_topology.naming import named_by_nodes
     from ckptaudit.errors import UsageError
     from ckptaudit.graph.facts import facts_of
     from ckptaudit.pipeline import audit
@@ -93,20 +94,27 @@ def _seen(opened: Checkpoint, model: Model | None, branch: str | None, images: P
     from ckptaudit.prove.presets import PRESETS, flipped
     from ckptaudit.report._progress import passes_bar
 
-    if model is None:
+    if model is None and opened.framework != "onnx":
         raise UsageError("the file does not show for sure what it is; give --arch")
     with passes_bar() as tick:
         question = Question(images, input_size=parse_sizes(input_size), tick=tick or (lambda *_: None))
-        probe = probe_checkpoint(audit(opened, model, branch=branch), question)
+        if opened.framework == "onnx":
+            from ckptaudit.probe.exported import probe_export
+
+            probe = probe_export(opened, model, question)
+        else:
+            probe = probe_checkpoint(audit(opened, model, branch=branch), question)
+    graph = named_by_nodes(opened.graph) if model is None else model.graph
+    stated = None if model is None else model.preprocessing
     feeding = next(h for h in probe.hypotheses if h.cause == "preprocessing")
     found = []
     for name in feeding.figures.get("left", ()) if feeding.figures.get("agrees") else ():
-        way = PRESETS.get(name) or (flipped(PRESETS[name.partition(",")[0]]) if name.partition(",")[0] in PRESETS else model.preprocessing)
+        way = PRESETS.get(name) or (flipped(PRESETS[name.partition(",")[0]]) if name.partition(",")[0] in PRESETS else stated)
         if way is not None and probe.images is not None:
-            if facts_of(model.graph).in_channels == 1:
+            if facts_of(graph).in_channels == 1:
                 way = replace(way, channels=None, mean=way.mean and way.mean[:1], std=way.std and way.std[:1])
             told = "as the BatchNorm statistics agree" + (", among others" if len(feeding.figures["left"]) > 1 else "")
-            layout: Layout = "NHWC" if model.graph.framework == "keras" else "NCHW"
+            layout: Layout = "NHWC" if graph.framework == "keras" else "NCHW"
             found.append(replace(way, layout=layout, source=f"probe: {way.source}, {told}"))
     output = None if probe.output is None else (probe.output.kind, probe.output.axis, "probe: as seen on your images")
     return {"found": found, "output": output}

@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from ckptaudit.cli._exit_codes import FIT, NOT_FIT
 from ckptaudit.cli._options import arch_arg_option, max_header_option, model_side, outputs_options, parse_sizes
 from ckptaudit.cli._output import Outputs, check_output
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ckptaudit.arch import Model
+    from ckptaudit.probe import Probe, Question
+    from ckptaudit.read import Checkpoint
 
 #: ``--format``: the forms of :mod:`ckptaudit.report._probe`.
 FORMATS = ("json", "markdown", "terminal")
@@ -75,10 +84,13 @@ def probe(
     if checkpoint is not None:
         build = model_side(arch, None, arch_args, fresh=False)
         opened = open_checkpoint(checkpoint, branch=branch)
-        audited = audit(opened, build(opened), branch=branch)
-        with passes_bar() as tick:
-            question = Question(images, preprocess, read, classes, parse_sizes(input_size), budget, crops, tick=tick or (lambda *_: None))
-            outcome = probe_checkpoint(audited, question)
+        asks = Question(images, preprocess, read, classes, parse_sizes(input_size), budget, crops)
+        if opened.framework == "onnx":
+            outcome = _export(opened, build, arch, asks)
+        else:
+            audited = audit(opened, build(opened), branch=branch)
+            with passes_bar() as tick:
+                outcome = probe_checkpoint(audited, replace(asks, tick=tick or (lambda *_: None)))
     outcome = with_masks(outcome, masks)
     if plot is not None:
         from ckptaudit.probe.plot import draw_agreement
@@ -86,3 +98,19 @@ def probe(
         draw_agreement(outcome, plot, force=outputs.force)
     outputs.write(lambda output_format, options: render_probe(outcome, output_format, options))
     sys.exit(NOT_FIT if outcome.causes else FIT)
+
+
+def _export(opened: Checkpoint, build: Callable[[Checkpoint], Model], arch: str | None, question: Question) -> Probe:
+    """An ONNX file is run itself; the architecture only states how images are fed."""
+    from ckptaudit.errors import UsageError
+    from ckptaudit.probe.exported import probe_export
+    from ckptaudit.report._progress import passes_bar
+
+    try:
+        model = build(opened)
+    except UsageError:
+        if arch is not None:
+            raise
+        model = None  # it is none that is sure
+    with passes_bar() as tick:
+        return probe_export(opened, model, replace(question, tick=tick or (lambda *_: None)))

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 Status = Literal["cause", "possible", "cleared", "cannot tell", "not tested"]
-Cause = Literal["restoring", "numbers", "preprocessing", "batch-norm", "mode", "head", "reading", "mask"]
+Cause = Literal["restoring", "numbers", "preprocessing", "batch-norm", "mode", "head", "reading", "opencv", "mask"]
 
 #: How sure a hypothesis is to be called a cause, and to be called possible.
 SURE, POSSIBLE = 0.8, 0.4
@@ -21,6 +21,7 @@ TITLES: Mapping[Cause, str] = {
     "mode": "training or evaluation mode",
     "head": "the head",
     "reading": "how the output is read",
+    "opencv": "what OpenCV makes of it",
     "mask": "the image that looks black",
 }
 #: Causes that explain others come first among equals: NaN in a weight makes every figure behind it worthless.

@@ -7,15 +7,16 @@ the node that uses it (``/layer1/layer1.0/conv1/Conv``, ``MobilenetV2/expanded_c
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import replace
 from types import MappingProxyType
+from typing import Any
 
 from ckptaudit.align.by_topology.units import Unit, Units, units_of
 from ckptaudit.align.combine import align
 from ckptaudit.align.lost_norms import doubting_folded_norms
 from ckptaudit.align.pairs import Alignment
-from ckptaudit.graph import LayerGraph, TensorSpec
+from ckptaudit.graph import LayerGraph, TensorSpec, is_float
 from ckptaudit.graph.computation import Use
 from ckptaudit.graph.layers import module_paths
 from ckptaudit.graph.names import parent
@@ -29,6 +30,17 @@ _SLIM = {"weight": "weights", "bias": "biases"}
 def named_by_nodes(graph: LayerGraph) -> LayerGraph:
     """The same layers in the order of computation, shapes as torch has them; a graph that is no export's as it is."""
     return _renamed(graph, as_used=True)[0] if _is_export(graph) else graph
+
+
+def values_by_node_names(graph: LayerGraph, read: Callable[[str], Any]) -> Iterator[tuple[str, Any]]:
+    """Values of every tensor of numbers with a point, by the names and in the shapes that :func:`named_by_nodes` gives."""
+    named, own = _renamed(graph, as_used=True)
+    units = units_of(graph.computation) if graph.computation is not None else Units((), ())
+    turned = {use.name for unit in (*units.strong, *units.weak) for _, use in _uses(unit) if use.turned}
+    for name, spec in named.tensors.items():
+        if is_float(spec.dtype):
+            values = read(own[name])
+            yield name, (values.T if own[name] in turned else values).reshape(spec.shape)
 
 
 def align_by_node_names(source: LayerGraph, target: LayerGraph) -> Alignment:
