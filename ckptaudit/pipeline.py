@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -29,6 +28,7 @@ from ckptaudit.graph.facts import Facts
 from ckptaudit.graph.names import parent
 from ckptaudit.plan import Plan, Step, make_plan
 from ckptaudit.read import Branch, Checkpoint, open_checkpoint
+from ckptaudit.records import dataclass, replace
 from ckptaudit.rules import Finding, run_rules
 from ckptaudit.rules.allowance import Allowance
 from ckptaudit.rules.comparison import Comparison, Intent

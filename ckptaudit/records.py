@@ -68,10 +68,13 @@ if not TYPE_CHECKING:
                 fields[name] = given if isinstance(given, _Field) else _Field(given)
                 if isinstance(given, _Field) or slots:
                     body.pop(name, None)
-            body |= {"_fields": fields, "__match_args__": tuple(fields), "_frozen": frozen, "__repr__": _repr, "__reduce__": _reduce}
+            body |= {"_fields": fields, "__match_args__": tuple(fields), "_frozen": frozen, "__repr__": _repr}
+            if cls.__reduce__ is object.__reduce__:
+                body["__reduce__"] = _reduce
             body |= {name: _Original(name) for name in ("__dataclass_fields__", "__dataclass_params__")}
             if eq:
-                body |= {"__eq__": _eq, "_compared": attrgetter(*(n for n, f in fields.items() if f.compare)), "__hash__": None}
+                compared = [name for name, own in fields.items() if own.compare]
+                body |= {"__eq__": _eq, "_compared": attrgetter(*compared) if compared else _nothing, "__hash__": None}
             if frozen:
                 body |= {"__setattr__": _refuse, "__delattr__": _refuse} | ({"__hash__": _hash} if eq else {})
             for gone in ("__dict__", "__weakref__"):
@@ -109,7 +112,7 @@ if not TYPE_CHECKING:
                 lines.append(f"self.__dict__[{name!r}] = {value}")
         if hasattr(cls, "__post_init__"):
             lines.append("self.__post_init__()")
-        exec(f"def __init__(self, {', '.join(parameters)}):\n " + "\n ".join(lines), names)  # noqa: S102 -- names of fields, from source code
+        exec(f"def __init__(self, {', '.join(parameters)}):\n " + "\n ".join(lines or ["pass"]), names)  # noqa: S102 -- names of fields, from source code
         return names["__init__"]
 
     def _repr(self):
@@ -118,6 +121,10 @@ if not TYPE_CHECKING:
 
     def _eq(self, other):
         return self._compared(self) == self._compared(other) if other.__class__ is self.__class__ else NotImplemented
+
+    @staticmethod
+    def _nothing(_):
+        return ()
 
     def _hash(self):
         return hash(self._compared(self))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, Literal
 
 from ckptaudit.graph import TensorSpec
@@ -10,6 +9,7 @@ from ckptaudit.graph.kinds import DERIVED_BUFFERS
 from ckptaudit.graph.names import first_segment, is_under, leaf
 from ckptaudit.plan import Plan
 from ckptaudit.plan.plan import is_complete
+from ckptaudit.records import dataclass
 from ckptaudit.rules import Status
 from ckptaudit.rules.comparison import Comparison, Intent
 from ckptaudit.rules.finding import SEVERITIES, STATUSES

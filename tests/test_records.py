@@ -100,3 +100,13 @@ def test_a_scan_imports_neither_these_nor_click(samples):
     )
     ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, "[]\n", "")
+
+
+def test_a_class_without_fields():
+    class Nothing:
+        pass
+
+    ours, theirs = (module.dataclass(frozen=True, slots=True)(Nothing) for module in (records, dataclasses))
+    assert (ours(), hash(ours())) == (ours(), hash(ours()))
+    assert ours() != theirs()
+    assert repr(ours()) == repr(theirs())

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from types import MappingProxyType
 
 from ckptaudit.align.keras_loading import automatic_names
 from ckptaudit.align.pairs import Alignment, Pair
 from ckptaudit.graph import LayerGraph
 from ckptaudit.graph.names import leaf, parent
+from ckptaudit.records import replace
 
 
 def shift_of(stem: str, here: Mapping[str, tuple[str, int]], there: Mapping[str, tuple[str, int]]) -> int | None:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
 from math import prod
 
 from ckptaudit.align.lost_norms import norm_behind
 from ckptaudit.graph import Layer, LayerGraph
 from ckptaudit.graph.names import parent
+from ckptaudit.records import dataclass
 
 __all__ = ["Branch", "Merged", "merged_branches"]
 

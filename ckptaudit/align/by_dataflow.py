@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 
 from ckptaudit.align.flatten_orders import other_order
 from ckptaudit.align.ops.layout import Permute
 from ckptaudit.align.pairs import Alignment, Pair
 from ckptaudit.graph import LayerGraph
 from ckptaudit.graph.names import leaf, parent
+from ckptaudit.records import replace
 
 _EVIDENCE = "it alone is fed by, and feeds, what its counterpart is fed by and feeds"
 _CHANNELS_LAST = frozenset({"keras", "tensorflow"})

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from types import MappingProxyType
 
 from ckptaudit.align.keras_loading import automatic_names, load_as_keras, without_numbers
 from ckptaudit.align.pairs import Alignment, Pair
 from ckptaudit.graph import Layer, LayerGraph
 from ckptaudit.graph.names import parent
+from ckptaudit.records import replace
 
 _EVIDENCE = "the same place in the same sequence of layers and shapes, by which Keras restores"
 _DOUBT = "Keras numbered both and restores by place, which says otherwise than the name"

@@ -6,13 +6,13 @@ Asked for by ``--against`` a checkpoint. A few small tensors tell whether the tw
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ckptaudit.align.flatten_orders import other_order
 from ckptaudit.align.ops import Op, apply_ops
 from ckptaudit.align.pairs import Alignment, Pair
 from ckptaudit.errors import CkptAuditError
+from ckptaudit.records import replace
 
 if TYPE_CHECKING:
     import numpy

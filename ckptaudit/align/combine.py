@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 from types import MappingProxyType
 
 from ckptaudit.align.auto_numbers import with_shifted_numbers
@@ -16,6 +15,7 @@ from ckptaudit.garbage import collector_paused
 from ckptaudit.graph import LayerGraph, TensorSpec, is_float
 from ckptaudit.graph.kinds import DERIVED_BUFFERS
 from ckptaudit.graph.names import is_under, leaf
+from ckptaudit.records import replace
 
 #: No network is nested deeper than this; names that are were made to exhaust whoever walks them.
 _MAX_SEGMENTS = 100

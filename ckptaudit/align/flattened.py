@@ -6,11 +6,10 @@ reading it as a kernel would scramble it, though every shape fits.
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from ckptaudit.align.ops import Op, Permute, Reshape
 from ckptaudit.align.pairs import Pair
 from ckptaudit.graph import LayerGraph
+from ckptaudit.records import replace
 
 __all__ = ["with_flattened_order"]
 

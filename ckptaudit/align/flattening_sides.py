@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from types import MappingProxyType
 
 from ckptaudit.align.flatten_orders import other_order
@@ -12,6 +11,7 @@ from ckptaudit.align.ops import Op
 from ckptaudit.align.pairs import Alignment, Pair
 from ckptaudit.graph import LayerGraph
 from ckptaudit.graph.names import is_under, parent
+from ckptaudit.records import replace
 
 #: What moves axes, or may: behind one of these the order is not told.
 _MOVING = frozenset({"Permute", "Reshape", "TimeDistributed", "Lambda", "RepeatVector"})

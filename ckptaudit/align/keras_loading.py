@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Literal
 
@@ -18,6 +17,7 @@ from ckptaudit.graph import LayerGraph
 from ckptaudit.graph.layers import LEGACY, NUMBERED
 from ckptaudit.graph.names import leaf, parent
 from ckptaudit.read.keras_names import class_of, snake_case
+from ckptaudit.records import dataclass, field
 
 Refusal = Literal["", "layers", "weights", "shapes"]
 

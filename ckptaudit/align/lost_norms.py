@@ -7,12 +7,12 @@ shapes of the file's layer, and other values.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 from ckptaudit.align.pairs import Alignment, Pair
 from ckptaudit.graph import Layer, LayerGraph
 from ckptaudit.graph.names import parent
+from ckptaudit.records import dataclass, replace
 
 __all__ = ["FOLDED", "LostNorm", "doubting_folded_norms", "doubting_lost_norms", "lost_norms", "norm_behind"]
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal
 
 from ckptaudit.align.ops import Op
+from ckptaudit.records import dataclass, field, replace
 
 if TYPE_CHECKING:
     from ckptaudit.graph import LayerGraph

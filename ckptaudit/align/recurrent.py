@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from ckptaudit.align.ops import Concat, Op, Permute, Reshape, Rows, Split
 from ckptaudit.align.ops.biases import Sum, Zero
 from ckptaudit.align.pairs import Pair
 from ckptaudit.graph import LayerGraph
 from ckptaudit.graph.names import leaf, parent
+from ckptaudit.records import dataclass
 
 _TORCH = re.compile(r"(weight_ih|weight_hh|bias_ih|bias_hh)((?:_l\d+)?)((?:_reverse)?)\Z")
 _LSTM, _GRU = 4, 3

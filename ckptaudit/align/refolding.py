@@ -7,7 +7,6 @@ Of a convolution with weight w and a BatchNorm with γ, β, mean and variance be
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +17,7 @@ from ckptaudit.align.ops import Fill, Zero, apply_ops
 from ckptaudit.align.pairs import Alignment, Pair
 from ckptaudit.graph import LayerGraph
 from ckptaudit.graph.computation import CONV_TRANSPOSE, Use
+from ckptaudit.records import dataclass, replace
 
 if TYPE_CHECKING:
     import numpy

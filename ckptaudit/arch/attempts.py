@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import sys
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ckptaudit.arch.failures import blamed_line, describe_error
@@ -13,6 +12,7 @@ from ckptaudit.arch.isolation import isolated, output_to_stderr
 from ckptaudit.arch.libraries import EXTRAS, missing_library
 from ckptaudit.errors import ArchitectureError
 from ckptaudit.graph import Origin
+from ckptaudit.records import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -20,6 +19,7 @@ from ckptaudit._version import __version__
 from ckptaudit.arch.spec import MalformedSpecError, from_document, to_document
 from ckptaudit.errors import OutputError
 from ckptaudit.files import write_file
+from ckptaudit.records import dataclass, replace
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

@@ -12,7 +12,6 @@ import json
 import lzma
 import zlib
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
 from types import MappingProxyType
@@ -23,6 +22,7 @@ from ckptaudit.arch.families import by_closeness
 from ckptaudit.arch.model import Model
 from ckptaudit.arch.preprocessing import Preprocessing
 from ckptaudit.graph import LayerGraph, Module, Origin, TensorSpec
+from ckptaudit.records import dataclass
 
 MAGIC = b"ckptaudit-catalogue/2\n"
 #: What stands between a module's path and the names below it, where it is no full stop.

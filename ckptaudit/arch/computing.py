@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +17,7 @@ from ckptaudit.arch.trace import in_mode, to_meta, usual_inputs
 from ckptaudit.graph import computation as words
 from ckptaudit.graph.computation import Computation, Operation, Use
 from ckptaudit.graph.names import parent
+from ckptaudit.records import replace
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -15,6 +14,7 @@ from ckptaudit.arch.libraries import MissingLibraryError, installed_version
 from ckptaudit.arch.sources import built_in
 from ckptaudit.arch.suggest import did_you_mean
 from ckptaudit.errors import ArchitectureError
+from ckptaudit.records import dataclass, replace
 
 if TYPE_CHECKING:
     from ckptaudit.arch.model import Model

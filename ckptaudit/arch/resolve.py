@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +14,7 @@ from ckptaudit.arch.offer import Offer
 from ckptaudit.arch.suggest import did_you_mean
 from ckptaudit.errors import ArchitectureError
 from ckptaudit.garbage import collector_paused
+from ckptaudit.records import replace
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

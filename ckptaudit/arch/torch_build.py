@@ -10,13 +10,13 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ckptaudit.arch.attempts import calling_line, first_that_works, with_article
 from ckptaudit.errors import ArchitectureError
 from ckptaudit.graph import Origin
+from ckptaudit.records import dataclass, field
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping

@@ -8,12 +8,12 @@ concatenation, an interpolation) passes on where its inputs came from.
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from ckptaudit.arch.failures import describe_error
 from ckptaudit.arch.isolation import isolated, output_to_stderr
 from ckptaudit.graph.names import parent
+from ckptaudit.records import dataclass, replace
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence

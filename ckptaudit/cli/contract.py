@@ -84,14 +84,13 @@ def _model(opened: Checkpoint, arch: str | None, arch_args: tuple[str, ...]) -> 
 
 def _seen(opened: Checkpoint, model: Model | None, branch: str | None, images: Path, input_size: str | None) -> dict[str, object]:
     """What a probe adds: ways to feed images that agree, and what comes out."""
-    from dataclasses import replace
-
     from ckptaudit.align.by_topology.naming import named_by_nodes
     from ckptaudit.errors import UsageError
     from ckptaudit.graph.facts import facts_of
     from ckptaudit.pipeline import audit
     from ckptaudit.probe import Question, probe_checkpoint
     from ckptaudit.prove.presets import PRESETS, flipped
+    from ckptaudit.records import replace
     from ckptaudit.report._progress import passes_bar
 
     if model is None and opened.framework != "onnx":

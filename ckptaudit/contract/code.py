@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 
 from ckptaudit.arch.preprocessing import Preprocessing
+from ckptaudit.records import dataclass
 
 _BYTE = 1 / 255
 #: Interpolations by their names in Pillow and OpenCV; others are taken as bilinear, which a comment says.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ckptaudit._version import __version__
@@ -13,6 +12,7 @@ from ckptaudit.contract.code import code_for
 from ckptaudit.contract.exported import Exported, code_to_run, exported
 from ckptaudit.contract.statements import stated_beside, stated_classes
 from ckptaudit.graph.heads import main_head
+from ckptaudit.records import dataclass, field
 
 if TYPE_CHECKING:
     from ckptaudit.arch import Model
@@ -162,7 +162,7 @@ def _nearest(beside: Preprocessing | None, library: Preprocessing | None, found:
     if library is not None and (not found or any(_numbers(way) == _numbers(library) for way in found)):
         return library
     if found and library is not None:
-        from dataclasses import replace
+        from ckptaudit.records import replace
 
         return replace(found[0], size=library.size, resize=library.resize, fit=library.fit, interpolation=library.interpolation)
     return found[0] if found else library

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from ckptaudit.arch.preprocessing import Layout, Preprocessing
 from ckptaudit.errors import CkptAuditError
 from ckptaudit.graph import computation as words
 from ckptaudit.graph.computation import INPUT, Computation, Operation
+from ckptaudit.records import dataclass, replace
 
 if TYPE_CHECKING:
     from ckptaudit.read import Checkpoint

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from ckptaudit.arch.preprocessing import Preprocessing
+from ckptaudit.records import replace
 
 #: Files beside weights that say how images are fed, with what reads each; they are small, and no larger one is read.
 _MAX_BYTES = 1 << 20

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 from ckptaudit.graph.backbones import backbone_of
@@ -12,6 +12,7 @@ from ckptaudit.graph.layers import LayerGraph
 from ckptaudit.graph.names import is_under, split_name
 from ckptaudit.graph.slim import slim_pyramid
 from ckptaudit.graph.tensors import is_float
+from ckptaudit.records import dataclass
 
 _CONVOLUTIONS = ("conv", "depthwise_conv")
 #: Names of the part that gives features, in which a layer of 48 channels means nothing.

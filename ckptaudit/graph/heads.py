@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 from ckptaudit.graph.layers import Layer, LayerGraph
 from ckptaudit.graph.names import is_under, parent, split_name
+from ckptaudit.records import dataclass
 
 #: Words that name what gives classes and nothing else, at any depth.
 _CLASS_WORDS = frozenset(

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Literal
+
+from ckptaudit.records import dataclass
 
 SCHEMA = "ckptaudit.identify/1"
 

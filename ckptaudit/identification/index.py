@@ -11,7 +11,6 @@ import json
 import math
 import zlib
 from collections import Counter
-from dataclasses import dataclass
 from functools import cache, cached_property
 from itertools import chain
 from pathlib import Path
@@ -21,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from ckptaudit.arch.catalogue import shipped as shipped_catalogue
 from ckptaudit.arch.sources import built_in
 from ckptaudit.identification.signature import Signature, counts, is_kernel, pieces, signature
+from ckptaudit.records import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

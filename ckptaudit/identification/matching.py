@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ckptaudit.arch.catalogue import shipped as shipped_catalogue
@@ -16,6 +15,7 @@ from ckptaudit.identification.index import shipped as shipped_index
 from ckptaudit.identification.parts import Part, parts_of
 from ckptaudit.identification.signature import counts, is_kernel, pieces
 from ckptaudit.identification.sizes import class_count, has_stem, input_channels
+from ckptaudit.records import dataclass
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

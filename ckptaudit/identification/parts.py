@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import chain
 
@@ -11,6 +10,7 @@ from ckptaudit.align.by_name.wrappers import unwrap
 from ckptaudit.graph import LayerGraph, TensorSpec
 from ckptaudit.graph.names import parent
 from ckptaudit.identification.signature import Signature, counts, is_kernel, pieces, signature
+from ckptaudit.records import dataclass, field
 
 #: A part has at least this share of the file's tensors, and this many.
 _MIN_SHARE, _MIN_TENSORS = 0.15, 8

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from ckptaudit._version import __version__
 from ckptaudit.lock.checking import Checked
 from ckptaudit.lock.revisions import Base
+from ckptaudit.records import dataclass, replace
 from ckptaudit.rules.finding import STATUSES, Finding
 
 SCHEMA = "ckptaudit.check/1"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ckptaudit.arch.failures import shown_path
@@ -15,6 +14,7 @@ from ckptaudit.lock.contracts import Contract, Project
 from ckptaudit.lock.document import load_lock
 from ckptaudit.lock.locked import Locked
 from ckptaudit.pipeline import Audit, compare
+from ckptaudit.records import dataclass, replace
 from ckptaudit.rules.allowance import UNUSED
 from ckptaudit.rules.finding import Finding
 from ckptaudit.verdict import Bar

@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
 from ckptaudit.arch.suggest import did_you_mean
 from ckptaudit.errors import ContractError
 from ckptaudit.lock.tables import TableReader
+from ckptaudit.records import dataclass
 from ckptaudit.rules import all_rules
 from ckptaudit.rules.allowance import Allowance
 from ckptaudit.rules.comparison import Intent

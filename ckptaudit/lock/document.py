@@ -6,7 +6,6 @@ import json
 import re
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
 from types import MappingProxyType
@@ -20,6 +19,7 @@ from ckptaudit.lock.locked import TERMS, Locked, Tensors, batch_norm_layers, sto
 from ckptaudit.lock.tables import TableReader
 from ckptaudit.read import Branch, Checkpoint, RefusedGlobal
 from ckptaudit.read.recorded import BatchNormStatistics, Recorded
+from ckptaudit.records import replace
 
 VERSION = 1
 _HEAD = """\

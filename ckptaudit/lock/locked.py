@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ from ckptaudit.lock.contracts import Contract
 from ckptaudit.read import Checkpoint, Storage, StoredTensor
 from ckptaudit.read.identity import FileIdentity
 from ckptaudit.read.stored import contiguous_strides
+from ckptaudit.records import dataclass
 
 #: What must be the same in the contract and in the lock.
 TERMS = ("checkpoint", "arch", "arguments", "intent", "branch")

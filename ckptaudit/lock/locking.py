@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -21,6 +20,7 @@ from ckptaudit.plan import Plan
 from ckptaudit.read import Branch, Checkpoint, open_checkpoint
 from ckptaudit.read.identity import unreadable
 from ckptaudit.read.recorded import Recorded
+from ckptaudit.records import dataclass, replace
 from ckptaudit.rules.values import look_at_values, read_batch_norm
 
 

@@ -9,7 +9,6 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ import ckptaudit
 from ckptaudit.errors import RevisionError
 from ckptaudit.lock.building import OTHER_TREE
 from ckptaudit.lock.contracts import Project
+from ckptaudit.records import dataclass
 from ckptaudit.text import printable
 from ckptaudit.verdict import Bar
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +15,7 @@ from ckptaudit.graph import TensorSpec
 from ckptaudit.plan.fingerprint import fingerprint
 from ckptaudit.plan.plan import Plan, Step
 from ckptaudit.read import Checkpoint, open_checkpoint
+from ckptaudit.records import dataclass
 
 if TYPE_CHECKING:
     import numpy

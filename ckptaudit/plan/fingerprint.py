@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 from ckptaudit.graph import TensorSpec
+from ckptaudit.records import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
 
 from ckptaudit.errors import PlanError
+from ckptaudit.records import dataclass, field
 
 _BOUNDARY = re.compile(r"(?<=[./])")
 _SPECIAL = re.compile(r"[\\{},]")

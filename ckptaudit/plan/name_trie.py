@@ -14,7 +14,8 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+
+from ckptaudit.records import dataclass, field
 
 #: Stands for a number in a masked name; followed by the slot's position and another one in a replacement.
 _SLOT = "\0"

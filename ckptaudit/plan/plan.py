@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from ckptaudit.align import Alignment, Pair
@@ -12,6 +11,7 @@ from ckptaudit.graph.kinds import DERIVED_BUFFERS
 from ckptaudit.graph.names import leaf
 from ckptaudit.plan.fingerprint import Side, digest, fingerprint
 from ckptaudit.plan.rename_rules import RenameRule, Renaming, rename_rules
+from ckptaudit.records import dataclass, replace
 
 if TYPE_CHECKING:
     import os

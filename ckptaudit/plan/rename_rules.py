@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 
 from ckptaudit.plan.name_trie import smallest_rules
+from ckptaudit.records import dataclass
 
 #: What may stand in a rule: literal text, whole numbers, names to leave out, the end. No pattern of these takes long to match.
 _LITERAL = r"(?:\\\W|[^\\()\[\]{}*+?|.^$])"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ckptaudit.arch.factory import load_object
@@ -13,6 +12,7 @@ from ckptaudit.arch.preprocessing import Preprocessing
 from ckptaudit.errors import ArchitectureError, CkptAuditError, UsageError
 from ckptaudit.probe.hypothesis import Hypothesis, judged
 from ckptaudit.prove.presets import PRESETS
+from ckptaudit.records import dataclass
 
 if TYPE_CHECKING:
     import numpy

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ckptaudit.probe.hypothesis import Hypothesis, judged, undecided, untested
+from ckptaudit.records import dataclass
 
 if TYPE_CHECKING:
     import numpy

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any, Literal
+
+from ckptaudit.records import dataclass, field
 
 Status = Literal["cause", "possible", "cleared", "cannot tell", "not tested"]
 Cause = Literal["restoring", "numbers", "preprocessing", "batch-norm", "mode", "head", "reading", "opencv", "mask"]

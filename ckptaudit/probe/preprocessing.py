@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from ckptaudit.probe.hypothesis import Hypothesis, judged, undecided, untested
+from ckptaudit.records import dataclass
 
 #: A way is out of the running when its score is this many times the best one's. The next way came to 3.0 times the best and more on the
 #: networks that the thresholds were chosen and checked on, where its images are of a kind with the training's.

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +31,7 @@ from ckptaudit.prove.agreement import Agreement, measure_agreement
 from ckptaudit.prove.images import crops, image_files, pixels_of
 from ckptaudit.prove.presets import PRESETS, flipped, prepared
 from ckptaudit.prove.running import Network, Pass, batches_of, divergences, network_of
+from ckptaudit.records import dataclass, field, replace
 
 if TYPE_CHECKING:
     import numpy

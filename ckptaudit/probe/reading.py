@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from ckptaudit.errors import UsageError
 from ckptaudit.probe.hypothesis import Hypothesis, judged, undecided, untested
+from ckptaudit.records import dataclass
 
 if TYPE_CHECKING:
     import numpy

@@ -9,10 +9,10 @@ images of another kind than those of the training still show a wrong restore at 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ckptaudit.prove.running import Network, batches_of, divergences
+from ckptaudit.records import dataclass
 
 if TYPE_CHECKING:
     import numpy

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ckptaudit.arch.failures import describe_error
@@ -13,6 +12,7 @@ from ckptaudit.errors import ArchitectureError
 from ckptaudit.graph.names import parent
 from ckptaudit.prove.networks import common_inputs, tensors_of
 from ckptaudit.prove.proof import Difference, Outputs
+from ckptaudit.records import dataclass
 
 if TYPE_CHECKING:
     import torch

@@ -28,7 +28,7 @@ PRESETS: Mapping[str, Preprocessing] = {
 
 def flipped(preprocessing: Preprocessing) -> Preprocessing:
     """The same with the colours in the other order: the numbers stay with their colours."""
-    from dataclasses import replace
+    from ckptaudit.records import replace
 
     other: Channels = "RGB" if preprocessing.channels == "BGR" else "BGR"
     return replace(

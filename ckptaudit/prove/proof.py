@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any, Literal
+
+from ckptaudit.records import dataclass
 
 Status = Literal["proved", "consistent", "refuted", "not proved"]
 

@@ -6,7 +6,6 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ckptaudit.arch.failures import describe_error
@@ -14,6 +13,7 @@ from ckptaudit.arch.isolation import isolated, output_to_stderr
 from ckptaudit.arch.trace import usual_inputs
 from ckptaudit.errors import ArchitectureError
 from ckptaudit.prove.networks import tensors_of
+from ckptaudit.records import dataclass, field
 
 if TYPE_CHECKING:
     import numpy

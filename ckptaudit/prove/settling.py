@@ -12,7 +12,6 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from ckptaudit.arch.isolation import isolated, output_to_stderr
@@ -21,6 +20,7 @@ from ckptaudit.graph.names import parent
 from ckptaudit.plan import make_plan
 from ckptaudit.prove.networks import common_inputs, own_plan, restore, runnable, tensors_of
 from ckptaudit.prove.outputs import TOLERANCES, Digest, equal_outputs, without_wrapper
+from ckptaudit.records import dataclass, field, replace
 
 if TYPE_CHECKING:
     import torch

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+from ckptaudit.records import dataclass
 
 if TYPE_CHECKING:
     from ckptaudit.graph import Origin

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 
 from ckptaudit.graph import Layer, LayerGraph
 from ckptaudit.graph.kinds import DERIVED_BUFFERS
 from ckptaudit.graph.names import collapse_modules, fold_names, fold_numbers, leaf, split_name
+from ckptaudit.records import dataclass, field
 
 
 @dataclass(eq=False)

@@ -7,11 +7,11 @@ import os
 import sys
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ckptaudit.graph.names import common_prefix
+from ckptaudit.records import dataclass
 
 if TYPE_CHECKING:
     from ckptaudit.report import Entry

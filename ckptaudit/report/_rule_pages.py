@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from ckptaudit.records import dataclass
 from ckptaudit.rules import all_rules
 
 #: In an installed package, and in a source tree.

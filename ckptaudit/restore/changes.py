@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ckptaudit.arch.torch_arrays import is_tensor
 from ckptaudit.graph.names import parent
+from ckptaudit.records import dataclass
 from ckptaudit.restore.torch_values import ends, is_plain, same_values
 
 if TYPE_CHECKING:

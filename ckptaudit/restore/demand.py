@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass, replace
 
 from ckptaudit.errors import IncompatibleCheckpoint
 from ckptaudit.graph.names import collapse_modules, fold_names
 from ckptaudit.pipeline import INTENTS, Audit
+from ckptaudit.records import dataclass, replace
 from ckptaudit.report._short import short_report
 from ckptaudit.report._words import share
 from ckptaudit.rules.comparison import Intent

@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 import weakref
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from ckptaudit.align import Alignment
@@ -14,6 +13,7 @@ from ckptaudit.errors import UsageError
 from ckptaudit.graph.kinds import DERIVED_BUFFERS
 from ckptaudit.graph.names import leaf
 from ckptaudit.pipeline import Audit, compare
+from ckptaudit.records import dataclass, replace
 from ckptaudit.restore.changes import Snapshot
 from ckptaudit.restore.demand import Demand, never_set, refusal
 from ckptaudit.restore.dry_run import Watcher, plain_load

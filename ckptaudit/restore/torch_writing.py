@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import copy_context
-from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +16,7 @@ from ckptaudit.errors import CheckpointError, CkptAuditError, PlanError
 from ckptaudit.pipeline import Audit
 from ckptaudit.plan.applying import refuse_undecoded
 from ckptaudit.read.identity import kept_open
+from ckptaudit.records import dataclass
 from ckptaudit.restore.again import audit_again
 from ckptaudit.restore.demand import Demand, refusal
 from ckptaudit.restore.meta import materialised

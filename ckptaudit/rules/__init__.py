@@ -53,7 +53,7 @@ def run_rules(comparison: Comparison, allow: Sequence[Allowance] = ()) -> list[F
 
 def _with_origin(finding: Finding, graph: LayerGraph) -> Finding:
     """Point the finding to the line that attached its first module, or the nearest module above that has one."""
-    from dataclasses import replace
+    from ckptaudit.records import replace
 
     return replace(finding, origin=_origin_of(finding.model[0], graph)) if finding.model and not finding.origin else finding
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 
+from ckptaudit.records import dataclass, replace
 from ckptaudit.rules.finding import Finding, Rule
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
 from typing import Any
 
 from ckptaudit.align.by_topology import Topology
@@ -11,6 +10,7 @@ from ckptaudit.align.modules import module_in_file
 from ckptaudit.graph import Module, Origin
 from ckptaudit.graph.names import is_under, parent
 from ckptaudit.graph.settings import computing_modules, settings_differ
+from ckptaudit.records import dataclass, replace
 from ckptaudit.rules.comparison import Comparison
 from ckptaudit.rules.finding import Finding, Rule
 from ckptaudit.rules.wording import plural

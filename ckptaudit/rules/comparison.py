@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal
@@ -20,6 +19,7 @@ from ckptaudit.graph.layers import module_paths
 from ckptaudit.graph.names import is_under, leaf
 from ckptaudit.read import Checkpoint
 from ckptaudit.read.recorded import BatchNormStatistics
+from ckptaudit.records import dataclass, field
 from ckptaudit.rules.finding import Finding
 from ckptaudit.rules.values import Values, look_at_values, read_batch_norm
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import repeat
 from math import isfinite
 
@@ -11,6 +10,7 @@ from ckptaudit.errors import ValuesUnavailableError
 from ckptaudit.graph import TensorSpec, is_float
 from ckptaudit.read import Checkpoint
 from ckptaudit.read.recorded import BatchNormStatistics
+from ckptaudit.records import dataclass
 
 #: A variance this close to 1 and a mean this close to 0, in every channel, are what BatchNorm starts with.
 _INITIAL_TOLERANCE = 1e-6

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from ckptaudit.cli import main
+from ckptaudit.cli._commands import commands
 
 MODEL = """
 import keras
@@ -43,7 +43,7 @@ def call(tmp_path, monkeypatch):
         monkeypatch.chdir(tmp_path)
         (tmp_path / f"{MODULE}.py").write_text(f"NAMES = {names}\n{MODEL}")
         sys.modules.pop(MODULE, None)
-        return CliRunner().invoke(main, list(map(str, arguments)))
+        return CliRunner().invoke(commands, list(map(str, arguments)))
 
     monkeypatch.setattr(sys, "dont_write_bytecode", True)
     monkeypatch.setenv("PYTHONPYCACHEPREFIX", str(tmp_path / "none"))

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
 
 from ckptaudit.align.by_structure.samename import outer_modules
 from ckptaudit.align.by_structure.words import tokens
 from ckptaudit.graph import LayerGraph
+from ckptaudit.records import dataclass
 
 __all__ = ["Twin", "find_twin"]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from types import MappingProxyType
 
 from ckptaudit.align.by_structure.copies import find_twin
@@ -21,6 +20,7 @@ from ckptaudit.align.by_structure.singles import singles
 from ckptaudit.align.by_structure.tree import Forest, Ids, Node
 from ckptaudit.align.pairs import Alignment, Pair
 from ckptaudit.graph import LayerGraph
+from ckptaudit.records import replace
 
 __all__ = ["align_by_structure"]
 

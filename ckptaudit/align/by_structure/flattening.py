@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
 
 from ckptaudit.align.by_structure.reading import Side
 from ckptaudit.align.pairs import Pair
+from ckptaudit.records import replace
 
 __all__ = ["undecided_where_flattened"]
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Container, Iterator
-from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from ckptaudit.align.by_structure.level import Level
@@ -17,6 +16,7 @@ from ckptaudit.align.by_structure.namesakes import Namesakes
 from ckptaudit.align.by_structure.neighbours import Neighbours
 from ckptaudit.align.by_structure.shifts import shifted_blocks
 from ckptaudit.align.by_structure.tree import Forest, Node
+from ckptaudit.records import dataclass, replace
 
 __all__ = ["Found", "audited", "order_agreement"]
 

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass, replace
 from itertools import product
 
 from ckptaudit.align.by_structure.assignment import best_assignment
 from ckptaudit.align.by_structure.level import Level
 from ckptaudit.align.by_structure.words import POSITIONS, PROJECTIONS, numbers_in, tokens
+from ckptaudit.records import dataclass, replace
 
 __all__ = ["Match", "Member", "Surroundings", "resolve"]
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 
 from ckptaudit.align.by_structure.level import Level
 from ckptaudit.align.by_structure.reading import Item
 from ckptaudit.align.by_structure.words import tokens
 from ckptaudit.align.ops import Concat, Op, Split, moved_dim, ops_between
 from ckptaudit.align.pairs import Pair
+from ckptaudit.records import dataclass
 
 __all__ = ["Proposal", "inside_atom", "joined"]
 

@@ -8,12 +8,12 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
 
 from ckptaudit.align.by_structure.words import masked, tokens
 from ckptaudit.graph import LayerGraph, TensorSpec, is_float
 from ckptaudit.graph.kinds import DERIVED_BUFFERS, canonical_roles
 from ckptaudit.graph.names import leaf, split_name
+from ckptaudit.records import dataclass, replace
 
 __all__ = ["STANDARD_ROLES", "Item", "Side", "read"]
 

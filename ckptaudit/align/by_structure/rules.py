@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable
-from dataclasses import dataclass, field
 
 from ckptaudit.align.by_structure.words import masked, numbers_in
+from ckptaudit.records import dataclass, field
 
 __all__ = ["Context", "Path", "Place", "Rules"]
 

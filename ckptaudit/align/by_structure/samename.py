@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import replace
 from itertools import islice
 
 from ckptaudit.align.by_structure.namesakes import Namesakes
@@ -18,6 +17,7 @@ from ckptaudit.align.by_structure.words import masked
 from ckptaudit.align.pairs import Pair
 from ckptaudit.graph import LayerGraph, TensorSpec
 from ckptaudit.graph.names import parent, split_name
+from ckptaudit.records import replace
 
 __all__ = ["astray", "outer_modules", "same_names"]
 

@@ -12,7 +12,6 @@ from array import array
 from bisect import bisect_right
 from collections import Counter, defaultdict
 from collections.abc import Hashable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import accumulate, pairwise
 
@@ -20,6 +19,7 @@ from ckptaudit.align.by_structure.groups import Match, Member, Surroundings, res
 from ckptaudit.align.by_structure.level import Level
 from ckptaudit.align.by_structure.rules import Context, Path, Rules
 from ckptaudit.align.by_structure.tree import Forest, Node, masked_path
+from ckptaudit.records import dataclass, field, replace
 
 __all__ = ["AGREEING", "AtomPair", "Inner", "Solution", "Solver"]
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Hashable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Literal
 
@@ -14,6 +13,7 @@ from ckptaudit.align.by_topology.units import Unit, Units, units_of
 from ckptaudit.align.pairs import Alignment, Grade, Pair
 from ckptaudit.graph import LayerGraph
 from ckptaudit.graph.computation import INPUT, Computation
+from ckptaudit.records import dataclass, replace
 
 #: How far two networks agree: layer by layer; the same but for the sizes of some layers; only from the input to some place.
 Extent = Literal["same", "sizes", "beginning"]

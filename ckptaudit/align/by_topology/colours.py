@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass, field
 
 from ckptaudit.align.by_topology.units import Source, Unit
 from ckptaudit.graph.computation import INPUT
+from ckptaudit.records import dataclass, field
 
 #: Refinement ends after so many steps: what it has not told apart by then stays open.
 _MAX_WORK = 5_000_000

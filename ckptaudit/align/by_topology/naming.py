@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Iterator
-from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 
@@ -20,6 +19,7 @@ from ckptaudit.graph import LayerGraph, TensorSpec, is_float
 from ckptaudit.graph.computation import Use
 from ckptaudit.graph.layers import module_paths
 from ckptaudit.graph.names import parent
+from ckptaudit.records import replace
 
 #: TensorFlow's name of a variable's value, at the end of that of the variable.
 _FIRST_OUTPUT = re.compile(r":0\Z")

@@ -7,10 +7,10 @@ to units both are the same.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 
 from ckptaudit.graph import computation as words
 from ckptaudit.graph.computation import INPUT, Computation, Operation, Use
+from ckptaudit.records import dataclass, field
 
 #: A step on the way from one unit to the next whose operands are no equals: what it is, and the position.
 Step = tuple[str, int]

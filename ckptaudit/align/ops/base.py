@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 from ckptaudit.errors import PlanError
+from ckptaudit.records import dataclass
 
 if TYPE_CHECKING:
     import numpy

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ckptaudit.align.ops.base import Op, Shape, shown, widened
 from ckptaudit.errors import PlanError
+from ckptaudit.records import dataclass
 
 if TYPE_CHECKING:
     import numpy

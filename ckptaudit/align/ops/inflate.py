@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ckptaudit.align.ops.base import Op, Shape, widened
+from ckptaudit.records import dataclass
 
 if TYPE_CHECKING:
     import numpy

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from math import prod
 from typing import TYPE_CHECKING, Any
 
 from ckptaudit.align.ops.base import Op, Shape, widened
 from ckptaudit.align.ops.layout import Reshape
+from ckptaudit.records import dataclass
 
 if TYPE_CHECKING:
     import numpy

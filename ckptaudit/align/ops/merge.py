@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from math import prod
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from ckptaudit.align.ops.base import Op, Shape, shown, widened
 from ckptaudit.align.ops.fuse import Fuse
 from ckptaudit.errors import PlanError
+from ckptaudit.records import dataclass
 
 if TYPE_CHECKING:
     import numpy

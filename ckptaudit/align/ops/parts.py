@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 from ckptaudit.align.ops.base import Op, Shape, shown
 from ckptaudit.align.ops.layout import Reshape
 from ckptaudit.errors import PlanError
+from ckptaudit.records import dataclass
 
 if TYPE_CHECKING:
     import numpy

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +13,7 @@ from ckptaudit.plan.plan import Plan
 from ckptaudit.plan.writing.keras_h5 import write_like
 from ckptaudit.plan.writing.safetensors_file import write_safetensors
 from ckptaudit.plan.writing.torch_zip import write_torch_zip
+from ckptaudit.records import dataclass
 
 if TYPE_CHECKING:
     from ckptaudit.read import Checkpoint

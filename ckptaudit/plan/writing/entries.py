@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
 from io import FileIO
 from math import prod
 from typing import TYPE_CHECKING, BinaryIO
@@ -19,6 +18,7 @@ from ckptaudit.graph import DTYPE_BITS
 from ckptaudit.plan.applying import refuse_undecoded, step_result
 from ckptaudit.plan.plan import Plan, Step
 from ckptaudit.read.stored import contiguous_strides
+from ckptaudit.records import dataclass
 
 if TYPE_CHECKING:
     from ckptaudit.read import Checkpoint

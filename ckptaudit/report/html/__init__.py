@@ -6,11 +6,11 @@ import base64
 import hashlib
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ckptaudit._version import __version__
+from ckptaudit.records import dataclass
 from ckptaudit.report._folding import build_tree, folded_rows, name_patterns
 from ckptaudit.report._next import next_command
 from ckptaudit.report._places import nearest
