@@ -91,6 +91,8 @@ class StoredTensor:
         Where the bytes are.
     parameter:
         Whether the file marks it as a parameter; None where it does not tell.
+    is_array:
+        Whether it is an array of numpy in a torch file or a pickle.
     """
 
     shape: tuple[int, ...]
@@ -99,6 +101,7 @@ class StoredTensor:
     offset: int
     storage: Storage
     parameter: bool | None = None
+    is_array: bool = False
 
     @property
     def address(self) -> tuple[Any, ...]:

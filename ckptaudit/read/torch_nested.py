@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ckptaudit.errors import CheckpointError
 from ckptaudit.read.pickles import ByteSpan, Global, Instance, Machine, OldString, Refusals
-from ckptaudit.read.torch_objects import NESTED, StorageRef, StorageTable, is_allowed
+from ckptaudit.read.torch_objects import LATIN, NESTED, StorageRef, StorageTable, is_allowed
 from ckptaudit.read.torch_streams import read_legacy
 from ckptaudit.read.zips import ZipDirectory
 
@@ -24,7 +24,6 @@ _MAX_NESTING = 4
 #: Bytes that all nested zips and texts of one file may take in memory. Streams as ``pickle.dump`` writes them are read in place.
 _MAX_COPIED = 64 << 20
 
-_LATIN = ("latin1", "latin-1")  # with another codec the bytes would be others
 
 _MAX_OBJECT = 1 << 20  # the pickle of one storage takes 200 bytes
 
@@ -61,7 +60,7 @@ class _Nested:
         if len(args) != 1 or self._depth >= _MAX_NESTING:
             return False
         value = args[0]
-        if isinstance(value, Instance) and value.class_name == "_codecs.encode" and len(value.args) == 2 and value.args[1] in _LATIN:
+        if isinstance(value, Instance) and value.class_name == "_codecs.encode" and len(value.args) == 2 and value.args[1] in LATIN:
             value = value.args[0]  # how protocols 0 to 2 spell bytes
         if id(value) not in self._seen:
             self._seen[id(value)] = (value, self._is_storage(machine, value))

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import struct
+from functools import partial
 from math import prod
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from ckptaudit.errors import CorruptCheckpointError
 from ckptaudit.graph import DTYPE_BITS
+from ckptaudit.read.identity import FileIdentity, identity_of
 from ckptaudit.read.pickles import ByteSpan, Global, Instance, MalformedError, OldString
+from ckptaudit.read.source import opened
 from ckptaudit.read.stored import Storage, StoredTensor, contiguous_strides
 from ckptaudit.records import dataclass, replace
 
@@ -18,6 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _MAX_RANK = 64
+LATIN = ("latin1", "latin-1")  # with another codec the bytes would be others
 _MAX_WRAPPERS = 8  # a parameter in a tensor subclass in …; nobody nests more
 
 #: The first pickle of every legacy torch file.
@@ -355,7 +359,7 @@ class TensorReader:
         except _BadTensorError as error:
             raise self._corrupt(name, str(error)) from None
         if parameter:
-            made = StoredTensor(made.shape, made.strides, made.dtype, made.offset, made.storage, True)
+            made = replace(made, parameter=True)
         self._made[id(value)] = made
         return made
 
@@ -457,7 +461,7 @@ class TensorReader:
     def _from_array(self, data: Any, *_: Any) -> StoredTensor:
         if not self.is_tensor(data):
             raise _BadTensorError("is rebuilt from something that is no array")
-        return self.tensor(data, "array of a device tensor")
+        return replace(self.tensor(data, "array of a device tensor"), is_array=False)
 
     def _array(self, array: Instance) -> StoredTensor:
         state = _array_state(array)
@@ -481,7 +485,7 @@ class TensorReader:
         if isinstance(data, (ByteSpan, OldString)):
             start, have = data.start, data.nbytes
         elif isinstance(data, Instance) and data.class_name == "_codecs.encode":
-            start, have, why = -1, need, "the values are written as text, which is not decoded"
+            return StoredTensor(shape, strides, dtype, 0, self._written_as_text(data, need, big_endian), is_array=True)
         else:
             raise _BadTensorError("is an array without data")
         if need != have:
@@ -493,7 +497,32 @@ class TensorReader:
             key = f"inline-{start}" if start >= 0 else f"inline-{len(self._made)}-encoded"
             storage = Storage(key, self._path, max(start, 0), have, why, big_endian)
             self._spans[start] = storage
-        return StoredTensor(shape, strides, dtype, 0, storage)
+        return StoredTensor(shape, strides, dtype, 0, storage, is_array=True)
+
+    def _written_as_text(self, data: Instance, need: int, big_endian: bool) -> Storage:
+        """Bytes that protocols 0 to 2 spell as a text, each a character of Latin-1: decoded when they are read."""
+        key = f"inline-{len(self._made)}-encoded"
+        text = data.args[0] if len(data.args) == 2 and data.args[1] in LATIN else None
+        if isinstance(text, str) and len(text) == need and max(text, default="") <= "\xff":
+            return Storage(key, self._path, 0, need, "", big_endian, partial(text.encode, "latin-1"))
+        if isinstance(text, ByteSpan) and text.text and need <= text.nbytes <= 2 * need:
+            if not self._inline:
+                return Storage(key, self._path, 0, need, "the values lie in a compressed pickle", big_endian)
+            return Storage(key, self._path, text.start, need, "", big_endian, partial(_latin, identity_of(self._path), text, need))
+        return Storage(key, self._path, 0, need, "the values are written as a text that is not one of their bytes", big_endian)
+
+
+def _latin(file: FileIdentity, text: ByteSpan, need: int) -> bytes:
+    file.check()
+    with opened(file.path, 0) as source:
+        spelled = bytes(source.data[text.start : text.start + text.nbytes])
+    try:
+        content = spelled.decode("utf-8").encode("latin-1")
+    except UnicodeError:
+        content = b""
+    if len(content) != need:
+        raise CorruptCheckpointError(file.path, f"an array is written as a text that is not one of {need:,} bytes")
+    return content
 
 
 def unwrapped(value: Instance) -> tuple[Instance, bool]:

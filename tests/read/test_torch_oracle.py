@@ -14,7 +14,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ckptaudit.errors import ValuesUnavailableError
+from ckptaudit.errors import CorruptCheckpointError, ValuesUnavailableError
 from ckptaudit.read import StoredTensor, open_checkpoint
 
 DTYPES = [
@@ -209,10 +209,21 @@ def test_bare_pickle_of_arrays(tmp_path: Path, protocol: int) -> None:
     assert (read.format, read.branch.name) == ("pickle", "model")
     assert read.metadata == {"matching_heuristics": True, "lr": 0.5}
     assert {name: tensor.shape for name, tensor in read.branch.tensors.items()} == {name: array.shape for name, array in arrays.items()}
-    if protocol > 2:  # before, Python 3 writes bytes as text
-        for name, array in arrays.items():
-            assert numpy.array_equal(read.read(name), array)
+    for name, array in arrays.items():  # up to protocol 2 Python 3 writes bytes as text
+        assert numpy.array_equal(read.read(name), array)
     assert not read.refused_globals
+
+
+def test_arrays_in_a_zip_of_torch(tmp_path: Path) -> None:
+    """torch writes protocol 2; a text of some size stays in the file until it is read."""
+    arrays = {"a.weight": numpy.random.default_rng(0).normal(size=(400, 500)), "a.bias": numpy.arange(400)}
+    torch.save(arrays, tmp_path / "x.pth")
+    read = open_checkpoint(tmp_path / "x.pth")
+    assert all(numpy.array_equal(read.read(name), array) for name, array in arrays.items())
+    content = (tmp_path / "x.pth").read_bytes()
+    (tmp_path / "x.pth").write_bytes(content.replace(b"\xc2", b"\xc5"))
+    with pytest.raises(CorruptCheckpointError, match="not one of 1,600,000 bytes"):
+        open_checkpoint(tmp_path / "x.pth").read("a.weight")
 
 
 @pytest.mark.parametrize("protocol", [3, 4, 5])

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy
 import pytest
 import safetensors.torch as safetensors_torch
 import torch
@@ -1102,6 +1103,13 @@ CASES = [
         (NO, "whole", Net, fine),
         (NEAR, "one empty buffer", lambda: Buffered(queue=torch.empty(0)), lambda: trained(Buffered(queue=torch.empty(0)))),
         (NEAR, "a layer named flat_params", lambda: With(flat_params=nn.Linear(2, 2)), lambda: trained(With(flat_params=nn.Linear(2, 2)))),
+    ),
+    *cases(
+        "numpy-arrays",
+        (YES, "all", Net, lambda: {n: t.numpy() for n, t in fine().items()}, {"status": "remappable", "severity": "error"}),
+        (YES, "some", Net, lambda: {n: t.numpy() if t.dim() > 1 else t for n, t in fine().items()}, {"status": "remappable"}),
+        (NO, "tensors", Net, fine),
+        (NEAR, "beside the tensors", Net, lambda: {"state_dict": fine(), "pixel_mean": numpy.ones(3)}),
     ),
     *cases(
         "renamed-layers",
