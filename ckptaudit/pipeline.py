@@ -18,10 +18,8 @@ from ckptaudit.align.flattening_sides import decided_flattenings, keras_orders, 
 from ckptaudit.align.lost_norms import doubting_lost_norms
 from ckptaudit.align.refolding import LayerValues, Refolding, reading
 from ckptaudit.arch import Model, build_model, load_spec, model_of_checkpoint
-from ckptaudit.arch.keras_config import NAME as SELF
-from ckptaudit.arch.keras_config import rebuild
+from ckptaudit.arch.model import SELF
 from ckptaudit.arch.spec import SCHEMA as SPEC_SCHEMA
-from ckptaudit.arch.trace import with_feeds
 from ckptaudit.errors import ArchitectureError, CkptAuditError, UsageError
 from ckptaudit.graph import LayerGraph, TensorSpec, is_float
 from ckptaudit.graph.facts import Facts
@@ -311,7 +309,11 @@ def _with_dataflow(alignment: Alignment, checkpoint: Checkpoint, model: Model, s
     def flowing(graph: LayerGraph, of: Model | None) -> LayerGraph:
         if graph.feeds or of is None:
             return graph
-        traced = of.graph if of.graph.feeds or of.module is None or of.graph.framework != "torch" else with_feeds(of).graph
+        if of.graph.feeds or of.module is None or of.graph.framework != "torch":
+            return replace(graph, feeds=of.graph.feeds)
+        from ckptaudit.arch.trace import with_feeds
+
+        traced = with_feeds(of).graph
         return replace(graph, feeds=traced.feeds)
 
     here = flowing(checkpoint.graph, source)
@@ -390,6 +392,8 @@ def model_of_own_config(checkpoint: Checkpoint, *, real: bool = False) -> Model:
     described = read_model_config(config)
     if described.remarks:
         raise ArchitectureError(f"{SELF}: not rebuilt: {described.remarks[0]}")
+    from ckptaudit.arch.keras_config import rebuild
+
     return rebuild(config, {layer.path: layer.class_name for layer in described.every_layer()}, real=real)
 
 

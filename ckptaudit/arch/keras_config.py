@@ -14,13 +14,12 @@ from typing import TYPE_CHECKING, Any
 from ckptaudit.arch.attempts import first_that_works
 from ckptaudit.arch.keras_build import import_keras, recorded_layers, session_of_its_own, without_values
 from ckptaudit.arch.keras_model import keras_graph
-from ckptaudit.arch.model import Model
+from ckptaudit.arch.model import SELF, Model
 from ckptaudit.errors import ArchitectureError
 
 if TYPE_CHECKING:
     from ckptaudit.arch.keras_build import Made
 
-NAME = "self"
 _MODELS = frozenset({"Functional", "Sequential", "Model"})
 
 
@@ -46,16 +45,16 @@ def rebuild(config: Mapping[str, Any], classes: Mapping[str, str], *, real: bool
         # A class that is named without its module is looked up by Keras among more than its layers.
         known = getattr(keras.layers, name, None)
         if name not in _MODELS and not (isinstance(known, type) and issubclass(known, keras.layers.Layer)):
-            raise ArchitectureError(f"{NAME}: not rebuilt: `{path}` is a {name}, which is no layer of Keras {keras.__version__}")
+            raise ArchitectureError(f"{SELF}: not rebuilt: `{path}` is a {name}, which is no layer of Keras {keras.__version__}")
 
     def ways() -> Iterator[tuple[str, AbstractContextManager[Made]]]:
         # What a file asks for is built for real only by request: it may be of any size.
         yield ("real", recorded_layers()) if real else ("stateless", without_values())
 
     with session_of_its_own():
-        attempt = first_that_works(lambda: lambda: _rebuilt(config, keras), NAME, ways)
-        graph = keras_graph(attempt.made, NAME)  # no line of anyone's code made its layers
-    return Model(arch=NAME, source=NAME, graph=graph, module=attempt.made, library_version=str(keras.__version__))
+        attempt = first_that_works(lambda: lambda: _rebuilt(config, keras), SELF, ways)
+        graph = keras_graph(attempt.made, SELF)  # no line of anyone's code made its layers
+    return Model(arch=SELF, source=SELF, graph=graph, module=attempt.made, library_version=str(keras.__version__))
 
 
 def _without_training(value: Any) -> Any:
@@ -74,7 +73,7 @@ def _rebuilt(config: Mapping[str, Any], keras: Any) -> Any:
     options = sys.modules.get("keras.src.legacy.saving.saving_options")
     library = sys.modules.get("keras.src.saving.serialization_lib")
     if saving is None or options is None or library is None:
-        raise ArchitectureError(f"{NAME}: Keras {keras.__version__} does not read configs of this age")
+        raise ArchitectureError(f"{SELF}: Keras {keras.__version__} does not read configs of this age")
     with ExitStack() as scopes:
         scopes.enter_context(options.keras_option_scope(use_legacy_config=True))
         scopes.enter_context(library.SafeModeScope(True))

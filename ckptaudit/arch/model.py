@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from ckptaudit.graph import LayerGraph
     from ckptaudit.read.checkpoint import Checkpoint
 
+#: The model that a file describes itself.
+SELF = "self"
+
 Provenance = Literal["live", "cache", "catalogue", "file"]
 
 

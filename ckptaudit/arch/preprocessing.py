@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from ckptaudit.records import dataclass
@@ -56,7 +55,7 @@ class Preprocessing:
 
     def to_json(self) -> dict[str, Any]:
         """The statement as JSON values, every field by its name."""
-        return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
+        return {key: list(value) if isinstance(value, tuple) else value for key in self.__match_args__ for value in [getattr(self, key)]}
 
     @classmethod
     def from_json(cls, fields: Mapping[str, Any]) -> Preprocessing:

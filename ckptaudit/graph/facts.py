@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import asdict
 from typing import Any
 
 from ckptaudit.graph.backbones import backbone_of
@@ -63,7 +62,7 @@ class Facts:
 
     def to_json(self) -> dict[str, Any]:
         """The facts as JSON values."""
-        return {**asdict(self), "tied": [list(group) for group in self.tied]}
+        return {**{name: getattr(self, name) for name in self.__match_args__}, "tied": [list(group) for group in self.tied]}
 
 
 def facts_of(graph: LayerGraph, head: Head | None = None) -> Facts:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 from ckptaudit.errors import PlanError
@@ -32,7 +31,8 @@ class Op:
     @property
     def params(self) -> Mapping[str, Param]:
         """Parameters by name, in the order in which the class declares them."""
-        return {field.name: getattr(self, field.name) for field in fields(self)}
+        declared: tuple[str, ...] = self.__match_args__
+        return {name: getattr(self, name) for name in declared}
 
     def spelled(self) -> str:
         """The operation in the vocabulary of the remapping benchmark."""

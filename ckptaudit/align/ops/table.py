@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields
 from typing import Any
 
 from ckptaudit.align.ops.base import Op, Param
@@ -43,6 +42,8 @@ def op_from_json(value: object) -> Op:
     given = {key: item for key, item in value.items() if key != "op"}
     if unknown := [str(key) for key in given if key not in kind.__dataclass_fields__]:
         raise PlanError(f"{value['op']} has no parameter {unknown[0]!r}")
+    from dataclasses import fields  # only whoever reads a plan needs it
+
     params: dict[str, Any] = {}
     for field in fields(kind):
         if field.name in given:
