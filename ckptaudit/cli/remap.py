@@ -71,7 +71,8 @@ def remap(
         raise UsageError("--emit prints code alone")
     sizes = parse_sizes(input_size)
     opened = open_checkpoint(checkpoint, branch=branch)
-    wrote = _model_that_wrote(opened, source_arch, verify and verify_with is None)
+    export = opened.framework == "onnx"  # which is run itself
+    wrote = _model_that_wrote(opened, source_arch, verify and verify_with is None and not export)
     outcome = audit(
         opened,
         build(opened),

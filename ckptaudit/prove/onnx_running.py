@@ -181,6 +181,28 @@ class OnnxNetwork:
             made.outputs = numpy.concatenate(outputs)
         return made
 
+    def results(self, images: Array) -> list[Array]:
+        """Every output of numbers with a point, for a batch of images.
+
+        Raises
+        ------
+        ArchitectureError
+            onnxruntime does not take such images.
+        """
+        import numpy
+
+        names = tuple(port.name for port in self._model.graph.output)
+        session = self._session(names, False)[0]
+        found: list[list[Array]] = []
+        for part in self._parts(images):
+            given = numpy.ascontiguousarray(part.transpose(0, 2, 3, 1) if self._last else part, numpy.float32)
+            try:
+                found.append(session.run(list(names), {self._input: given}))
+            except Exception as error:
+                raise ArchitectureError(f"the graph cannot be run: {describe_error(error)}") from None
+        whole = [numpy.concatenate(parts) if parts[0].ndim else parts[0] for parts in zip(*found, strict=True)]
+        return [values for values in whole if values.dtype.kind == "f"]
+
     def _parts(self, batch: Array) -> Iterable[Array]:
         """The batch in pieces of the size that the graph was exported for."""
         fixed = self._sizes[0]

@@ -117,9 +117,9 @@ def compare_outputs(source: torch.nn.Module, target: torch.nn.Module, plan: Plan
 
 def _compared(ours: Run, theirs: Run, layers: Mapping[str, str], inputs: tuple[Any, ...], dtype: str, tolerance: float) -> Outputs:
     outputs = [tensor for tensor in ours.outputs if tensor.is_floating_point() and tensor.numel()]
-    if outputs and not any(_depends_on_input(tensor) for tensor in outputs):
+    if outputs and not any(depends_on_input(tensor) for tensor in outputs):
         raise ArchitectureError("the outputs are the same for different inputs: they show nothing of the layers before")
-    known = _distances(outputs, theirs.outputs)
+    known = distances(outputs, theirs.outputs)
     if not known:
         raise ArchitectureError("no output of one model has the shape of an output of the other")
     same, first, last, compared = 0, None, "", 0
@@ -149,17 +149,17 @@ def _compared(ours: Run, theirs: Run, layers: Mapping[str, str], inputs: tuple[A
 def equal_outputs(ours: Sequence[torch.Tensor], theirs: Sequence[torch.Tensor], tolerance: float) -> bool:
     """Whether every output of one model is an output of the other, and at least one says something of its input."""
     outputs = [tensor for tensor in ours if tensor.is_floating_point() and tensor.numel()]
-    known = _distances(outputs, theirs)
-    return any(map(_depends_on_input, outputs)) and len(known) == len(outputs) and max(known) <= tolerance
+    known = distances(outputs, theirs)
+    return any(map(depends_on_input, outputs)) and len(known) == len(outputs) and max(known) <= tolerance
 
 
-def _distances(ours: Sequence[torch.Tensor], theirs: Sequence[torch.Tensor]) -> list[float]:
+def distances(ours: Sequence[torch.Tensor], theirs: Sequence[torch.Tensor]) -> list[float]:
     """Of each output of ours the distance to the nearest of theirs; those of a shape that none of theirs has are left out."""
     found = (min((_distance(tensor, other) for other in theirs if other.shape == tensor.shape), default=None) for tensor in ours)
     return [distance for distance in found if distance is not None]
 
 
-def _depends_on_input(output: torch.Tensor) -> bool:
+def depends_on_input(output: torch.Tensor) -> bool:
     """Whether it differs between the inputs of a batch; an output that has no such dimension is taken to."""
     return output.dim() == 0 or len(output) < 2 or not bool((output[0] == output[1]).all())
 

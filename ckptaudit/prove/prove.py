@@ -41,7 +41,7 @@ def prove_plan(
     plan, checkpoint, model:
         What was proposed, from what, for what. The checkpoint is only read, a live model is copied.
     source:
-        The model that wrote the checkpoint: then both are run on the same random input.
+        The model that wrote the checkpoint: then both are run on the same random input. An ONNX file needs none, and is run itself.
     images:
         A folder of ordinary images: then what reaches each BatchNorm is compared with what it remembers, where there is no ``source``.
     input_size:
@@ -61,10 +61,11 @@ def prove_plan(
     outputs: Outputs | None = None
     statistics: Statistics | None = None
     settings: tuple[Setting, ...] = ()
-    if source is None and images is None:
+    export = checkpoint.framework == "onnx" and source is None and images is None
+    if source is None and images is None and not export:
         reasons.append("the model that wrote the file is not known (--source-arch), and there are no images (--verify-with)")
     try:
-        if source is not None or images is not None:
+        if source is not None or images is not None or export:
             target = runnable(model)
             restore(target, plan, checkpoint)
         if source is not None:
@@ -72,6 +73,10 @@ def prove_plan(
             restore(theirs, own_plan(source, checkpoint), checkpoint)
             settings = _settings(plan, source, model, theirs, target)
             outputs = compare_outputs(theirs, target, plan, input_size)
+        elif export:
+            from ckptaudit.prove.onnx_outputs import compare_with_export  # onnxruntime is asked for by exports alone
+
+            outputs = compare_with_export(checkpoint, target)
         elif images is not None:
             statistics = compare_statistics(target, images, input_size)
             if statistics is None:
