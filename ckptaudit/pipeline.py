@@ -221,7 +221,7 @@ def _with_topology(checkpoint: Checkpoint, model: Model) -> tuple[Model, Topolog
     None where it cannot be followed, or where it is said in another way and every name has its namesake all the same.
     """
     computation = checkpoint.graph.computation
-    if computation is None or model.graph.framework != "torch" or model.checkpoint is not None:
+    if computation is None or model.graph.framework not in ("torch", "keras") or model.checkpoint is not None:
         return model, None
     from ckptaudit.arch.computing import with_computation  # asked of an export alone
 
@@ -231,7 +231,8 @@ def _with_topology(checkpoint: Checkpoint, model: Model) -> tuple[Model, Topolog
         except ArchitectureError as error:
             return replace(model, remarks=(*model.remarks, f"the file's layers were told by names and shapes alone: {error}")), None
     sizes = [tuple(size if isinstance(size, int) else 0 for size in (port.shape or ())[1:]) for port in computation.inputs]
-    followed = with_computation(model, sizes if all(size and min(size) > 0 for size in sizes) else ())
+    known = sizes if all(size and min(size) > 0 for size in sizes) else ()
+    followed = with_computation(model, known) if model.graph.framework == "torch" else model
     topology = align_by_topology(checkpoint.graph, followed.graph)
     if topology is None or (topology.extent == "beginning" and _all_named(checkpoint, model)):
         return followed, None

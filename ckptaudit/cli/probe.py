@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +11,7 @@ import click
 from ckptaudit.cli._exit_codes import FIT, NOT_FIT
 from ckptaudit.cli._options import arch_arg_option, max_header_option, model_side, outputs_options, parse_sizes
 from ckptaudit.cli._output import Outputs, check_output
+from ckptaudit.records import replace
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -33,12 +33,15 @@ class Use:
         It is stored the other way round, (in, out).
     whole:
         It is used as it is stored, but for its layout; not a part of it, nor what was computed from it.
+    stored:
+        The permutation that brings it from ``shape`` to the layout in which it is stored, where that is a kernel of Keras.
     """
 
     name: str
     shape: tuple[int, ...]
     turned: bool = False
     whole: bool = True
+    stored: tuple[int, ...] = ()
 
     @property
     def numel(self) -> int:

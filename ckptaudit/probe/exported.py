@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ckptaudit.align.by_topology.naming import named_by_nodes
@@ -13,6 +12,7 @@ from ckptaudit.graph.facts import facts_of
 from ckptaudit.probe.hypothesis import Hypothesis, judged, ranked, untested
 from ckptaudit.probe.probing import Probe, Question, probe_network
 from ckptaudit.prove.onnx_running import OnnxNetwork
+from ckptaudit.records import replace
 
 if TYPE_CHECKING:
     import numpy

@@ -98,6 +98,7 @@ class _Reader:
                 tensors[role if role not in tensors else f"{role}_{position}"] = _use(constant, turned)
         numbers = [constant.names[0] for constant in found.values() if len(constant.names) == 1 and prod(constant.shape) == 1]
         settings: dict[str, Any] = {"scalar": numbers[0]} if len(numbers) == 1 and not tensors else {}
+        settings |= {"scaled_behind": True} if node.op == "InstanceNormalization" else {}
         settings |= {"domain": node.domain} if node.domain not in ("", "ai.onnx", "ai.onnx.ml") else {}
         settings |= {_SETTINGS[key]: value for key, value in node.settings.items() if key in _SETTINGS}
         self._add(node, Operation(kind, node.name or f"{node.op}-{len(self.operations)}", operands, _frozen(tensors), _frozen(settings)))
@@ -109,7 +110,9 @@ class _Reader:
     def _compute_constant(self, node: Node) -> None:
         """Nothing of the input reaches it: what comes out is a constant, too, and may be a tensor of the file laid out anew."""
         given = [self.constants[name] for name in node.inputs if name in self.constants and self.constants[name].names]
-        made = _Constant(tuple(name for constant in given for name in constant.names)[:8], (), whole=False)
+        # What is computed of weights, as where they are standardised, has the shape of the one with most axes, as a rule.
+        shape = max((constant.shape for constant in given), key=len, default=())
+        made = _Constant(tuple(name for constant in given for name in constant.names)[:8], shape, whole=False)
         if node.op in _LAYOUTS and len(given) == 1 and node.inputs and self.constants.get(node.inputs[0]) is given[0]:
             old = given[0]
             order = node.settings.get("perm")

@@ -26,7 +26,7 @@ def check(comparison: Comparison) -> Iterator[Finding]:
     same = topology.same_layers
     other = None if same else comparison.identity
     if same:
-        doubt = " Both have layers of the same shapes: they are wired otherwise, or one says the same in a way that is not understood."
+        doubt = " Their kernels may be of the same shapes: they are wired otherwise, or one says the same in a way that is not understood."
     else:
         doubt = f" Its layers are those of {other.arch}." if other else ""
     yield RULE.finding(

@@ -8,8 +8,10 @@ from types import MappingProxyType
 from typing import Literal
 
 from ckptaudit.align.by_topology.colours import Colours, alone, balanced, from_the_input, refined
+from ckptaudit.align.by_topology.of_layers import computation_of_layers
 from ckptaudit.align.by_topology.tensors import tensor_pairs
-from ckptaudit.align.by_topology.units import Unit, Units, units_of
+from ckptaudit.align.by_topology.units import MAIN, Unit, Units, units_of
+from ckptaudit.align.flatten_orders import channels_before
 from ckptaudit.align.pairs import Alignment, Grade, Pair
 from ckptaudit.graph import LayerGraph
 from ckptaudit.graph.computation import INPUT, Computation
@@ -23,6 +25,7 @@ _BY_SETTINGS = "of the layers that are alike it alone has this stride, dilation 
 _BY_STEPS = "of the layers that are alike it alone stands at this place of the concatenation or product behind it"
 _BY_NAME = "of the layers that are alike it alone has this name"
 _EITHER = "others stand at the same place of the dataflow, with the same shape"
+_FLATTENED = "the map before it may be flattened in another order"
 _FROM_INPUT = "all that leads to it from the input is the same; the networks part further on"
 #: So many layers, or such a share of them, may have other shapes than their counterparts, if two networks are to be the same but for that:
 #: the first and the last, at least.
@@ -69,7 +72,7 @@ class Topology:
     drifted:
         Layers that correspond and differ in stride, dilation or groups: each with the setting, and its values in file and model.
     same_layers:
-        Both have as many layers of each shape, wherever they stand.
+        Both have as many kernels and matrices of each shape, wherever they stand; or some are computed from others, and nobody knows.
     weak:
         What hangs between the layers and corresponds: tables of positions, scales.
     """
@@ -91,17 +94,18 @@ class Topology:
 
 def align_by_topology(source: LayerGraph, target: LayerGraph) -> Topology | None:
     """Align two graphs by what they compute; None where one does not tell, or nothing corresponds."""
-    if source.computation is None or target.computation is None:
+    wanted = target.computation or computation_of_layers(target)
+    if source.computation is None or wanted is None:
         return None
     here = units_of(source.computation)
     if not here.strong:
         return None
-    for result, computation in _candidates(source.computation, target.computation):
+    for result, computation in _candidates(source.computation, wanted):
         there = units_of(computation)
         layers = _same(here, there)
         if layers is not None:
             return _topology("same", layers, (here, there), (source, target), result)
-    there = units_of(target.computation)
+    there = units_of(wanted)
     layers = _same_but_sizes(here, there)
     if layers is not None:
         return _topology("sizes", layers, (here, there), (source, target))
@@ -286,9 +290,14 @@ def _topology(
         (alone_here, alone_there),
         result,
         tuple(drifted),
-        Counter(map(_with_shape, units[0].strong)) == Counter(map(_with_shape, units[1].strong)),
+        _kernels(units[0]) == _kernels(units[1]) or any(unit.weight and not unit.weight.whole for side in units for unit in side.strong),
         tuple(weak),
     )
+
+
+def _kernels(units: Units) -> Counter[Hashable]:
+    """How many layers with a kernel or a matrix there are of each shape; what normalises is written in many ways."""
+    return Counter(_with_shape(unit) for unit in units.strong if unit.kind in MAIN)
 
 
 def _first_without(units: Sequence[Unit], known: set[int]) -> str | None:
@@ -307,6 +316,8 @@ def _alignment(layers: Sequence[UnitPair], graphs: tuple[LayerGraph, LayerGraph]
             made = replace(found, grade=layer.grade, confidence=_confidence(layer), evidence=(layer.evidence, *found.evidence))
             if layer.runner_up is not None and layer.runner_up.weight is not None:
                 made = replace(made, runner_up=(layer.runner_up.weight.name,))
+            if _flattened(made, target):
+                made = replace(made, grade="ambiguous", confidence=0.5, evidence=(*made.evidence, _FLATTENED))
             before = pairs.get(made.target)
             if before is not None and (before.sources, before.ops) != (made.sources, made.ops):
                 # One tensor of the model is used at several places, and the file has a tensor for each.
@@ -315,6 +326,15 @@ def _alignment(layers: Sequence[UnitPair], graphs: tuple[LayerGraph, LayerGraph]
     empty = Alignment(MappingProxyType({}), (), (), MappingProxyType(mismatched))
     whole = empty.with_pairs(_and_equal_names(pairs, mismatched, source, target), source, target)
     return replace(whole, structural=tuple(name for name, pair in whole.pairs.items() if pair.sources != (name,)))
+
+
+def _flattened(pair: Pair, target: LayerGraph) -> bool:
+    """Whether a dense layer of a channels-last model seems to get a map, which the file may flatten with the channels first."""
+    shape = target.tensors[pair.target].shape
+    if target.framework != "keras" or len(shape) != 2:
+        return False
+    channels = channels_before(target, pair.target)
+    return bool(channels) and shape[0] > (channels or 0) and shape[0] % (channels or 1) == 0
 
 
 def _confidence(layer: UnitPair) -> float:

@@ -77,6 +77,9 @@ def _between(given: Use, wanted: Use, source: LayerGraph, target: LayerGraph) ->
     if given.turned != wanted.turned and len(stored) == 2:
         ops.append(Permute((1, 0)))
         stored = stored[::-1]
+    if wanted.stored and len(stored) == len(wanted.stored):
+        ops.append(Permute(wanted.stored))
+        stored = tuple(stored[axis] for axis in wanted.stored)
     if stored != needed:
         if [size for size in stored if size != 1] != [size for size in needed if size != 1]:
             return None

@@ -10,14 +10,15 @@ from collections.abc import Iterator
 
 from ckptaudit.graph import computation as words
 from ckptaudit.graph.computation import INPUT, Computation, Operation, Use
-from ckptaudit.records import dataclass, field
+from ckptaudit.records import dataclass, field, replace
 
 #: A step on the way from one unit to the next whose operands are no equals: what it is, and the position.
 Step = tuple[str, int]
 #: Where a unit's input comes from: a unit (or :data:`INPUT`), and the steps on the way.
 Source = tuple[int, tuple[Step, ...]]
 
-_MAIN = frozenset({words.CONV, words.CONV_TRANSPOSE, words.LINEAR})
+#: Layers that multiply with a kernel or a matrix.
+MAIN = frozenset({words.CONV, words.CONV_TRANSPOSE, words.LINEAR})
 _ALONE = frozenset({words.BATCH_NORM, words.NORM, words.EMBEDDING, words.RECURRENT, words.PRELU})
 _ORDERED = frozenset({words.CONCAT, words.MATMUL, words.SUBTRACT, words.DIVIDE})
 #: Of more sources than this, or further steps, ways are not kept apart.
@@ -130,7 +131,7 @@ class _Gathering:
             self.ending[number] = before
             return self.flows[next(p for operand in operation.operands for p in operand)]
         arriving = self._arriving(operation)
-        if operation.kind in _MAIN | _ALONE and "weight" in operation.tensors:
+        if operation.kind in MAIN | _ALONE and "weight" in operation.tensors:
             unit = Unit(operation.kind, operation, operation.tensors["weight"], operation.tensors.get("bias"))
             unit.sources, unit.tail = arriving, number
             self.ending[number] = unit
@@ -162,19 +163,28 @@ class _Gathering:
 
     def _joins(self, unit: Unit, operation: Operation) -> bool:
         """Add an operation to the unit before it, where it belongs to it."""
-        if operation.kind == words.BATCH_NORM and unit.kind in _MAIN and unit.norm is None and unit.channels is not None:
+        if operation.kind == words.BATCH_NORM and unit.kind in MAIN and unit.norm is None and unit.channels is not None:
             if operation.tensors.keys() >= {"weight", "bias"} and operation.tensors["weight"].shape == (unit.channels,):
                 unit.norm = operation
                 return True
             return False
-        bias = operation.tensors.get("bias")
+        scale, bias = operation.tensors.get("weight"), operation.tensors.get("bias")
+        if operation.kind == words.SCALE and scale is not None and unit.kind == words.NORM and unit.operation.settings.get("scaled_behind"):
+            # Normalisation by groups is written as one of instances that scales by 1, and a scale behind it.
+            unit.operation, unit.weight, unit.bias = operation, _flat(scale), None
+            return True
         if operation.kind != words.SHIFT or bias is None or unit.bias is not None or unit.norm is not None:
             return False
-        if unit.kind in _MAIN and bias.numel == unit.channels:
+        if unit.kind in MAIN and bias.numel == unit.channels:
             unit.bias = bias
             return True
-        if unit.kind == words.SCALE and unit.weight is not None and unit.weight.numel == bias.numel:
+        if unit.weight is None or unit.weight.numel != bias.numel:
+            return False
+        if unit.kind == words.NORM:
             unit.bias = bias
+            return True
+        if unit.kind == words.SCALE:
+            unit.weight, unit.bias = _flat(unit.weight), bias
             self._promote(unit)
             return True
         return False
@@ -221,6 +231,11 @@ class _Gathering:
         if len(operand) != 1 or operand[0] == INPUT or self.consumers[operand[0]] != 1:
             return None
         return operand[0] if self.computation.operations[operand[0]].kind == words.CONCAT else None
+
+
+def _flat(use: Use) -> Use:
+    """As a vector, without the axes along which it is repeated."""
+    return replace(use, shape=(use.numel,))
 
 
 #: Operations that change nothing but how values lie, as torch and ONNX call them.
