@@ -38,6 +38,32 @@ def test_numbers_are_the_values(tmp_path, name):
             assert repr(found.tolist()) == repr(expected.tolist())
 
 
+@pytest.mark.parametrize("elements", [None, 1, 6, 1024])
+def test_numbers_of_neighbours_are_the_numbers_of_each(tmp_path, elements):
+    """Also out of order, one twice, far apart, of a dtype that is read alone, and some that numpy has to read."""
+    tensors = {**TENSORS, "large": torch.randn(300, 200), **{f"small.{i}": torch.randn(3, i) for i in range(9)}}
+    torch.save(tensors, tmp_path / "a.pth")
+    checkpoint = open_checkpoint(tmp_path / "a.pth")
+    for names in ([*tensors], [*reversed(tensors)], ["small.3", "large", "small.4", "small.4", "half", "small.1"], []):
+        found = [None if few is None else few.tolist() for few in checkpoint.numbers_of(names, elements)]
+        alone = [checkpoint.numbers(name, elements) for name in names]
+        assert repr(found) == repr([None if few is None else few.tolist() for few in alone])
+
+
+def test_tensors_are_read_into_memory_as_they_lie(tmp_path):
+    torch.save(TENSORS, tmp_path / "a.pth")
+    stored = open_checkpoint(tmp_path / "a.pth").branch.tensors
+    dense = {name for name, tensor in stored.items() if tensor.lies_as_it_is}
+    assert dense == set(TENSORS) - {"transposed", "expanded"}
+    for name in dense:
+        into = torch.empty_like(TENSORS[name])
+        memory = memoryview(into.reshape(-1).view(torch.uint8).numpy())
+        stored[name].read_into(memory)
+        assert torch.equal(into.nan_to_num(), TENSORS[name].nan_to_num())
+        with pytest.raises(ValueError, match="bytes of memory"):
+            stored[name].read_into(memoryview(bytearray(len(memory) + 1)))
+
+
 def test_what_is_surely_finite(tmp_path):
     """Only what numpy would find finite too; what lies between the values of a view makes it unsure at most."""
     wide, gap = torch.zeros(4, 4096), torch.zeros(6)
