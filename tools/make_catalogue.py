@@ -35,8 +35,12 @@ from ckptaudit.graph.names import parent
 
 #: Another number of classes, and one of input channels: prime and unlike any width, so that what depends on them shows.
 OTHER_CLASSES, OTHER_CHANNELS = 1009, 1013
-#: Arguments beside the number of classes that are held, where a builder takes them: the ones that every user of these families passes.
-VARIANTS: Mapping[str, tuple[Mapping[str, Any], ...]] = {"torchvision.models.segmentation": ({"aux_loss": True}, {"aux_loss": False})}
+#: Arguments beside the number of classes that are held, where a builder takes them: the ones that every user of these families, or of
+#: all families of a source, passes.
+VARIANTS: Mapping[str, tuple[Mapping[str, Any], ...]] = {
+    "torchvision.models.segmentation": ({"aux_loss": True}, {"aux_loss": False}),
+    "keras": ({"include_top": False},),
+}
 SOURCES = ("torchvision", "timm", "keras")
 
 
@@ -284,7 +288,7 @@ def built(source_name: str, only: str) -> tuple[list[Packed], list[Model]]:
         try:
             entry: dict[str, Any] = {"weights": list(source.WEIGHTS), "variants": []}
             models: list[Model] = []
-            for arguments in ({}, *VARIANTS.get(family, ())):
+            for arguments in ({}, *VARIANTS.get(family, VARIANTS.get(source_name, ()))):
                 try:
                     held, found = variant(block, lambda given, n=name: source.build(n, given), arguments, symbolic)
                 except ArchitectureError as error:
@@ -294,6 +298,8 @@ def built(source_name: str, only: str) -> tuple[list[Packed], list[Model]]:
                     continue
                 entry["variants"].append(held)
                 models += found
+                if arguments and found[0].preprocessing != models[0].preprocessing:
+                    held["preprocessing"] = None if found[0].preprocessing is None else found[0].preprocessing.to_json()
             entry["call"] = call_of(models[0])
             told = models[0].preprocessing
             entry["preprocessing"] = None if told is None else told.to_json()

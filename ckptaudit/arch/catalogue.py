@@ -85,6 +85,7 @@ class Catalogue:
         variant, sizes = found
         call = entry["call"]
         graph = _graph(block, variant, sizes)
+        preprocessing = variant.get("preprocessing", entry["preprocessing"])
         return Model(
             arch=name,
             source=source,
@@ -94,7 +95,7 @@ class Catalogue:
             arguments=dict(arguments),
             call=format_call(call["function"], {**call["arguments"], **given}, *call["positional"]),
             siblings=lambda: self._siblings(source, name, arguments),
-            preprocessing=Preprocessing.from_json(entry["preprocessing"]) if entry["preprocessing"] else None,
+            preprocessing=Preprocessing.from_json(preprocessing) if preprocessing else None,
         )
 
     def variants(self, source: str, name: str) -> Iterator[tuple[Mapping[str, Any], Mapping[str, int]]]:

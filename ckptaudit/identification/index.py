@@ -214,5 +214,8 @@ def build_index(catalogue: Catalogue) -> bytes:
 def _entries(catalogue: Catalogue) -> Iterator[Entry]:
     for source in catalogue.versions:
         for name in catalogue.names(source):
-            for arguments, symbolic in catalogue.variants(source, name):
-                yield Entry(source, name, arguments, symbolic.get(str(classes_of(source))))
+            variants = [
+                Entry(source, name, given, symbolic.get(str(classes_of(source)))) for given, symbolic in catalogue.variants(source, name)
+            ]
+            # What an architecture is without its head is found as that architecture: a head is not asked for.
+            yield from (entry for entry in variants if entry.classes is not None or variants[0].classes is None)

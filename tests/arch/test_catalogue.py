@@ -29,6 +29,8 @@ CATALOGUED = [
     ("keras:ResNet50", {"classes": 10}),
     ("keras:NASNetLarge", {"weights": None, "classes": 2}),
     ("keras:ConvNeXtTiny", {}),
+    ("keras:VGG16", {"include_top": False}),
+    ("keras:EfficientNetB0", {"include_top": False, "weights": None}),
 ]
 
 
