@@ -13,6 +13,8 @@ from pathlib import Path
 import jsonschema
 import pytest
 
+from ckptaudit.report.json import dump
+
 ROOT = Path(__file__).parent.parent
 SCHEMA = json.loads((ROOT / "docs" / "audit-1.schema.json").read_text())
 
@@ -274,3 +276,9 @@ def test_size_of_headers_is_limited(run, samples):
         assert "more than 1,024 are not read" in limited.stderr
     assert run("show", samples / "deeplabv3_voc.pth", "--max-header", "1M").returncode == 0
     assert run("scan", samples / "deeplabv3_voc.pth", CKPTAUDIT_MAX_HEADER="huge").returncode == 2
+
+
+@pytest.mark.parametrize("name", ["dataparallel_10classes.pth", "tiny_unet_sharded"])
+def test_show_writes_json_as_every_verb_does(run, samples, name):
+    text = run("show", samples / name, "--format", "json").stdout
+    assert dump(json.loads(text)) == text

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
+from sys import intern
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -111,10 +112,12 @@ class LayerGraph:
         owned: dict[str, dict[str, TensorSpec]] = {}
         for name, spec in self.tensors.items():
             path, word = split_leaf(name)
-            owned.setdefault(path, {})[word] = spec
+            owned.setdefault(path, {})[intern(word)] = spec  # few last segments, in very many names
         layers = []
         for index, (path, names) in enumerate(owned.items()):
             roles = canonical_roles(names, self.framework)
+            if roles == names:
+                roles = names  # not kept twice
             module = self.modules.get(path)
             kind = infer_kind(roles, path, self.framework, module.type_name if module else "")
             layers.append(Layer(path, kind, MappingProxyType(roles), index))

@@ -119,7 +119,12 @@ class Branch:
         from ckptaudit.graph import TensorSpec
         from ckptaudit.graph.kinds import BUFFER_ROLES, role_of
         from ckptaudit.graph.names import leaf
+        from ckptaudit.read.header_table import HeaderTable
 
+        if isinstance(self.tensors, HeaderTable):  # nothing is shared, and addresses of a million tensors take more than their header
+            return sum(
+                TensorSpec("", t.shape, t.dtype).numel for name, t in self.tensors.items() if role_of(leaf(name)) not in BUFFER_ROLES
+            )
         unique = {t.address: t for name, t in self.tensors.items() if role_of(leaf(name)) not in BUFFER_ROLES}
         return sum(TensorSpec("", t.shape, t.dtype).numel for t in unique.values())
 
@@ -174,16 +179,18 @@ class Checkpoint:
         from ckptaudit.graph.layers import LayerGraph, Module
         from ckptaudit.graph.names import leaf
         from ckptaudit.graph.tensors import TensorSpec, is_float
+        from ckptaudit.read.header_table import HeaderTable
 
         framework = self.framework
         specs: list[TensorSpec] = []
+        alone = isinstance(self.branch.tensors, HeaderTable)
         shared: dict[Any, list[str]] = {}
         for name, tensor in self.branch.tensors.items():
             # Exporters keep sizes, axes and single numbers beside the weights.
             state = is_buffer(leaf(name), framework) or (framework == "onnx" and (not tensor.shape or not is_float(tensor.dtype)))
             specs.append(TensorSpec(name, tensor.shape, tensor.dtype, state))
             # An empty or a stride-0 tensor shares its storage without being tied to anything.
-            if 0 not in tensor.shape and tensor.shape and not (len(tensor.strides) and all(s == 0 for s in tensor.strides)):
+            if not alone and 0 not in tensor.shape and tensor.shape and not (len(tensor.strides) and all(s == 0 for s in tensor.strides)):
                 shared.setdefault(tensor.address, []).append(name)
         tied = tuple(tuple(names) for names in shared.values() if len(names) > 1)
         branch = self.branch

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from ckptaudit.errors import CheckpointError, CorruptCheckpointError, ValuesUnavailableError
 from ckptaudit.graph import DTYPE_BITS
+from ckptaudit.read.ahead import taken_ahead
 from ckptaudit.read.identity import UNKNOWN, FileIdentity, identity_of, unreadable
 from ckptaudit.records import dataclass, field, replace
 
@@ -281,6 +282,11 @@ class StoredTensor:
 
     def _bytes(self, start: int, count: int) -> bytearray:
         """Read, not mapped: a file that is cut short meanwhile kills a process that has it mapped."""
+        try:
+            if (ahead := taken_ahead(self.storage.file, start, count)) is not None:
+                return bytearray(ahead)
+        except OSError as error:
+            raise CheckpointError(self.storage.path, unreadable(error)) from None
         content = bytearray(count)
         with memoryview(content) as memory:
             self._fill(memory, start)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ckptaudit._version import __version__
@@ -11,6 +12,7 @@ from ckptaudit.pipeline import checkpoint_to_json
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from ckptaudit.graph import Layer
     from ckptaudit.pipeline import Audit
     from ckptaudit.read import Checkpoint
     from ckptaudit.report import Entry, Options
@@ -51,7 +53,7 @@ def render_audits(entries: Sequence[Entry], options: Options) -> str:
 def render_checkpoint(checkpoint: Checkpoint, options: Options) -> str:
     """The ``checkpoint`` object of an audit, with its branches and layers."""
     graph = checkpoint.graph
-    return dump(
+    head = dump(
         {
             "schema": "ckptaudit.show/1",
             "checkpoint": checkpoint_to_json(checkpoint),
@@ -67,25 +69,31 @@ def render_checkpoint(checkpoint: Checkpoint, options: Options) -> str:
             ],
             "branch_reason": checkpoint.branch_reason,
             "remarks": list(checkpoint.remarks),
-            "layers": [
-                {
-                    "path": layer.path,
-                    "kind": layer.kind,
-                    "tensors": {role: {"name": t.name, "shape": list(t.shape), "dtype": t.dtype} for role, t in layer.tensors.items()},
-                }
-                for layer in graph.layers
-            ],
-            "tied": [list(group) for group in graph.tied],
         }
-    )
+    ).removesuffix("\n}\n")
+    # Written layer by layer: as one value a million of them would take thirty times the header that they come from.
+    write = _encoded if len(graph.layers) > _LONG else partial(_laid_out, margin="    ")
+    layers = _safe(",\n".join(f"    {write(_layer(layer))}" for layer in graph.layers))
+    listed = f"[\n{layers}\n  ]" if layers else "[]"
+    tail = dump({"tied": [list(group) for group in graph.tied]}).removeprefix("{\n")
+    return f'{head},\n  "layers": {listed},\n{tail}'
+
+
+def _layer(layer: Layer) -> dict[str, Any]:
+    tensors = {role: {"name": t.name, "shape": list(t.shape), "dtype": t.dtype} for role, t in layer.tensors.items()}
+    return {"path": layer.path, "kind": layer.kind, "tensors": tensors}
 
 
 def dump(value: Any) -> str:
     """JSON that harms nobody who prints it or puts it into a page."""
+    return _safe(_laid_out(value)) + "\n"
+
+
+def _safe(text: str) -> str:
     # ASCII only: a name with an escape sequence or half a surrogate pair must not reach a terminal or break a consumer.
     # So must no markup and no command to a machine that runs jobs (``##[error]``): "<" and "#" stand only inside strings, where their
     # escapes mean the same.
-    return _laid_out(value).replace("<", "\\u003c").replace("##", "#\\u0023") + "\n"
+    return text.replace("<", "\\u003c").replace("##", "#\\u0023")
 
 
 _encoded = json.JSONEncoder(ensure_ascii=True, allow_nan=False).encode

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, cast
 from ckptaudit.errors import ValuesUnavailableError
 from ckptaudit.graph.tensors import is_float
 from ckptaudit.read import Checkpoint, Remark
+from ckptaudit.read.ahead import reading_ahead
+from ckptaudit.read.header_table import HeaderTable
 from ckptaudit.read.source import opened
 from ckptaudit.rules import refused_global
 from ckptaudit.rules.finding import Finding, Rule
@@ -65,7 +67,8 @@ def check_checkpoint(checkpoint: Checkpoint, deep: bool) -> Iterator[Finding]:
     yield from _remarks(checkpoint)
     for check in _CHECKS:
         yield from check(checkpoint)
-    yield from _non_finite(checkpoint, deep)
+    with reading_ahead():
+        yield from _non_finite(checkpoint, deep)
 
 
 def check_operators(counts: dict[str, int]) -> Iterator[Finding]:
@@ -105,15 +108,19 @@ def _tensors(checkpoint: Checkpoint) -> Iterator[tuple[str, StoredTensor]]:
     """Every tensor of every branch, each view of the file's bytes once."""
     seen = set()
     for branch in checkpoint.branches:
+        apart = isinstance(branch.tensors, HeaderTable)
         for name, tensor in branch.tensors.items():
-            if tensor.address not in seen:
-                seen.add(tensor.address)
+            if apart or tensor.address not in seen:
+                if not apart:
+                    seen.add(tensor.address)
                 yield f"{branch.name}.{name}" if branch.name else name, tensor
 
 
 def _overlapping(checkpoint: Checkpoint) -> Iterator[Finding]:
     if any(Remark(words).rule == OVERLAPPING.id for words in checkpoint.remarks):
         return  # the reader told of it
+    if all(isinstance(branch.tensors, HeaderTable) for branch in checkpoint.branches):
+        return  # the reader refuses it
     placed: dict[tuple[Path, int, int, str], str] = {}
     for name, tensor in _tensors(checkpoint):
         storage = tensor.storage

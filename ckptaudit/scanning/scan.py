@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ckptaudit.errors import CheckpointError, CkptAuditError, NotACheckpointError
 from ckptaudit.garbage import collector_paused
+from ckptaudit.read.header_table import HeaderTable
 from ckptaudit.read.opening import header_limit, open_checkpoint
 from ckptaudit.read.source import opened
 from ckptaudit.rules import refused_global
@@ -89,7 +90,10 @@ def scan_file(path: str | os.PathLike[str], *, deep: bool = False) -> FileScan:
             return result
         checkpoint = open_checkpoint(path)
         findings = by_weight(check_checkpoint(checkpoint, deep))
-    others = {tensor.storage.path for branch in checkpoint.branches for tensor in branch.tensors.values()}
+    others: set[Path] = set()
+    for branch in checkpoint.branches:
+        table = branch.tensors
+        others |= table.paths if isinstance(table, HeaderTable) else {tensor.storage.path for tensor in table.values()}
     return FileScan(
         path,
         checkpoint.format,

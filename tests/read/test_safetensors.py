@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import struct
+import tracemalloc
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 import pytest
@@ -200,3 +202,36 @@ def test_duplicate_key_in_an_index_is_refused(tmp_path: Path) -> None:
     index.write_text('{"weight_map": {"a": "one.safetensors", "a": "two.safetensors"}}')
     with pytest.raises(CorruptCheckpointError, match="duplicate"):
         open_checkpoint(index)
+
+
+def test_memory_is_a_small_multiple_of_the_header(tmp_path):
+    """Of an honest header, and of those that make the reader keep more than rows."""
+    number = 5_000
+    entries = {f"layers.{i}.weight": {"dtype": "F32", "shape": [1], "data_offsets": [4 * i, 4 * i + 4]} for i in range(number)}
+    odd = {name: {**entry, "more": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}} for name, entry in entries.items()}
+    unfit = {name: {**entry, "shape": [2, i]} for i, (name, entry) in enumerate(entries.items())}
+    for header, reason in ((entries, ""), (odd, ""), (unfit, "cannot lie")):
+        content = json.dumps(header).encode()
+        path = tmp_path / "a.safetensors"
+        path.write_bytes(struct.pack("<Q", len(content)) + content + bytes(4 * number))
+        tracemalloc.start()
+        with pytest.raises(CorruptCheckpointError, match=reason) if reason else nullcontext():
+            tensors = open_checkpoint(path).branch.tensors
+            assert len(tensors) == number
+            assert tensors["layers.7.weight"].storage.offset == 8 + len(content) + 28
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert peak < 8 * len(content), f"{peak / len(content):.1f} times"
+
+
+@pytest.mark.parametrize("piece", ["[],", '{"b":1},', '"","",'])
+def test_headers_that_unpack_to_many_times_their_length_are_not_parsed(tmp_path, piece):
+    path = tmp_path / "a.safetensors"
+    text = '{"a":[' + piece * 2_000_000 + "1]}"
+    path.write_bytes(struct.pack("<Q", len(text)) + text.encode())
+    tracemalloc.start()
+    with pytest.raises(CorruptCheckpointError, match="more parts than"):
+        open_checkpoint(path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 3 * len(text)

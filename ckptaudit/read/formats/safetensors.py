@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING, Any
 from ckptaudit.errors import CorruptCheckpointError
 from ckptaudit.graph import DTYPE_BITS
 from ckptaudit.read.checkpoint import Branch, Checkpoint
-from ckptaudit.read.stored import Storage, StoredTensor, contiguous_strides
+from ckptaudit.read.header_table import HeaderTable
 from ckptaudit.read.strict_json import parse
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ckptaudit.read.source import Source
 
 ORDER = 30
@@ -52,6 +54,14 @@ _FOREIGN_BITS = MappingProxyType({"F6_E2M3": 6, "F6_E3M2": 6})
 _MAX_RANK = 64
 _METADATA = "__metadata__"
 _FIELDS = frozenset({"dtype", "shape", "data_offsets"})
+#: Objects in a header that are no tensors; an honest one has one, its metadata.
+_MAX_OTHERS = 100
+#: What stand for objects that are rows, and for those that are neither rows nor kept.
+_ROW, _UNFIT = object(), object()
+
+
+class _UnfitError(Exception):
+    """An object is no tensor."""
 
 
 def recognise(source: Source) -> bool:
@@ -85,25 +95,65 @@ def read(source: Source) -> Checkpoint:
         raise corrupt(f"that is truncated within its header: {size:,} of at least {begin:,} bytes")
     if source.data[8:9] != b"{":
         raise corrupt("whose header is no JSON object")
-    header = parse(source.data[8:begin], lambda words: corrupt(f"whose header {words}"))
+    table, metadata, strange = _table(source, begin, corrupt)
+    remarks = (f"tensors have fields that the format does not know: {', '.join(sorted(strange)[:5])}",) if strange else ()
+    _check_layout(table, size - begin, corrupt)
+    branch = Branch("", "model", table)
+    reason = "a safetensors file has no branches" if table else "the file holds no tensors"
+    return Checkpoint(path, NAME, "torch", branch, reason, (branch,), MappingProxyType(metadata), (), size, remarks)
+
+
+def _table(source: Source, begin: int, corrupt: Any) -> tuple[HeaderTable, dict[str, str], set[str]]:
+    """What the header says: tensors, metadata, and names of fields that should not be there.
+
+    Each tensor becomes a row as soon as its object is parsed: as objects a million of them would take twenty times their header.
+    """
+    strange: set[str] = set()
+
+    def parsed(mark: Callable[[int], Any]) -> tuple[HeaderTable, dict[str, Any]]:
+        """The rows, and the header in which what ``mark`` makes of a row's number stands for each."""
+        table, others = HeaderTable(source.path, begin), 0
+
+        def shorten(found: dict[str, Any]) -> Any:
+            nonlocal others
+            if found.keys() >= _FIELDS:
+                try:
+                    strange.update(_add(table, "", found, _UnfitError))
+                except _UnfitError:
+                    pass
+                else:
+                    return mark(table.count - 1)
+            others += 1
+            holds_objects = any(value is _ROW or value is _UNFIT or isinstance(value, (dict, tuple)) for value in found.values())
+            return found if others <= _MAX_OTHERS or holds_objects else _UNFIT
+
+        return table, parse(source.data[8:begin], lambda words: corrupt(f"whose header {words}"), shorten)
+
+    # Rows and names are in one order, unless something is within a tensor's object, or is none: then each row's number is kept.
+    table, header = parsed(lambda row: _ROW)
     metadata = header.pop(_METADATA, {})
+    if len(header) != table.count or not all(value is _ROW for value in header.values()):
+        table, header = parsed(lambda row: (row,))
+        metadata = header.pop(_METADATA, {})
+        for name, value in header.items():
+            if not isinstance(value, tuple):
+                _add(table, name, value, corrupt)  # raises
+        rows = {name: value[0] for name, value in header.items()}
+    else:
+        rows = header
+        for row, name in enumerate(rows):
+            rows[name] = row
     if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
         raise corrupt("whose metadata is not a mapping of strings to strings")
-    remarks: set[str] = set()
-    tensors: dict[str, StoredTensor] = {}
-    spans: list[tuple[int, int, str]] = []
-    for name, entry in header.items():
-        shape, dtype, first, last, strange = _entry(name, entry, corrupt)
-        if strange:
-            remarks.add(f"tensors have fields that the format does not know: {', '.join(sorted(strange)[:5])}")
-        why = "" if dtype in DTYPE_BITS else f"values of dtype {dtype} are not decoded"
-        storage = Storage(name, path, begin + first, last - first, why)
-        tensors[name] = StoredTensor(shape, contiguous_strides(shape), dtype, 0, storage)
-        spans.append((first, last, name))
-    _check_layout(spans, size - begin, corrupt)
-    branch = Branch("", "model", MappingProxyType(tensors))
-    reason = "a safetensors file has no branches" if tensors else "the file holds no tensors"
-    return Checkpoint(path, NAME, "torch", branch, reason, (branch,), MappingProxyType(metadata), (), size, tuple(sorted(remarks)))
+    table.name(rows)
+    return table, metadata, strange
+
+
+def _add(table: HeaderTable, name: str, entry: Any, corrupt: Any) -> set[str]:
+    """Add the row of a tensor; its fields that should not be there."""
+    shape, dtype, first, last, strange = _entry(name, entry, corrupt)
+    table.add(shape, dtype, first, last - first, "" if dtype in DTYPE_BITS else f"values of dtype {dtype} are not decoded")
+    return strange
 
 
 def _entry(name: str, entry: Any, corrupt: Any) -> tuple[tuple[int, ...], str, int, int, set[str]]:
@@ -136,9 +186,9 @@ def _entry(name: str, entry: Any, corrupt: Any) -> tuple[tuple[int, ...], str, i
     return tuple(shape), _DTYPES.get(word, word), offsets[0], offsets[1], set(entry) - _FIELDS
 
 
-def _check_layout(spans: list[tuple[int, int, str]], room: int, corrupt: Any) -> None:
+def _check_layout(table: HeaderTable, room: int, corrupt: Any) -> None:
     reached = 0
-    for first, last, name in sorted(spans):
+    for first, last, name in table.spans():
         if first < reached:
             raise corrupt(f"whose tensor {name!r} overlaps another")
         if first > reached:
