@@ -32,7 +32,7 @@ _TENSOR = re.compile(r"(\S+)\[((?:\d{1,18}(?:,\d{1,18})*)?)\]", re.ASCII)
 _MODULE = re.compile(r"(\S*) (\{.*\})")
 _KEYS = (
     *("name", *TERMS, "digests", "facts", "format", "framework", "branch-audited", "role", "branch-reason", "bytes", "metadata"),
-    *("remarks", "refused-globals", "tied", "tensors", "branches", "batch-norm", "non-finite", "differing", "modules", "places"),
+    *("remarks", "refused-globals", "tied", "tensors", "branches", "batch-norm", "non-finite", "differing", "modules", "places", "arrays"),
 )
 
 
@@ -108,6 +108,7 @@ def _entry_text(entry: Locked) -> str:
         "refused-globals": [_global(refused) for refused in checkpoint.refused_globals],
         "tied": [_names(group) for group in graph.tied],
         "batch-norm": _batch_norm(checkpoint, recorded),
+        "arrays": _folded(name for name, tensor in checkpoint.branch.tensors.items() if tensor.is_array),
         "non-finite": [[escape(name), share] for name, share in recorded.non_finite.items()],
         "differing": [_names(group) for group in recorded.differing],
     }
@@ -152,7 +153,11 @@ def _batch_norm(checkpoint: Checkpoint, recorded: Recorded) -> dict[str, Any]:
         "negative": [path for path in layers if path in read and read[path].negative],
         "unread": [path for path in layers if path not in read],
     }
-    return {"layers": len(layers), **{kind: [name for name, _ in fold((p, "") for p in paths)] for kind, paths in kinds.items() if paths}}
+    return {"layers": len(layers), **{kind: _folded(paths) for kind, paths in kinds.items() if paths}}
+
+
+def _folded(names: Iterable[str]) -> list[str]:
+    return [pattern for pattern, _ in fold((name, "") for name in names)]
 
 
 def _global(refused: RefusedGlobal) -> dict[str, Any]:
@@ -202,11 +207,13 @@ def _checked_entry(reader: TableReader, table: Mapping[str, Any], where: str) ->
     path = Path(str(terms.get("checkpoint", "")))
     tensors = _tensors(reader.get(table, where, "tensors", str), "tensors")
     tied = tuple(_group(group, "tied", tensors) for group in get("tied", list, []))
+    if (arrays := _unfolded(get("arrays", list, []), "arrays")) - tensors.keys():
+        raise _MalformedError("arrays: names something other than tensors")
     places = {layout: _places(block, f"places.{layout}", tensors) for layout, block in get("places", dict, {}).items()}
     branch = Branch(
         get("branch-audited", str, ""),
         get("role", str, "model"),
-        MappingProxyType(stored(tensors, tied, path)),
+        MappingProxyType(stored(tensors, tied, path, arrays)),
         places=MappingProxyType(places),
     )
     bare = Checkpoint(
@@ -299,6 +306,10 @@ def _group(item: Any, key: str, known: Tensors) -> tuple[str, ...]:
     return names
 
 
+def _unfolded(patterns: Iterable[Any], key: str) -> set[str]:
+    return {name for name, _ in _rows("".join(f"{pattern} \n" for pattern in patterns), key)}
+
+
 def _share(item: Any) -> tuple[str, float]:
     match item:
         case [str(name), float(share)]:
@@ -320,7 +331,7 @@ def _statistics(checkpoint: Checkpoint, table: Mapping[str, Any]) -> tuple[Batch
     marked: dict[str, set[str]] = {}
     for kind, patterns in table.items():
         if kind != "layers":
-            marked[kind] = {path for path, _ in _rows("".join(f"{pattern} \n" for pattern in patterns), "batch-norm")}
+            marked[kind] = _unfolded(patterns, "batch-norm")
     known = {path for path, _ in layers}
     if marked.keys() - {"untrained", "not-finite", "negative", "unread"} or any(paths - known for paths in marked.values()):
         raise _MalformedError("batch-norm: names something other than layers that are untrained, not-finite, negative or unread")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -74,8 +74,10 @@ def batch_norm_layers(checkpoint: Checkpoint) -> list[tuple[str, tuple[str, str]
     return found
 
 
-def stored(tensors: Tensors, tied: tuple[tuple[str, ...], ...], path: Path) -> dict[str, StoredTensor]:
-    """Tensors that are known and cannot be read; tied ones share a storage."""
+def stored(
+    tensors: Tensors, tied: tuple[tuple[str, ...], ...], path: Path, arrays: Collection[str] = frozenset()
+) -> dict[str, StoredTensor]:
+    """Tensors that are known and cannot be read; tied ones share a storage, and ``arrays`` are those of numpy."""
     keys = {name: group[0] for group in tied for name in group}
     return {
         name: StoredTensor(
@@ -84,6 +86,7 @@ def stored(tensors: Tensors, tied: tuple[tuple[str, ...], ...], path: Path) -> d
             dtype,
             0,
             Storage(keys.get(name, name), path, 0, 0, "the values are not in the lock", file=_NOWHERE),
+            is_array=name in arrays,
         )
         for name, (shape, dtype) in tensors.items()
     }

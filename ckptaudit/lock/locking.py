@@ -117,7 +117,8 @@ def _without_values(opened: Checkpoint, contract: Contract) -> Checkpoint:
     """What a lock keeps of a checkpoint: the branch under audit whole, of the others what the intent asks about."""
     path = Path(contract.checkpoint)
     shapes = {name: (tensor.shape, tensor.dtype) for name, tensor in opened.branch.tensors.items()}
-    tensors = MappingProxyType(stored(shapes, opened.graph.tied, path))
+    arrays = {name for name, tensor in opened.branch.tensors.items() if tensor.is_array}
+    tensors = MappingProxyType(stored(shapes, opened.graph.tied, path, arrays))
     branch = Branch(opened.branch.name, opened.branch.role, tensors, places=opened.branch.places)
     resume = contract.intent == "resume"
     others = []

@@ -36,7 +36,8 @@ def entries(draw, name):
     tied = (tuple(names[:2]),) if len(names) > 1 and all(0 not in tensors[n][0] and tensors[n][0] for n in names[:2]) else ()
     tensors |= {n: tensors[names[0]] for group in tied for n in group}
     places = {layout: {n: f"{draw(NAMES)}/{i}" for i, n in enumerate(tensors)} for layout in draw(LAYOUTS)} if tensors else {}
-    branch = Branch("model", "model", stored(tensors, tied, Path("x.pth")), places=places)
+    arrays = draw(st.sets(st.sampled_from(names))) if names else set()
+    branch = Branch("model", "model", stored(tensors, tied, Path("x.pth"), arrays), places=places)
     bare = Checkpoint(
         Path("x.pth"), "torch-zip", "torch", branch, "", (branch,), {}, (RefusedGlobal("a.B", 3, True, "p"),), 7, remarks=('\x7f "q"',)
     )
@@ -58,6 +59,9 @@ def test_what_is_written_comes_back(tmp_path, one, other):
         found = read[entry.name]
         assert (found.terms, found.digests, found.facts) == (entry.terms, entry.digests, entry.facts)
         assert list(found.checkpoint.graph) == list(entry.checkpoint.graph)
+        assert [t.is_array for t in found.checkpoint.branch.tensors.values()] == [
+            t.is_array for t in entry.checkpoint.branch.tensors.values()
+        ]
         assert found.checkpoint.graph.places == entry.checkpoint.graph.places
         assert found.checkpoint.graph.tied == entry.checkpoint.graph.tied
         assert found.checkpoint.recorded == entry.checkpoint.recorded
@@ -83,6 +87,7 @@ def test_what_is_written_comes_back(tmp_path, one, other):
         ('format = "safetensors"', "", "contracts[0].format: is missing"),
         ("ReLU {}", "ReLU {", "not a type and its settings"),
         ('format = "safetensors"', 'format = "safetensors"\nplaces.legacy = "0 0,1"', "holds 2 places for 20 tensors"),
+        ('format = "safetensors"', 'format = "safetensors"\narrays = ["x.y"]', "arrays: names something other than tensors"),
         ('format = "safetensors"', 'format = "safetensors"\nplaces.other = "0 0"', "places.other: is no layout"),
         ("bytes = ", "byets = ", "no key 'byets'; did you mean bytes"),
     ],
