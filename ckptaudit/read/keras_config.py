@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from ckptaudit.graph.keras_settings import MAX_TEXT, keras_settings
 from ckptaudit.read.checkpoint import Remark
+from ckptaudit.read.keras_layers import LAYERS
 from ckptaudit.read.strict_json import parse
-from ckptaudit.records import dataclass, field
+from ckptaudit.records import dataclass, field, replace
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -42,6 +43,7 @@ _KERAS_ROOTS = ("keras", "tf_keras", "tensorflow", "keras_hub", "keras_nlp", "ke
 _FUNCTION_HOMES = frozenset({"activations", "losses", "metrics", "initializers", "regularizers", "constraints"})
 #: Where Keras keeps what is no part of a model: loaders, downloaders, exporters.
 _FOREIGN_HOMES = frozenset({"utils", "saving", "config", "export", "datasets", "callbacks", "backend", "wrappers"})
+_OWN = LAYERS | _RUNNING | _LOOKUPS
 _CONTAINERS = frozenset({"Sequential", "Functional", "Model"})
 
 #: What is known of one layer: the paths of its weights' owners that its output depends on.
@@ -130,7 +132,8 @@ def read_model_config(raw: Mapping[str, Any]) -> ModelConfig:
     name = settings.get("name")
     budget = [_MAX_VALUES]
     layers = tuple(_layers(settings.get("layers"), "", budget, 0))
-    return ModelConfig(raw, _text(raw.get("class_name")), _text(name), layers, remarks)
+    found = ModelConfig(raw, _text(raw.get("class_name")), _text(name), layers, remarks)
+    return replace(found, remarks=(*remarks, *(Remark(words, "keras-code") for words in _strangers(found))))
 
 
 def _layers(listed: Any, above: str, budget: list[int], depth: int) -> Iterator[LayerConfig]:
@@ -162,6 +165,19 @@ def _layer(raw: Any, above: str, budget: list[int], depth: int) -> LayerConfig |
 
 def _text(value: Any) -> str:
     return value[:MAX_TEXT] if isinstance(value, str) else ""
+
+
+def _strangers(model: ModelConfig) -> Iterator[str]:
+    """A line for the layer classes that Keras does not have, where the config does not say where they come from, as older ones do not."""
+    found: dict[str, None] = {}
+    for layer in model.every_layer():
+        told = layer.raw.get("module") is not None or ">" in f"{layer.raw['class_name']}{layer.raw.get('registered_name')}"
+        if not told and not layer.is_model and layer.class_name not in _OWN:
+            found[layer.class_name[:100]] = None
+    if found:
+        more = f" and {len(found) - _MAX_REMARKS:,} more" if len(found) > _MAX_REMARKS else ""
+        kinds = "the layer class" if len(found) == 1 else "the layer classes"
+        yield f"its config names {kinds} {', '.join(map(repr, list(found)[:_MAX_REMARKS]))}{more}, which Keras does not have: custom code"
 
 
 def _dangers(raw: Mapping[str, Any]) -> Iterator[str]:

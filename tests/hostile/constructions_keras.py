@@ -88,6 +88,11 @@ DANGERS: dict[str, tuple[dict[str, Any], str]] = {
     "class_of_subprocess": (_object("subprocess", "Popen", {"args": "x"}), "Popen"),
     "class_of_numpy": (_object("numpy", "load", {"file": "x"}), "numpy"),
     "class_of_package": (_object("my_package.layers", "Attention", {}, "my_package>Attention"), "my_package"),
+    "class_alone": ({"class_name": "GatedBlock", "config": {"name": "g"}}, "GatedBlock"),
+    "class_alone_wrapped": (
+        {"class_name": "TimeDistributed", "config": {"name": "t", "layer": {"class_name": "GatedBlock", "config": {"name": "g"}}}},
+        "GatedBlock",
+    ),
     "class_registered": (_object(None, "Attention", {}, "my>Attention"), "my>Attention"),
     "class_empty_module": (_object("", "system", {}, "os>system"), "system"),
     "class_of_keras_prefix": (_object("keras_evil.layers", "Dense"), "keras_evil"),
