@@ -39,16 +39,22 @@ _SETTINGS = MappingProxyType(
 )
 
 
+#: What is kept as it is; bool is an int. A tuple, since a union would be made anew for each of thousands of values.
+_SIMPLE = (int, float, str)
+
+
 def keras_settings(config: Mapping[str, Any]) -> Mapping[str, Any]:
     """Settings of a layer's ``config`` that matter to a comparison, as numbers, words and short tuples."""
     kept: dict[str, Any] = {}
     for key, word in _SETTINGS.items():
         value = config.get(key)
+        if value is None:
+            continue
         if isinstance(value, dict):
             value = value.get("config") if value.get("class_name") == "function" else value.get("class_name")
-        if isinstance(value, list | tuple):
-            if len(value) <= 8 and all(isinstance(item, int | float | str) for item in value):
+        if isinstance(value, (list, tuple)):
+            if len(value) <= 8 and all(isinstance(item, _SIMPLE) for item in value):
                 kept[word] = tuple(value)
-        elif isinstance(value, bool | int | float | str):
+        elif isinstance(value, _SIMPLE):
             kept[word] = value if not isinstance(value, str) else value[:MAX_TEXT]
     return MappingProxyType(kept)

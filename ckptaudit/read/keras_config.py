@@ -188,13 +188,14 @@ def _dangers(raw: Mapping[str, Any]) -> Iterator[str]:
     while todo and left > 0:
         value = todo.popleft()
         left -= 1 + len(value)
-        words = _danger(value) if isinstance(value, dict) else ""
+        words = _danger(value) if isinstance(value, dict) and "class_name" in value else ""
         if words:
             found[words] = None
         for item in value.values() if isinstance(value, dict) else value:
-            if isinstance(item, dict | list):
+            kind = type(item)  # JSON has no subclasses, and configs have many values
+            if kind is dict or kind is list:
                 todo.append(item)
-            elif isinstance(item, str) and item[:9].lower() == "builtins>":
+            elif kind is str and ">" in item and item[:9].lower() == "builtins>":
                 found[f"its config names {item[:100]!r}, which is not imported"] = None
     if todo:
         yield f"its config of more than {_MAX_VALUES:,} values is too large to be looked through"
