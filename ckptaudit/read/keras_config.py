@@ -221,6 +221,8 @@ def _danger(value: Mapping[str, Any]) -> str:
         return f"its config holds a {last}{called}, which opens the file {words[:200]!r}; it was not"
     parts = module.split(".") if isinstance(module, str) else []
     home = next((part for part in parts[1:] if part not in ("src", "api", "_tf_keras", "keras", "python", "legacy")), "")
+    if home == "backend" and "optimizers" in parts:
+        home = "optimizers"  # of which each backend has its own: keras.src.backend.torch.optimizers.torch_adam
     if kind == "function":
         target = given if isinstance(given, str) else _text(settings.get("name"))
         if parts and not (parts[0] in _KERAS_ROOTS and parts[0] != "builtins" and home in _FUNCTION_HOMES):

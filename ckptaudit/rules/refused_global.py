@@ -197,6 +197,8 @@ _HARMLESS = frozenset(
 _HARMLESS_CLASS = re.compile(
     r"pathlib(\._local)?\.(Pure)?(Posix|Windows)?Path"
     r"|numpy\.dtypes\.[A-Z]\w*DType"
+    # Not those that call a function that they are given.
+    r"|torch\.optim\.(?!swa_utils\.)[a-z]\w*\.(?!LambdaLR\b|MultiplicativeLR\b)[A-Z]\w*"
     r"|torch\.nn\.modules\.[a-z]\w*\.[A-Z]\w*"
     r"|transformers\.models\.\w+\.configuration_\w+\.[A-Z]\w*Config"
 )

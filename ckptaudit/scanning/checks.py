@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, cast
 
 from ckptaudit.errors import ValuesUnavailableError
 from ckptaudit.graph.tensors import is_float
-from ckptaudit.read import Checkpoint, Remark
+from ckptaudit.read import Branch, Checkpoint, Remark
 from ckptaudit.read.ahead import reading_ahead
 from ckptaudit.read.header_table import HeaderTable
 from ckptaudit.read.source import opened
@@ -104,10 +104,10 @@ def _external(checkpoint: Checkpoint) -> Iterator[Finding]:
         yield EXTERNAL.finding(f"Values lie in {plural(len(files), 'other file')} within the model's folder: {', '.join(list(files)[:5])}.")
 
 
-def _tensors(checkpoint: Checkpoint) -> Iterator[tuple[str, StoredTensor]]:
-    """Every tensor of every branch, each view of the file's bytes once."""
+def _tensors(branches: Iterable[Branch]) -> Iterator[tuple[str, StoredTensor]]:
+    """Every tensor of the branches, each view of the file's bytes once."""
     seen = set()
-    for branch in checkpoint.branches:
+    for branch in branches:
         apart = isinstance(branch.tensors, HeaderTable)
         for name, tensor in branch.tensors.items():
             if apart or tensor.address not in seen:
@@ -122,7 +122,7 @@ def _overlapping(checkpoint: Checkpoint) -> Iterator[Finding]:
     if all(isinstance(branch.tensors, HeaderTable) for branch in checkpoint.branches):
         return  # the reader refuses it
     placed: dict[tuple[Path, int, int, str], str] = {}
-    for name, tensor in _tensors(checkpoint):
+    for name, tensor in _tensors(checkpoint.branches):
         storage = tensor.storage
         if storage.nbytes and storage.fetch is None and not storage.unavailable:
             placed.setdefault((storage.path, storage.offset, storage.nbytes, storage.key), name)
@@ -159,7 +159,9 @@ def _gaps(checkpoint: Checkpoint) -> Iterator[Finding]:
 def _non_finite(checkpoint: Checkpoint, deep: bool) -> Iterator[Finding]:
     bad: dict[str, float] = {}
     looked_at = 0
-    for name, tensor in _tensors(checkpoint):
+    # What callbacks and schedulers keep is no weight: Lightning's ModelCheckpoint begins with an infinite best value.
+    weights = [branch for branch in checkpoint.branches if branch.role != "other" or branch is checkpoint.branch]
+    for name, tensor in _tensors(weights):
         if not is_float(tensor.dtype) or 0 in tensor.shape:
             continue
         try:

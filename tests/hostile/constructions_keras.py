@@ -120,6 +120,8 @@ HONEST: dict[str, dict[str, Any]] = {
         "config": {"name": "c", "kernel_initializer": {"class_name": "VarianceScaling", "config": {"seed": None}}},
     },
     "add": _object("keras.layers", "Add", {"name": "a"}),
+    "compiled": _given({}, compile_config={"optimizer": _object("keras.src.backend.torch.optimizers.torch_adam", "Adam", {}, "Adam")}),
+    "old": {"class_name": "MaxoutDense", "config": {"name": "m", "nb_feature": 4}},
     "op": {"class_name": "TFOpLambda", "config": {"name": "tf.math.add", "function": "math.add"}},
     "lookup_list": _object("keras.layers", "StringLookup", {"vocabulary": ["a", "b"]}),
     "rescaling": _object("keras.layers", "Rescaling", {"scale": 0.5}),

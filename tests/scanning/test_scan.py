@@ -136,6 +136,8 @@ def onnx_external(folder):
         (pth({"w": torch.ones(3)}), set()),
         (pth({"w": torch.ones(3), "args": Namespace(lr=1)}), {("refused-global", "note")}),
         (pth({"w": torch.ones(3), "x": Evil()}), {("refused-global", "error")}),
+        (pth(torch.optim.SGD([torch.ones(3)], 0.1)), {("refused-global", "note")}),
+        (pth({"state_dict": {"a.weight": torch.ones(3)}, "callbacks": {"Best{}": {"kth_value": torch.tensor(float("inf"))}}}), set()),
         (pickled(Evil()), {("refused-global", "error")}),
         (pth({"w": torch.tensor([1.0, float("nan")])}), {("non-finite-values", "warning")}),
         (pth({"w": torch.tensor([1.0, float("inf")])}), {("non-finite-values", "warning")}),
