@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
     from ckptaudit.identification import Identification
 
 SCHEMA = "ckptaudit.audit/1"
+#: Of an export with fewer kernels in common with the model, the model is not built live to follow what it computes.
+_IN_COMMON = 0.3
 #: How many candidates are named where none is sure; no name of an architecture is longer.
 _NAMED, _MAX_NAME = 3, 80
 INTENTS: tuple[Intent, ...] = get_args(Intent)
@@ -225,6 +228,8 @@ def _with_topology(checkpoint: Checkpoint, model: Model) -> tuple[Model, Topolog
         return model, None
     from ckptaudit.arch.computing import with_computation  # asked of an export alone
 
+    if model.module is None and not _kernels_in_common(checkpoint.graph, model.graph):
+        return model, None
     if model.module is None and model.provenance in ("cache", "catalogue"):
         try:
             model = replace(build_model(model.arch, model.arguments, fresh=True), remarks=model.remarks)
@@ -237,6 +242,15 @@ def _with_topology(checkpoint: Checkpoint, model: Model) -> tuple[Model, Topolog
     if topology is None or (topology.extent == "beginning" and _all_named(checkpoint, model)):
         return followed, None
     return followed, topology
+
+
+def _kernels_in_common(file: LayerGraph, model: LayerGraph) -> bool:
+    """Whether enough of the file's kernels and matrices have the sizes of the model's for it to be worth building that."""
+    held, wanted = (
+        Counter(tuple(sorted(size for size in spec.shape if size > 1)) for spec in graph if is_float(spec.dtype) and len(spec.shape) > 1)
+        for graph in (file, model)
+    )
+    return (held & wanted).total() >= _IN_COMMON * max(1, min(held.total(), wanted.total()))
 
 
 def _all_named(checkpoint: Checkpoint, model: Model) -> bool:
@@ -455,7 +469,7 @@ def model_of_twin(checkpoint: Checkpoint, path: str | os.PathLike[str], argument
     if checkpoint.graph.computation is None:
         return None
     other = load_other(path)
-    if other.checkpoint is None or other.graph.framework != "torch":
+    if other.checkpoint is None or other.graph.framework != "torch" or not _kernels_in_common(checkpoint.graph, other.graph):
         return None
     try:
         model = model_of_identity(other.checkpoint, arguments or {})

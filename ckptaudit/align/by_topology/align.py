@@ -31,7 +31,7 @@ _FROM_INPUT = "all that leads to it from the input is the same; the networks par
 #: the first and the last, at least.
 _OTHER_SIZES, _SHARE_OF_OTHER_SIZES = 2, 0.2
 #: Of more layers that are alike it is not worked out what follows from pairing one: they stay open all the same.
-_MAX_TURNS = 64
+_MAX_TURNS, _MAX_TURNED = 64, 50_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,11 +168,8 @@ def _same(here: Units, there: Units) -> list[UnitPair] | None:
 def _open(sides: tuple[Sequence[Unit], Sequence[Unit]], colours: tuple[Colours, Colours], known: set[int]) -> dict[int, UnitPair]:
     """Pairs of layers that are alike: by their names, else in the order of computation, so that all pairs go together."""
     pairs: dict[int, UnitPair] = {}
-    for turn in range(1, len(sides[0]) + 1):
+    for turn in range(1, min(_MAX_TURNS, _MAX_TURNED // len(sides[0])) + 1):
         groups = _groups(colours[0]), _groups(colours[1])
-        for colour, members in groups[1].items():
-            if len(members) == 1 and members[0] not in known and members[0] not in pairs:
-                pairs[members[0]] = _told_by_name(sides[0][groups[0][colour][0]], sides[1][members[0]])
         choice = next((colour for colour, members in groups[1].items() if len(members) > 1), None)
         if choice is None:
             break
@@ -184,8 +181,13 @@ def _open(sides: tuple[Sequence[Unit], Sequence[Unit]], colours: tuple[Colours, 
         marked = [list(side) for side in colours]
         marked[0][old] = marked[1][new] = -turn
         colours = marked[0], marked[1]
-        if turn <= _MAX_TURNS and balanced(*(finer := refined(sides, _settings, colours))):
+        if balanced(*(finer := refined(sides, _settings, colours))):
             colours = finer
+    groups = _groups(colours[0]), _groups(colours[1])
+    for colour, members in groups[1].items():
+        for old, new in zip(groups[0][colour], members, strict=True):
+            if new not in known:
+                pairs[new] = _told_by_name(sides[0][old], sides[1][new])
     _with_rivals(pairs)
     return pairs
 

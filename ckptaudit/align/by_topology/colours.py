@@ -14,7 +14,7 @@ from ckptaudit.graph.computation import INPUT
 from ckptaudit.records import dataclass, field
 
 #: Refinement ends after so many steps: what it has not told apart by then stays open.
-_MAX_WORK = 5_000_000
+_MAX_WORK = 1_000_000
 
 Label = Callable[[Unit], Hashable]
 Colours = list[int]

@@ -24,7 +24,7 @@ _ORDERED = frozenset({words.CONCAT, words.MATMUL, words.SUBTRACT, words.DIVIDE})
 #: Of more sources than this, or further steps, ways are not kept apart.
 _MAX_SOURCES, _MAX_STEPS = 512, 8
 #: A network that is more entangled than this is not followed.
-_MAX_WORK = 3_000_000
+_MAX_WORK = 500_000
 #: What a fused attention does with query, key and value, as two products.
 _ATTENTION: tuple[tuple[Step, ...], ...] = (
     ((words.MATMUL, 0), (words.MATMUL, 0)),
