@@ -2,9 +2,9 @@
 
     python benchmarks/align_rivals.py [--pairs-folder FOLDER] [--every N] [--only REGEX] [--ways REGEX] [--limit SECONDS]
 
-``weightbridge`` is asked where it is installed; detectron2's suffix rule and the zip in order are written down here in a few lines. None
-of them grades its steps, so that each wrong step is claimed. They are judged by which tensors they take; how these are turned or cut is
-granted them. One that raises, or takes longer than the limit, gives up and counts as missing everything.
+``weightbridge`` and ``torch-liberator`` are asked where they are installed; detectron2's suffix rule and the zip in order are written down
+here in a few lines. None of them grades its steps, so that each wrong step is claimed. They are judged by which tensors they take; how
+these are turned or cut is granted them. One that raises, or takes longer than the limit, gives up and counts as missing everything.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from types import ModuleType
+from typing import Any
 
 from proven_pairs import Mapper, Pair, Step, Tensor, judge, load_pairs, load_score, pairs_folder, proposed
 
@@ -69,6 +70,33 @@ def weightbridge(pair: Pair) -> Taken:
     return {name: pair.source[int(number)].name for name, value in result.items() if (number := value.flat[0] if value.size else -1) >= 0}
 
 
+class Model:
+    """As much of a module as torch-liberator asks for."""
+
+    def __init__(self, state: dict[str, Any]) -> None:
+        self.state = state
+
+    def state_dict(self) -> dict[str, Any]:
+        """The tensors."""
+        return dict(self.state)
+
+    def load_state_dict(self, state: dict[str, Any], **_: object) -> None:
+        """Other tensors in their places."""
+        self.state = dict(state)
+
+
+def liberator(pair: Pair) -> Taken:
+    """Which tensors stand in the model's places afterwards; shapes that differ are left alone, as by default nothing is left of them."""
+    import torch
+    from torch_liberator import load_partial_state  # type: ignore[import-not-found]
+
+    old, new = ({t.name: torch.zeros(()).expand(t.shape) for t in side} for side in (pair.source, pair.target))
+    names = {id(tensor): name for name, tensor in old.items()}
+    model = Model(new)
+    load_partial_state(model, old, leftover=None, mangle=False, verbose=0)
+    return {name: names[id(tensor)] for name, tensor in model.state.items() if id(tensor) in names}
+
+
 def as_mapper(way: Callable[[Pair], Taken]) -> Mapper:
     """Steps of a way that says which tensor goes where and nothing more."""
 
@@ -87,6 +115,7 @@ def as_mapper(way: Callable[[Pair], Taken]) -> Mapper:
 WAYS: dict[str, tuple[str | None, Mapper]] = {
     "ckptaudit": (None, proposed),
     "weightbridge": ("weightbridge", as_mapper(weightbridge)),
+    "torch-liberator": ("torch_liberator", as_mapper(liberator)),
     "detectron2's suffix rule": (None, as_mapper(suffix)),
     "zip in order": (None, as_mapper(in_order)),
 }

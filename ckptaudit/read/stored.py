@@ -257,9 +257,10 @@ class StoredTensor:
         start, count = self._span(dtype.itemsize, span)
         first = start - self.storage.offset
         if self.storage.fetch is not None:
-            held: bytes | bytearray = self._fetched(self.storage.fetch)
+            held: bytes | numpy.ndarray[Any, Any] = self._fetched(self.storage.fetch)
         else:
-            held, first = self._bytes(start, count), 0
+            held, first = numpy.empty(count, numpy.uint8), 0  # which nobody fills with zeros first
+            self._fill(held.data, start)
         values: numpy.ndarray[Any, Any] = numpy.ndarray(shape, dtype, held, first, [s * dtype.itemsize for s in strides])
         return _swapped(numpy.array(values, copy=True, order="C")) if self.storage.big_endian else values
 

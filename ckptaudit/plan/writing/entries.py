@@ -6,7 +6,10 @@ Tensors that only get another name are copied by the system from file to file.
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterator
+from collections import deque
+from collections.abc import Collection, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextvars import copy_context
 from io import FileIO
 from math import prod
 from typing import TYPE_CHECKING, BinaryIO
@@ -82,21 +85,34 @@ def provenance(plan: Plan, checkpoint: Checkpoint) -> dict[str, str]:
     return told
 
 
-def copied(entry: Entry, checkpoint: Checkpoint, file: BinaryIO) -> Iterator[int]:
-    """Write one tensor; yields the bytes written, piece by piece."""
-    tensor = checkpoint.branch.tensors[entry.step.sources[0]]
-    if not entry.step.ops and _is_dense(tensor):
-        yield from _copied_bytes(tensor, entry.nbytes, file)
-        return
-    file.write(_computed(entry, checkpoint))
-    file.flush()
-    yield entry.nbytes
+def copied(entries: Iterable[Entry], checkpoint: Checkpoint, file: BinaryIO) -> Iterator[int]:
+    """Write the tensors one after the other; yields the bytes written, piece by piece. While one is written the next is computed."""
+    for entry, data in _ahead(entries, checkpoint):
+        if data is None:
+            yield from _copied_bytes(checkpoint.branch.tensors[entry.step.sources[0]], entry.nbytes, file)
+        else:
+            _append(data, file)
+            yield entry.nbytes
+
+
+def _ahead(entries: Iterable[Entry], checkpoint: Checkpoint) -> Iterator[tuple[Entry, memoryview | None]]:
+    """Each entry with its values, or None where these are copied as they lie; those of one more are under way."""
+    with ThreadPoolExecutor(1) as pool:
+        waiting: deque[tuple[Entry, Future[memoryview] | None]] = deque()
+        for entry in entries:
+            plain = _is_copied(entry, checkpoint)
+            waiting.append((entry, None if plain else pool.submit(copy_context().run, _computed, entry, checkpoint)))
+            if len(waiting) > 1:
+                ready, values = waiting.popleft()
+                yield ready, None if values is None else values.result()
+        for ready, values in waiting:
+            yield ready, None if values is None else values.result()
 
 
 def pieces(entry: Entry, checkpoint: Checkpoint) -> Iterator[bytes | memoryview]:
     """The bytes of one tensor, for formats that have to look at them."""
     tensor = checkpoint.branch.tensors[entry.step.sources[0]]
-    if entry.step.ops or not _is_dense(tensor):
+    if not _is_copied(entry, checkpoint):
         yield _computed(entry, checkpoint)
         return
     with _opened(tensor, entry.nbytes) as source:
@@ -109,8 +125,9 @@ def pieces(entry: Entry, checkpoint: Checkpoint) -> Iterator[bytes | memoryview]
             yield data
 
 
-def _is_dense(tensor: StoredTensor) -> bool:
-    return tensor.strides == contiguous_strides(tensor.shape) and not tensor.storage.big_endian
+def _is_copied(entry: Entry, checkpoint: Checkpoint) -> bool:
+    tensor = checkpoint.branch.tensors[entry.step.sources[0]]
+    return not entry.step.ops and tensor.strides == contiguous_strides(tensor.shape) and not tensor.storage.big_endian
 
 
 def _computed(entry: Entry, checkpoint: Checkpoint) -> memoryview:
@@ -157,6 +174,12 @@ def _move(source: FileIO, at: int, count: int, file: BinaryIO) -> int:
     except (AttributeError, OSError):  # another system, or two file systems between which it cannot
         source.seek(at)
         data = source.read(count)
-        file.write(data)
-        file.flush()
+        _append(memoryview(data), file)
         return len(data)
+
+
+def _append(data: memoryview, file: BinaryIO) -> None:
+    """Write past Python's buffer, which cuts what it is given into small pieces: that takes several times as long."""
+    file.flush()
+    while data:
+        data = data[os.write(file.fileno(), data) :]

@@ -52,10 +52,9 @@ def write_safetensors(
         file.write(header)
         file.flush()  # what follows may go past Python's buffer
         done = 0
-        for entry in entries:
-            for count in copied(entry, checkpoint, file):
-                done += count
-                progress(done, total)
+        for count in copied(entries, checkpoint, file):
+            done += count
+            progress(done, total)
     return len(header) + total
 
 
