@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from ckptaudit.graph.layers import Layer, LayerGraph
 from ckptaudit.graph.names import is_under, parent, split_name
@@ -80,7 +80,7 @@ def main_head(graph: LayerGraph) -> Head | None:
     candidates: list[Layer] = []
     by_head_word: Layer | None = None
     for layer in reversed(matrices):
-        words = split_name(layer.path.lower())
+        words = layer.path.lower().replace("/", ".").split(".")
         if not _BOX_WORDS.isdisjoint(words):
             continue
         candidates.append(layer)
@@ -125,7 +125,7 @@ def _has_matrix(layer: Layer) -> bool:
     return layer.kind in ("linear", "conv") and "weight" in layer.tensors
 
 
-def _before_numbers(path: tuple[str, ...]) -> tuple[str, ...]:
+def _before_numbers(path: Sequence[str]) -> Sequence[str]:
     """Segments up to the first number: below it lies one of several repeated blocks."""
     for i, word in enumerate(path):
         if word.isdecimal():

@@ -105,7 +105,20 @@ def _laid_out(value: Any, margin: str = "") -> str:
     if isinstance(value, dict) and value:
         rows = [f"{inner}{_encoded(key)}: {_laid_out(item, inner)}" for key, item in value.items()]
         return "{\n" + ",\n".join(rows) + f"\n{margin}}}"
+    if isinstance(value, list | tuple) and len(value) > _LONG:
+        return f"[\n{inner}{_one_a_line(value, inner)}\n{margin}]"
     if isinstance(value, list | tuple) and value:
-        rows = [inner + (_laid_out(item, inner) if len(value) <= _LONG else _encoded(item)) for item in value]
+        rows = [inner + _laid_out(item, inner) for item in value]
         return "[\n" + ",\n".join(rows) + f"\n{margin}]"
     return _encoded(value)
+
+
+def _one_a_line(items: Sequence[Any], margin: str) -> str:
+    """The items of a list."""
+    # A quotation mark within a string is escaped: a bare one stands between items, or, harmlessly, between those of an inner list.
+    first = next(iter(items[0]), "") if isinstance(items[0], dict) else None
+    begin = f"{{{_encoded(first)}" if first else '"' if isinstance(items[0], str) else None
+    if begin is None:
+        return f",\n{margin}".join(map(_encoded, items))
+    end = "}" if first else '"'
+    return _encoded(items)[1:-1].replace(f"{end}, {begin}", f"{end},\n{margin}{begin}")

@@ -73,6 +73,8 @@ def whole_modules_missing(comparison: Comparison) -> tuple[str, ...]:
     another network rather than a part of this one. Empty too when what is absent is not what the network ends with, its head among
     it: without a stage from its middle, what is left is no backbone.
     """
+    if not comparison.missing:
+        return ()
     names = [name for name in comparison.model.graph.tensors if not comparison.is_auxiliary(name)]
     shared = common_prefix(names)
     have: Counter[str] = Counter()

@@ -88,7 +88,7 @@ def look_at_values(checkpoint: Checkpoint, *, deep: bool) -> Values:
             bad, size, value = _looked(checkpoint, spec, few, elements)
             if bad:
                 non_finite[spec.name] = bad / size
-            if sum(length > 1 for length in spec.shape) < 2 or 0 in checkpoint.branch.tensors[spec.name].strides:
+            if sum(length > 1 for length in spec.shape) < 2 or (few is None and 0 in checkpoint.branch.tensors[spec.name].strides):
                 continue  # a vector may well be all ones, and an expanded tensor is one value on purpose
             looked_at += 1
             if value is not None and (deep or (checkpoint.sample(spec.name, _SAMPLE, last=True) == value).all()):

@@ -26,6 +26,8 @@ def unwrap(name: str) -> tuple[str, tuple[str, ...]]:
     """
     if "module" not in name and "_orig_mod" not in name:  # one of them is in every wrapper's word
         return name, ()
+    if name.startswith("module.") and "module" not in name[6:] and "/" not in name and "_orig_mod" not in name:
+        return name[7:], ("module",)  # nearly always it is this one
     *path, word = name.replace("/", ".").split(".")
     if _WORDS.isdisjoint(path):
         return name, ()
