@@ -5,6 +5,7 @@ Exit codes: 0 fit for the intent · 1 not fit · 2 wrong usage · 3 could not be
 
 from __future__ import annotations
 
+import gc
 import sys
 
 TYPE_CHECKING = False
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command, by default the one that started the process, and leave with its exit code."""
+    gc.disable()  # one command, one process: what is garbage goes with it
     given = list(sys.argv[1:] if arguments is None else arguments)
     if given[:1] == ["scan"]:
         from ckptaudit.cli._scanning import plain_scan

@@ -9,7 +9,6 @@ import click
 
 from ckptaudit._version import __version__
 from ckptaudit.cli._leaving import code_of, terminable
-from ckptaudit.garbage import collector_paused
 
 #: In the order in which people meet them; each is a command of the same name in a module of its own.
 VERBS = ("diff", "remap", "apply", "probe", "contract", "show", "scan", "identify", "spec", "lock", "check", "cache")
@@ -29,7 +28,7 @@ class _Commands(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
-            with collector_paused(), terminable():  # one command, one process: what is garbage goes with it
+            with terminable():
                 return super().invoke(ctx)
         except (click.ClickException, click.exceptions.Exit, BrokenPipeError):
             raise

@@ -121,6 +121,8 @@ def rename_rules(renames: Mapping[str, str], others: Iterable[str] = ()) -> tupl
     wanted = {name: name for name in others} | dict(renames)
     if all(old == new for old, new in wanted.items()):
         return ()
+    if (prefix := _prefix_of_all(wanted)) and (rule := RenameRule(f"^{re.escape(prefix)}", "")).well_formed:
+        return (rule,)
     for rules in smallest_rules(wanted):
         found = tuple(RenameRule(pattern, replacement) for pattern, replacement in rules)
         if all(rule.well_formed for rule in found) and renames_exactly(found, wanted):
@@ -128,6 +130,15 @@ def rename_rules(renames: Mapping[str, str], others: Iterable[str] = ()) -> tupl
     told = (old for old, new in wanted.items() if old != new or old.endswith("\n"))  # before a last newline "$" matches, too
     single = sorted(told, key=len, reverse=True)
     return tuple(RenameRule(f"^{re.escape(old)}$", wanted[old].replace("\\", "\\\\")) for old in single)
+
+
+def _prefix_of_all(wanted: Mapping[str, str]) -> str:
+    """Whole segments that every name begins with and loses, which nothing shorter than one rule says; ``""`` where there are none."""
+    old, new = next(iter(wanted.items()))
+    prefix = old.removesuffix(new)
+    if not new or prefix == old or prefix[-1:] not in (".", "/"):
+        return ""
+    return prefix if all(old == prefix + new for old, new in wanted.items()) else ""
 
 
 def renames_exactly(rules: tuple[RenameRule, ...], wanted: Mapping[str, str]) -> bool:
