@@ -52,7 +52,8 @@ REFUSED = [
     pytest.param({"class_name": "Lambda", "config": {"function": MARSHALLED}}, "holds a Lambda layer 'strange'", id="lambda"),
     pytest.param({"class_name": "Dense", "module": "os", "registered_name": "os>system"}, "names the class 'os.Dense'", id="module"),
     pytest.param({"class_name": "mine>Layer"}, "custom object 'mine>Layer'", id="registered"),
-    pytest.param({"class_name": "MyAttention"}, "`strange` is a MyAttention, which is no layer of Keras", id="unknown class"),
+    pytest.param({"class_name": "MyAttention"}, "the layer class 'MyAttention', which Keras does not have", id="unknown class"),
+    pytest.param({"class_name": "CuDNNLSTM"}, "`strange` is a CuDNNLSTM, which is no layer of Keras", id="class of an older Keras"),
     pytest.param({"class_name": "TFSMLayer", "config": {"filepath": "/tmp/x"}}, "loads a SavedModel", id="SavedModel"),
     pytest.param({"class_name": "Dense", "config": {"units": "many"}}, "self raised", id="nonsense"),
 ]
