@@ -11,7 +11,8 @@ import re
 from collections.abc import Iterator
 
 from ckptaudit.align.ops import Concat, Op, Permute, Reshape, Rows, Split
-from ckptaudit.align.ops.biases import Sum, Zero
+from ckptaudit.align.ops.biases import Sum
+from ckptaudit.align.ops.fill import Fill
 from ckptaudit.align.pairs import Pair
 from ckptaudit.graph import LayerGraph
 from ckptaudit.graph.names import leaf, parent
@@ -65,7 +66,7 @@ def _steps(old: _Unit, new: _Unit, *, to_torch: bool) -> Iterator[tuple[str, tup
         return
     if gates == _LSTM and to_torch:
         yield new.biases[0], old.biases, ()
-        yield new.biases[1], old.biases, (Zero(),)
+        yield new.biases[1], old.biases, (Fill(0.0),)
     elif gates == _LSTM:
         yield new.biases[0], old.biases, (Sum(),)
     elif to_torch:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from ckptaudit.align.by_topology import Topology, UnitPair
 from ckptaudit.align.by_topology.tensors import tensor_pairs
 from ckptaudit.align.by_topology.units import Unit
-from ckptaudit.align.ops import Fill, Zero, apply_ops
+from ckptaudit.align.ops import Fill, apply_ops
 from ckptaudit.align.pairs import Alignment, Pair
 from ckptaudit.graph import LayerGraph
 from ckptaudit.graph.computation import CONV_TRANSPOSE, Use
@@ -148,10 +148,9 @@ class Refolding:
         if not expected:
             return None
         found = self._items(pair)
-        made = (Fill, Zero)
         differences, names, targets = [], [], []
         for item in found:
-            if item.target not in expected or any(isinstance(op, made) for op in item.ops):
+            if item.target not in expected or any(isinstance(op, Fill) for op in item.ops):
                 continue
             values = self.read(item.sources[0])
             if values is None:

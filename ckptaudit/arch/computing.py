@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from ckptaudit.arch.failures import describe_error
 from ckptaudit.arch.isolation import isolated, output_to_stderr
-from ckptaudit.arch.trace import in_mode, to_meta, usual_inputs
+from ckptaudit.arch.trace import in_mode, is_part, memory, run_on_shapes, usual_inputs
 from ckptaudit.graph import computation as words
 from ckptaudit.graph.computation import Computation, Operation, Use
 from ckptaudit.graph.names import parent
@@ -113,12 +113,7 @@ def _computation_of_pass(module: torch.nn.Module, inputs: tuple[Any, ...]) -> Co
     import torch
     from torch.utils._pytree import tree_leaves
 
-    named = {**dict(module.named_parameters()), **dict(module.named_buffers())}
-    shapes = {name: to_meta(tensor) for name, tensor in named.items()}
-    watch: Any = _watch(shapes, inputs)
-    # Not the module's own tensors but their shapes: neither weights nor running statistics are touched.
-    with torch.no_grad(), torch.device("meta"), watch:
-        given = torch.func.functional_call(module, shapes, inputs)
+    watch, given = run_on_shapes(module, inputs, lambda shapes: _watch(shapes, inputs))
     leaves = [leaf for leaf in tree_leaves(_plain(given)) if isinstance(leaf, torch.Tensor)]
     return Computation(tuple(watch.operations), tuple(watch.producers_of(leaf) for leaf in leaves))
 
@@ -133,10 +128,6 @@ def _watch(weights: Mapping[str, torch.Tensor], inputs: tuple[Any, ...]) -> Abst
     import torch
     from torch.utils._python_dispatch import TorchDispatchMode
     from torch.utils._pytree import tree_leaves
-
-    def memory(tensor: torch.Tensor) -> int:
-        # Views share a storage: what is written into a part of a tensor is then known of the whole.
-        return int(tensor.untyped_storage()._cdata)
 
     class Watch(TorchDispatchMode):  # type: ignore[misc]
         def __init__(self) -> None:
@@ -174,7 +165,7 @@ def _watch(weights: Mapping[str, torch.Tensor], inputs: tuple[Any, ...]) -> Abst
                 self._keep(word, named, operands, used)
                 for output in outputs:
                     key = memory(output)
-                    before = self.producers.get(key, ()) if _is_part(output) else ()
+                    before = self.producers.get(key, ()) if is_part(output) else ()
                     self.producers[key] = tuple(dict.fromkeys((*before, len(self.operations) - 1)))
             elif used:
                 for output in outputs:
@@ -233,7 +224,3 @@ def _arguments(function: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) 
 
 def _plain_setting(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
-
-
-def _is_part(tensor: torch.Tensor) -> bool:
-    return bool(tensor.numel() * tensor.element_size() < tensor.untyped_storage().nbytes())

@@ -101,16 +101,34 @@ def trace_feeds(module: torch.nn.Module, example_inputs: Sequence[Any] | None = 
 
 
 def _feeds_of_pass(module: torch.nn.Module, inputs: tuple[Any, ...]) -> Feeds:
+    watch, _ = run_on_shapes(module, inputs, lambda shapes: _watch(shapes, inputs))
+    feeds: Feeds = tuple(watch.feeds)
+    return feeds
+
+
+def run_on_shapes(
+    module: torch.nn.Module, inputs: tuple[Any, ...], watching: Callable[[Mapping[str, torch.Tensor]], Any]
+) -> tuple[Any, Any]:
+    """Run a module without values.
+
+    Parameters
+    ----------
+    watching:
+        Gives a dispatch mode for the shapes of its tensors by their names.
+
+    Returns
+    -------
+    tuple
+        The mode, and what the module gave.
+    """
     import torch
 
     named = {**dict(module.named_parameters()), **dict(module.named_buffers())}
     shapes = {name: to_meta(tensor) for name, tensor in named.items()}
-    watch = _watch(shapes, inputs)
+    watch = watching(shapes)
     # Not the module's own tensors but their shapes: neither weights nor running statistics are touched.
     with torch.no_grad(), torch.device("meta"), watch:
-        torch.func.functional_call(module, shapes, inputs)
-    feeds: Feeds = tuple(watch.feeds)  # type: ignore[attr-defined]
-    return feeds
+        return watch, torch.func.functional_call(module, shapes, inputs)
 
 
 def _watch(weights: Mapping[str, torch.Tensor], inputs: tuple[Any, ...]) -> AbstractContextManager[Any]:
@@ -118,10 +136,6 @@ def _watch(weights: Mapping[str, torch.Tensor], inputs: tuple[Any, ...]) -> Abst
     import torch
     from torch.utils._python_dispatch import TorchDispatchMode
     from torch.utils._pytree import tree_leaves
-
-    def memory(tensor: torch.Tensor) -> int:
-        # Views share a storage: what is written into a part of a tensor is then known of the whole.
-        return int(tensor.untyped_storage()._cdata)
 
     class Watch(TorchDispatchMode):  # type: ignore[misc]
         def __init__(self) -> None:
@@ -150,7 +164,7 @@ def _watch(weights: Mapping[str, torch.Tensor], inputs: tuple[Any, ...]) -> Abst
             key = memory(output)
             self.kept_alive.append(output.untyped_storage())
             if carries_data:
-                before = self.producers.get(key, frozenset()) if _is_part(output) else frozenset()
+                before = self.producers.get(key, frozenset()) if is_part(output) else frozenset()
                 # Weights win: behind a layer, only that layer is the producer.
                 self.producers[key] = before | (layers or producers)
             elif layers:
@@ -159,7 +173,13 @@ def _watch(weights: Mapping[str, torch.Tensor], inputs: tuple[Any, ...]) -> Abst
     return Watch()
 
 
-def _is_part(tensor: torch.Tensor) -> bool:
+def memory(tensor: torch.Tensor) -> int:
+    """The same for tensors that share a storage: what is written into a part of a tensor is then known of the whole."""
+    return int(tensor.untyped_storage()._cdata)
+
+
+def is_part(tensor: torch.Tensor) -> bool:
+    """Whether the tensor is a view of a part of its storage."""
     return bool(tensor.numel() * tensor.element_size() < tensor.untyped_storage().nbytes())
 
 

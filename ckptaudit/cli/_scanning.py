@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from ckptaudit.cli._exit_codes import COULD_NOT_AUDIT, FIT, NOT_FIT
 from ckptaudit.cli._leaving import code_of, say, terminable
-from ckptaudit.garbage import collector_paused
 from ckptaudit.text import printable
 
 if TYPE_CHECKING:
@@ -54,7 +53,7 @@ def plain_scan(arguments: Sequence[str]) -> None:
 
     paths, chosen, bar, flags = understood
     try:
-        with collector_paused(), terminable():
+        with terminable():
             outputs = Outputs(((chosen, None),), False, "quiet" in flags, "verbose" in flags)
             code = run_scan(paths, "deep" in flags, bar, outputs)
     except (Exception, KeyboardInterrupt) as error:

@@ -11,7 +11,7 @@ from ckptaudit.records import dataclass, field, replace
 
 if TYPE_CHECKING:
     from array import array
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Mapping
     from pathlib import Path
 
     import numpy
@@ -228,12 +228,6 @@ class Checkpoint:
     def numbers(self, name: str, elements: int | None = None) -> array[float] | None:
         """Values of one tensor without numpy, where that is possible: see :meth:`StoredTensor.numbers`."""
         return self.branch.tensors[name].numbers(elements)
-
-    def numbers_of(self, names: Iterable[str], elements: int | None = None) -> Iterator[array[float] | None]:
-        """Values of several tensors in turn: see :func:`ckptaudit.read.stored.numbers_of`."""
-        from ckptaudit.read.stored import numbers_of
-
-        return numbers_of(map(self.branch.tensors.__getitem__, names), elements)
 
     def sample(self, name: str, elements: int, *, last: bool = False) -> numpy.ndarray[Any, Any]:
         """Some values of one tensor, at most about ``elements``: see :meth:`StoredTensor.sample`."""

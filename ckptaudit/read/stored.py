@@ -6,7 +6,7 @@ import os
 import struct
 import sys
 from array import array
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from math import isfinite
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -32,8 +32,6 @@ _MAX_RANK = 32
 _PLAIN = MappingProxyType({"float32": "f", "float64": "d", "float16": "e", "bfloat16": "f"} if sys.byteorder == "little" else {})
 #: A view with gaps is looked at together with them while they are no more than so many times its values.
 _MAX_SPREAD = 8
-#: Bytes that are read at once: a few pages, where many small tensors lie side by side.
-_RUN = 1 << 16
 _ML_DTYPES = frozenset({"bfloat16", "float8_e4m3fn", "float8_e4m3fnuz", "float8_e5m2", "float8_e5m2fnuz", "float8_e8m0fnu"})
 
 
@@ -178,13 +176,6 @@ class StoredTensor:
         values.frombytes(content)
         return values
 
-    def plain_span(self, elements: int | None) -> tuple[str, int, int] | None:
-        """Where :meth:`numbers` finds values that Python's arrays hold as they lie there: type code, first byte in the file, bytes."""
-        if self.dtype not in ("float32", "float64") or self.dtype not in _PLAIN or not self.lies_as_it_is:
-            return None
-        shape = self.shape if elements is None else self._sampled(elements)
-        return None if 0 in shape else (_PLAIN[self.dtype], *self._span(DTYPE_BITS[self.dtype] // 8, _numel(shape)))
-
     @property
     def lies_as_it_is(self) -> bool:
         """Whether the file holds the values dense, in C order and in this machine's byte order, as :meth:`read_into` takes them."""
@@ -310,47 +301,6 @@ class StoredTensor:
         if self.dtype == "complex32":
             return (*(2 * s for s in self.strides[len(self.strides) - len(shape) + 1 :]), 1)
         return self.strides[len(self.strides) - len(shape) :]
-
-
-def numbers_of(tensors: Iterable[StoredTensor], elements: int | None = None) -> Iterator[array[float] | None]:
-    """:meth:`StoredTensor.numbers` of each in turn, None where there are none; what lies close together in a file is read at once.
-
-    Raises
-    ------
-    CheckpointError
-        As :meth:`StoredTensor.numbers`.
-    """
-    for run in _runs(tensors, elements):
-        if len(run) == 1:
-            try:
-                yield run[0][0].numbers(elements)
-            except ValuesUnavailableError:
-                yield None
-            continue
-        tensor, (_, begin, _) = run[0]
-        _, last, count = run[-1][1]
-        with memoryview(tensor._bytes(begin, last + count - begin)) as content:
-            for _, (code, start, count) in run:
-                values: array[float] = array(code)
-                values.frombytes(content[start - begin : start - begin + count])
-                yield values
-
-
-def _runs(tensors: Iterable[StoredTensor], elements: int | None) -> Iterator[list[tuple[StoredTensor, tuple[str, int, int]]]]:
-    """Tensors, each with what is read of it, one after another in one file and together no more than a few pages."""
-    run: list[tuple[StoredTensor, tuple[str, int, int]]] = []
-    begin = end = 0
-    for tensor in tensors:
-        code, start, count = span = tensor.plain_span(elements) or ("", 0, 0)
-        file = run[0][0].storage.file if run and run[0][1][0] and code else None
-        if file is not tensor.storage.file or not end <= start <= begin + _RUN - count:
-            if run:
-                yield run
-            run, begin = [], start
-        run.append((tensor, span))
-        end = start + count
-    if run:
-        yield run
 
 
 def _swapped(values: numpy.ndarray[Any, Any]) -> numpy.ndarray[Any, Any]:

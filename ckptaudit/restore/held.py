@@ -31,10 +31,6 @@ class HeldTensor(StoredTensor):
         """None: what lies in memory is numpy's or torch's already."""
         return None
 
-    def plain_span(self, elements: int | None) -> None:
-        """None: nothing of it lies in a file."""
-        return
-
     def _view(self, shape: tuple[int, ...]) -> numpy.ndarray[Any, Any]:
         import numpy
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from itertools import repeat
 from math import isfinite
 
 from ckptaudit.errors import ValuesUnavailableError
 from ckptaudit.graph import TensorSpec, is_float
 from ckptaudit.read import Checkpoint
+from ckptaudit.read.ahead import reading_ahead
 from ckptaudit.read.recorded import BatchNormStatistics
 from ckptaudit.records import dataclass
 
@@ -79,22 +79,23 @@ def look_at_values(checkpoint: Checkpoint, *, deep: bool) -> Values:
     that the cost does not grow with the file.
     """
     non_finite, constant, looked_at = {}, {}, 0
-    elements = None if deep else _SAMPLE
-    specs = [spec for spec in checkpoint.graph if is_float(spec.dtype) and spec.numel]
-    # Python adds up a page as fast as numpy is imported, but not a whole tensor.
-    numbers = repeat(None, len(specs)) if deep else checkpoint.numbers_of((spec.name for spec in specs), elements)
-    for spec, few in zip(specs, numbers, strict=True):
-        try:
-            bad, size, value = _looked(checkpoint, spec, few, elements)
-            if bad:
-                non_finite[spec.name] = bad / size
-            if sum(length > 1 for length in spec.shape) < 2 or (few is None and 0 in checkpoint.branch.tensors[spec.name].strides):
-                continue  # a vector may well be all ones, and an expanded tensor is one value on purpose
-            looked_at += 1
-            if value is not None and (deep or (checkpoint.sample(spec.name, _SAMPLE, last=True) == value).all()):
-                constant[spec.name] = value
-        except ValuesUnavailableError:
-            continue
+    with reading_ahead():
+        for spec in checkpoint.graph:
+            if not is_float(spec.dtype) or not spec.numel:
+                continue
+            try:
+                # Python adds up a page before numpy is imported, but not a whole tensor.
+                few = None if deep else checkpoint.numbers(spec.name, _SAMPLE)
+                bad, size, value = _looked(checkpoint, spec, few, None if deep else _SAMPLE)
+                if bad:
+                    non_finite[spec.name] = bad / size
+                if sum(length > 1 for length in spec.shape) < 2 or (few is None and 0 in checkpoint.branch.tensors[spec.name].strides):
+                    continue  # a vector may well be all ones, and an expanded tensor is one value on purpose
+                looked_at += 1
+                if value is not None and (deep or (checkpoint.sample(spec.name, _SAMPLE, last=True) == value).all()):
+                    constant[spec.name] = value
+            except ValuesUnavailableError:
+                continue
     return Values(non_finite, constant, looked_at)
 
 

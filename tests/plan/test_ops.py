@@ -24,7 +24,6 @@ from ckptaudit.align.ops import (
     Squeeze,
     Sum,
     Unsqueeze,
-    Zero,
     apply_ops,
     op_from_json,
     ops_between,
@@ -98,8 +97,6 @@ SHAPES = [
     (Sum(), [], None),
     (Fill(0.5), [(8, 3)], (8, 3)),
     (Fill(0.5), [(8,), (8,)], None),
-    (Zero(), [(8, 3)], (8, 3)),
-    (Zero(), [(8,), (8,)], None),
 ]
 
 
@@ -187,7 +184,6 @@ LOSSY = [
     ((Fuse("weight", 1e-5),), [(4, 2), (4,), (4,)]),
     ((Merge("bias", "conv+norm", 1e-5),), [(4,)] * 8),
     ((Sum(),), [(4,)] * 2),
-    ((Zero(),), [(4,)]),
     ((Fill(0.5),), [(4,)]),
     ((Rows((0, 2)),), [(3, 2)]),
     ((Permute((1, 0)), Split(0, 1, 2)), [(2, 4)]),

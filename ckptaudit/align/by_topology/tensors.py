@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ckptaudit.align.by_topology.units import Unit
-from ckptaudit.align.ops import Fill, Op, Permute, Reshape, Zero
+from ckptaudit.align.ops import Fill, Op, Permute, Reshape
 from ckptaudit.align.pairs import Pair
 from ckptaudit.graph import LayerGraph
 from ckptaudit.graph.computation import BATCH_NORM, Operation, Use
@@ -54,14 +54,14 @@ def tensor_pairs(old: Unit, new: Unit, source: LayerGraph, target: LayerGraph) -
         return
     if old.bias is not None and old.bias.numel == new.channels:
         yield from pair(new.norm.tensors.get("bias"), old.bias)
-        yield from made(new.bias, old.bias, Zero())
+        yield from made(new.bias, old.bias, Fill(0.0))
         yield from _identity(new.norm, old.bias, made, scaled=False)
 
 
 def _identity(norm: Operation, given: Use | None, made: object, *, scaled: bool) -> Iterator[Pair]:
     """A BatchNorm that changes nothing but for its shift (and its scale, where the file has one)."""
     eps = norm.settings.get("eps", _EPS)
-    values: dict[str, Op] = {"running_mean": Zero(), "running_var": Fill(1.0 - (eps if isinstance(eps, float) else _EPS))}
+    values: dict[str, Op] = {"running_mean": Fill(0.0), "running_var": Fill(1.0 - (eps if isinstance(eps, float) else _EPS))}
     if not scaled:
         values["weight"] = Fill(1.0)
     for role, op in values.items():

@@ -9,7 +9,7 @@ In a chain of several sources, operations before the one that joins them (``conc
 
 from ckptaudit.align.ops.base import Op
 from ckptaudit.align.ops.between import moved_dim, ops_between, permuted
-from ckptaudit.align.ops.biases import Sum, Zero
+from ckptaudit.align.ops.biases import Sum
 from ckptaudit.align.ops.chains import apply_ops, reverse_ops, shape_after
 from ckptaudit.align.ops.fill import Fill
 from ckptaudit.align.ops.fuse import Fuse
@@ -38,7 +38,6 @@ __all__ = [
     "Squeeze",
     "Sum",
     "Unsqueeze",
-    "Zero",
     "apply_ops",
     "moved_dim",
     "op_from_json",

@@ -11,7 +11,7 @@ from ckptaudit.records import dataclass
 if TYPE_CHECKING:
     import numpy
 
-__all__ = ["Sum", "Zero"]
+__all__ = ["Sum"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,26 +42,3 @@ class Sum(Op):
         total = sum(widened(self, array)[0] for array in arrays[1:]) + widened(self, arrays[0])[0]
         result: numpy.ndarray[Any, Any] = total.astype(kind)
         return result
-
-
-@dataclass(frozen=True, slots=True)
-class Zero(Op):
-    """Zeros of the input's shape: a second bias where the first one holds everything."""
-
-    def spelled(self) -> str:
-        """``zero``."""
-        return "zero"
-
-    def result_shape(self, *shapes: Shape) -> Shape:
-        """The input's shape."""
-        return self._one(shapes)
-
-    def reverse(self, *shapes: Shape) -> tuple[Op, ...] | None:
-        """None: the values are lost."""
-        self.result_shape(*shapes)
-        return None
-
-    def _compute(self, *arrays: numpy.ndarray[Any, Any]) -> numpy.ndarray[Any, Any]:
-        import numpy
-
-        return numpy.zeros_like(arrays[0])

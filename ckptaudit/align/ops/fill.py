@@ -1,4 +1,4 @@
-"""One number throughout: what a BatchNorm holds that was folded into the layer before it and is to change nothing any more."""
+"""One number throughout: a second bias where the first holds everything, a BatchNorm that was folded and is to change nothing any more."""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ckptaudit.align.ops.base import Op, Param
-from ckptaudit.align.ops.biases import Sum, Zero
+from ckptaudit.align.ops.biases import Sum
 from ckptaudit.align.ops.fill import Fill
 from ckptaudit.align.ops.fuse import Fuse
 from ckptaudit.align.ops.inflate import Inflate
@@ -22,7 +22,7 @@ __all__ = ["OPS", "op_from_json"]
 #: Every operation by its name in a plan.
 OPS: Mapping[str, type[Op]] = {
     kind.__name__.lower(): kind
-    for kind in (Permute, Reshape, Squeeze, Unsqueeze, Split, Slice, Concat, Rows, Inflate, Interpolate, Fuse, Merge, Sum, Zero, Fill)
+    for kind in (Permute, Reshape, Squeeze, Unsqueeze, Split, Slice, Concat, Rows, Inflate, Interpolate, Fuse, Merge, Sum, Fill)
 }
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ckptaudit.arch.arguments import format_call, without_weights
+from ckptaudit.arch.config_files import config_file, is_config, read_config
 from ckptaudit.arch.libraries import MissingLibraryError, import_library, is_installed
 from ckptaudit.arch.model import Model
 from ckptaudit.errors import ArchitectureError
@@ -25,7 +26,6 @@ WEIGHTS = ("preset", "load_weights")
 CLASSES = "num_classes"
 CHANNELS = None
 
-_MAX_CONFIG = 16 << 20
 #: Modules of Keras whose objects a config may name beside models and layers: none of them runs code or opens a file.
 _HARMLESS = frozenset({"keras.activations", "keras.constraints", "keras.dtype_policies", "keras.initializers", "keras.regularizers"})
 
@@ -42,7 +42,7 @@ def relatives(name: str, arguments: Mapping[str, Any]) -> Iterator[tuple[str, Ma
 
 def files(name: str) -> list[Path]:
     """The file that decides what is built."""
-    return [_config_file(name)] if _is_path(name) else []
+    return [config_file(name)] if is_config(name) else []
 
 
 def build(name: str, arguments: Mapping[str, Any]) -> Model:
@@ -68,11 +68,11 @@ def build(name: str, arguments: Mapping[str, Any]) -> Model:
     hub, keras = _keras_hub(), import_keras()
     label = f"keras_hub:{name}"
     given = without_weights(arguments, WEIGHTS, label)
-    if _is_path(name):
-        config = _stored_config(_config_file(name), label)
+    if is_config(name):
+        config = _stored_config(config_file(name), label)
         config["config"] = {**config["config"], **given, **({"preprocessor": None} if "preprocessor" in config["config"] else {})}
         _refuse_others(config, hub, keras, label)
-        call = f"keras.saving.deserialize_keras_object(json.load(open({str(_config_file(name))!r})))"
+        call = f"keras.saving.deserialize_keras_object(json.load(open({str(config_file(name))!r})))"
 
         def factory() -> object:
             return keras.saving.deserialize_keras_object(json.loads(json.dumps(config)), safe_mode=True)
@@ -101,7 +101,7 @@ class _Names(Collection[str]):
         self._hub = hub
 
     def __contains__(self, name: object) -> bool:
-        return _is_path(str(name)) or str(name) in list(self)
+        return is_config(str(name)) or str(name) in list(self)
 
     def __iter__(self) -> Iterator[str]:
         models = self._hub.models
@@ -118,27 +118,9 @@ def _is_model(cls: Any) -> bool:
     return isinstance(cls, type) and issubclass(cls, import_keras().Model)
 
 
-def _is_path(name: str) -> bool:
-    return "/" in name or name.endswith(".json") or Path(name).is_dir()
-
-
-def _config_file(name: str) -> Path:
-    path = Path(name)
-    return path / "config.json" if path.is_dir() else path
-
-
 def _stored_config(path: Path, label: str) -> dict[str, Any]:
-    try:
-        if not path.is_file():
-            raise ArchitectureError(f"{label}: there is no such file")
-        if path.stat().st_size > _MAX_CONFIG:
-            raise ArchitectureError(f"{label}: {path.stat().st_size:,} bytes are no config")
-        content = json.loads(path.read_bytes())
-    except OSError as error:
-        raise ArchitectureError(f"{label}: {path} cannot be read: {error.strerror or error}") from error
-    except (ValueError, RecursionError) as error:
-        raise ArchitectureError(f"{label}: {path} is not JSON ({error})") from error
-    if not isinstance(content, dict) or not isinstance(content.get("class_name"), str) or not isinstance(content.get("config"), dict):
+    content = read_config(path, label)
+    if not isinstance(content.get("class_name"), str) or not isinstance(content.get("config"), dict):
         raise ArchitectureError(f"{label}: the file is no config of keras_hub: it names no class_name with a config")
     return content
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ckptaudit.arch.arguments import format_call
+from ckptaudit.arch.config_files import config_file, is_config, read_config
 from ckptaudit.arch.libraries import import_library
 from ckptaudit.arch.model import Model
 from ckptaudit.arch.preprocessing import Preprocessing
@@ -29,7 +29,6 @@ CHANNELS = "num_channels"
 
 #: Ways to interpolate by the numbers of ``PIL.Image.Resampling``.
 _RESAMPLE = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic", 4: "box", 5: "hamming"}
-_MAX_CONFIG = 16 << 20
 
 
 def names() -> Collection[str]:
@@ -44,9 +43,9 @@ def relatives(name: str, arguments: Mapping[str, Any]) -> Iterator[tuple[str, Ma
 
 def files(name: str) -> list[Path]:
     """Files that decide what is built."""
-    if not _is_path(name):
+    if not is_config(name):
         return []
-    config = _config_file(name)
+    config = config_file(name)
     beside = config.parent / "preprocessor_config.json"
     return [config, beside] if beside.is_file() else [config]
 
@@ -71,10 +70,10 @@ def build(name: str, arguments: Mapping[str, Any]) -> Model:
 
     transformers = _transformers()
     label = f"transformers:{name}"
-    if _is_path(name):
-        stored = _stored_config(_config_file(name), label)
+    if is_config(name):
+        stored = _stored_config(config_file(name), label)
         cls = _class_of(transformers, stored, label)
-        call = f"transformers.{cls.__name__}(transformers.AutoConfig.from_pretrained({str(_config_file(name))!r}{_keywords(arguments)}))"
+        call = f"transformers.{cls.__name__}(transformers.AutoConfig.from_pretrained({str(config_file(name))!r}{_keywords(arguments)}))"
     else:
         stored = {}
         cls = getattr(transformers, name)
@@ -110,7 +109,7 @@ class _Names(Collection[str]):
 
     def __contains__(self, name: object) -> bool:
         text = str(name)
-        if _is_path(text):
+        if is_config(text):
             return True
         return text in dir(self._transformers) and getattr(getattr(self._transformers, text, None), "config_class", None) is not None
 
@@ -121,35 +120,10 @@ class _Names(Collection[str]):
         return sum(1 for _ in self)
 
 
-def _is_path(name: str) -> bool:
-    return "/" in name or name.endswith(".json") or Path(name).is_dir()
-
-
-def _config_file(name: str) -> Path:
-    path = Path(name)
-    return path / "config.json" if path.is_dir() else path
-
-
 def _stored_config(path: Path, label: str) -> dict[str, Any]:
-    content = _read_json(path, label)
+    content = read_config(path, label)
     if not isinstance(content.get("model_type"), str):
         raise ArchitectureError(f"{label}: the file is no config of transformers: it names no model_type")
-    return content
-
-
-def _read_json(path: Path, label: str) -> dict[str, Any]:
-    try:
-        if not path.is_file():
-            raise ArchitectureError(f"{label}: there is no such file")
-        if path.stat().st_size > _MAX_CONFIG:
-            raise ArchitectureError(f"{label}: {path.stat().st_size:,} bytes are no config")
-        content = json.loads(path.read_bytes())
-    except OSError as error:
-        raise ArchitectureError(f"{label}: {path} cannot be read: {error.strerror or error}") from error
-    except (ValueError, RecursionError) as error:
-        raise ArchitectureError(f"{label}: {path} is not JSON ({error})") from error
-    if not isinstance(content, dict):
-        raise ArchitectureError(f"{label}: {path} holds no JSON object")
     return content
 
 
@@ -170,11 +144,11 @@ def _class_of(transformers: Any, stored: Mapping[str, Any], label: str) -> Any:
 
 def _preprocessing(name: str, config: Any) -> Preprocessing | None:
     """What ``preprocessor_config.json`` beside the config says; without it, the size alone that the config says."""
-    beside = _config_file(name).parent / "preprocessor_config.json" if _is_path(name) else None
+    beside = config_file(name).parent / "preprocessor_config.json" if is_config(name) else None
     if beside is None or not beside.is_file():
         size = _size(getattr(config, "image_size", None))
         return None if len(size) != 2 else Preprocessing(source=f"{type(config).__name__}.image_size", size=size)
-    told = _read_json(beside, f"transformers:{name}")
+    told = read_config(beside, f"transformers:{name}")
     resize = _size(told.get("size")) if told.get("do_resize", True) else ()
     crop = _size(told.get("crop_size")) if told.get("do_center_crop", "crop_size" in told) else ()
     scale = told.get("rescale_factor", 1 / 255) if told.get("do_rescale", True) else 1.0

@@ -21,7 +21,6 @@ from ckptaudit.align.ops import (
     Squeeze,
     Sum,
     Unsqueeze,
-    Zero,
 )
 from ckptaudit.errors import PlanError
 from ckptaudit.plan.plan import Plan, Step
@@ -130,8 +129,6 @@ def _applied(op: Op, text: str) -> str:
         if op.needs_initial:
             raise PlanError("code cannot keep rows of a model's initial values; use Plan.apply(…, initial=…)")
         return f"{text}[{list(op.take)}]"
-    if isinstance(op, Zero):
-        return f"torch.zeros_like({text})"
     if isinstance(op, Fill):
         return f"torch.full_like({text}, {op.value!r})"
     if isinstance(op, Inflate):
