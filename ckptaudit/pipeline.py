@@ -12,12 +12,10 @@ from ckptaudit._version import __version__
 from ckptaudit.align import Alignment, align, align_by_name
 from ckptaudit.align.adapting import adaptations, adapted
 from ckptaudit.align.by_dataflow import decided_by_dataflow, open_between
-from ckptaudit.align.by_topology import Topology, align_by_topology
 from ckptaudit.align.by_topology.naming import align_by_node_names, named_by_nodes
 from ckptaudit.align.by_values import decided_by_values
 from ckptaudit.align.flattening_sides import decided_flattenings, keras_orders, open_flattenings
 from ckptaudit.align.lost_norms import doubting_lost_norms
-from ckptaudit.align.refolding import LayerValues, Refolding, reading
 from ckptaudit.arch import Model, build_model, load_spec, model_of_checkpoint
 from ckptaudit.arch.model import SELF
 from ckptaudit.arch.spec import SCHEMA as SPEC_SCHEMA
@@ -34,6 +32,8 @@ from ckptaudit.rules.comparison import Comparison, Intent
 from ckptaudit.verdict import Coverage, Verdict, judge, measure_coverage
 
 if TYPE_CHECKING:
+    from ckptaudit.align.by_topology import Topology
+    from ckptaudit.align.refolding import LayerValues
     from ckptaudit.identification import Identification
 
 SCHEMA = "ckptaudit.audit/1"
@@ -226,13 +226,14 @@ def _with_topology(checkpoint: Checkpoint, model: Model) -> tuple[Model, Topolog
     computation = checkpoint.graph.computation
     if computation is None or model.graph.framework not in ("torch", "keras") or model.checkpoint is not None:
         return model, None
-    from ckptaudit.arch.computing import with_computation  # asked of an export alone
+    from ckptaudit.align.by_topology import align_by_topology  # asked of an export alone
+    from ckptaudit.arch.computing import with_computation
 
     if model.module is None and not _kernels_in_common(checkpoint.graph, model.graph):
         return model, None
-    if model.module is None and model.provenance in ("cache", "catalogue"):
+    if _is_stored(model):
         try:
-            model = replace(build_model(model.arch, model.arguments, fresh=True), remarks=model.remarks)
+            model = replace(_built(model), remarks=model.remarks)
         except ArchitectureError as error:
             return replace(model, remarks=(*model.remarks, f"the file's layers were told by names and shapes alone: {error}")), None
     sizes = [tuple(size if isinstance(size, int) else 0 for size in (port.shape or ())[1:]) for port in computation.inputs]
@@ -260,6 +261,8 @@ def _all_named(checkpoint: Checkpoint, model: Model) -> bool:
 
 def _with_values_of(twin: Checkpoint, topology: Topology, checkpoint: Checkpoint, model: Model) -> tuple[Topology, tuple[LayerValues, ...]]:
     """Compare the values of an export with those of the checkpoint that it comes from; they also decide what is open."""
+    from ckptaudit.align.refolding import Refolding, reading
+
     reference = reading(align(twin.graph, model.graph), _values_of(twin))
     dtypes = tuple({spec.dtype for graph in (twin.graph, checkpoint.graph) for spec in graph})
     refolding = Refolding((checkpoint.graph, model.graph), _values_of(checkpoint), reference, dtypes)
@@ -307,13 +310,22 @@ def _identified(checkpoint: Checkpoint) -> Model | None:
 
 def _running(model: Model) -> Model:
     """The same model with its module, built now, where it is of torch and came from a catalogue or the cache; as it is where that fails."""
-    if model.module is not None or model.graph.framework != "torch" or model.provenance not in ("catalogue", "cache"):
+    if not _is_stored(model) or model.graph.framework != "torch":
         return model
     try:
-        built = build_model(model.arch, model.arguments, fresh=True)
+        built = _built(model)
     except ArchitectureError:  # its library is not installed
         return model
     return built if list(built.graph) == list(model.graph) else model
+
+
+def _is_stored(model: Model) -> bool:
+    """Whether a model is a record of one that can be built."""
+    return model.module is None and model.provenance in ("cache", "catalogue")
+
+
+def _built(model: Model) -> Model:
+    return build_model(model.arch, model.arguments, fresh=True)
 
 
 def _with_dataflow(alignment: Alignment, checkpoint: Checkpoint, model: Model, source: Model | None) -> Alignment:

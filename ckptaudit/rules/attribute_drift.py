@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ckptaudit.align.by_topology import Topology
 from ckptaudit.align.modules import module_in_file
 from ckptaudit.graph import Module, Origin
 from ckptaudit.graph.names import is_under, parent
@@ -14,6 +13,9 @@ from ckptaudit.records import dataclass, replace
 from ckptaudit.rules.comparison import Comparison
 from ckptaudit.rules.finding import Finding, Rule
 from ckptaudit.rules.wording import plural
+
+if TYPE_CHECKING:
+    from ckptaudit.align.by_topology import Topology
 
 RULE = Rule("attribute-drift", "Layers are set otherwise than in training", "error", "symptom")
 

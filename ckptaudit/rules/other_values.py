@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
-from ckptaudit.align.refolding import LayerValues
 from ckptaudit.rules.comparison import Comparison
 from ckptaudit.rules.finding import Finding, Rule
 from ckptaudit.rules.wording import plural
+
+if TYPE_CHECKING:
+    from ckptaudit.align.refolding import LayerValues
 
 RULE = Rule("other-values", "An export holds other values", "error", "cause")
 

@@ -4,6 +4,12 @@ For files that lost their names and have BatchNorm folded into the layers before
 compute (:class:`ckptaudit.graph.computation.Computation`).
 """
 
-from ckptaudit.align.by_topology.align import Topology, UnitPair, align_by_topology
+from ckptaudit.lazily import loaded_when_used
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from ckptaudit.align.by_topology.align import Topology, UnitPair, align_by_topology
 
 __all__ = ["Topology", "UnitPair", "align_by_topology"]
+
+__getattr__ = loaded_when_used(__name__, dict.fromkeys(__all__, "align"))

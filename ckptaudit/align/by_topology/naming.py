@@ -9,17 +9,19 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection, Iterator
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ckptaudit.align.by_topology.units import Unit, Units, units_of
 from ckptaudit.align.combine import align
 from ckptaudit.align.lost_norms import doubting_folded_norms
 from ckptaudit.align.pairs import Alignment
 from ckptaudit.graph import LayerGraph, TensorSpec, is_float
-from ckptaudit.graph.computation import Use
 from ckptaudit.graph.layers import module_paths
 from ckptaudit.graph.names import parent
 from ckptaudit.records import replace
+
+if TYPE_CHECKING:
+    from ckptaudit.align.by_topology.units import Unit, Units
+    from ckptaudit.graph.computation import Use
 
 #: TensorFlow's name of a variable's value, at the end of that of the variable.
 _FIRST_OUTPUT = re.compile(r":0\Z")
@@ -35,7 +37,7 @@ def named_by_nodes(graph: LayerGraph) -> LayerGraph:
 def values_by_node_names(graph: LayerGraph, read: Callable[[str], Any]) -> Iterator[tuple[str, Any]]:
     """Values of every tensor of numbers with a point, by the names and in the shapes that :func:`named_by_nodes` gives."""
     named, own = _renamed(graph, as_used=True)
-    units = units_of(graph.computation) if graph.computation is not None else Units((), ())
+    units = _units(graph)
     turned = {use.name for unit in (*units.strong, *units.weak) for _, use in _uses(unit) if use.turned}
     for name, spec in named.tensors.items():
         if is_float(spec.dtype):
@@ -83,7 +85,7 @@ def _is_export(graph: LayerGraph) -> bool:
 
 def _renamed(graph: LayerGraph, *, as_used: bool) -> tuple[LayerGraph, dict[str, str]]:
     """The graph under the names that nodes tell, and its own name for each; ``as_used`` gives shapes as torch would keep them."""
-    units = units_of(graph.computation) if graph.computation is not None else Units((), ())
+    units = _units(graph)
     in_order = sorted((*units.strong, *units.weak), key=lambda unit: unit.tail)
     modules = set(module_paths([name for name in graph.tensors if parent(name)]))
     specs: dict[str, TensorSpec] = {}
@@ -105,6 +107,12 @@ def _renamed(graph: LayerGraph, *, as_used: bool) -> tuple[LayerGraph, dict[str,
             specs[name] = spec
             renamed[name] = name
     return LayerGraph.from_tensors(specs.values(), graph.framework), {new: old for old, new in renamed.items()}
+
+
+def _units(graph: LayerGraph) -> Units:
+    from ckptaudit.align.by_topology.units import Units, units_of  # every audit asks for names, and few of an export
+
+    return units_of(graph.computation) if graph.computation is not None else Units((), ())
 
 
 def _uses(unit: Unit) -> Iterator[tuple[str, Use]]:
