@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ckptaudit.align.ops import apply_ops
+from ckptaudit.align.ops import apply_ops, dense
 from ckptaudit.arch.torch_arrays import is_tensor, tensor_dtype, to_array, to_tensor
 from ckptaudit.errors import CkptAuditError, PlanError
 from ckptaudit.graph import TensorSpec
@@ -20,8 +19,6 @@ from ckptaudit.records import dataclass
 if TYPE_CHECKING:
     import numpy
 
-#: Bytes from which on a transposed copy is tiled, and the side of a tile.
-_LARGE, _TILE = 1 << 20, 128
 #: Dtypes whose stored elements are not their values: what reads them gives integers, or pairs.
 _UNDECODED = ("q", "complex32", "float4_", "float6_", "string")
 
@@ -117,10 +114,15 @@ class _FileValues(_Values):
 
 def step_result(step: Step, checkpoint: Checkpoint, initial: Mapping[str, Any] | None = None) -> numpy.ndarray[Any, Any]:
     """What a step gives, dense and in an array of its own; its sources alone are read."""
+    return dense(step_values(step, checkpoint, initial))
+
+
+def step_values(step: Step, checkpoint: Checkpoint, initial: Mapping[str, Any] | None = None) -> numpy.ndarray[Any, Any]:
+    """What a step gives, in whatever order it lies in memory; its sources alone are read."""
     for name in step.sources:
         refuse_undecoded(checkpoint.branch.tensors[name].dtype)
     arrays = [checkpoint.read(name) for name in step.sources]
-    return _dense(apply_ops(step.ops, arrays, _initial(step, initial)))
+    return apply_ops(step.ops, arrays, _initial(step, initial))
 
 
 @dataclass(frozen=True)
@@ -144,8 +146,8 @@ class _MappingValues(_Values):
         if any(value is result or _shares(value, result) for value in given):
             result = result.copy(order="C")
         if like is not None or self.as_torch:
-            return to_tensor(_dense(result), like)
-        return _dense(result)
+            return to_tensor(dense(result), like)
+        return dense(result)
 
 
 def _shares(value: Any, result: numpy.ndarray[Any, Any]) -> bool:
@@ -153,27 +155,6 @@ def _shares(value: Any, result: numpy.ndarray[Any, Any]) -> bool:
     import numpy
 
     return bool(numpy.may_share_memory(_array(value), result))
-
-
-def _dense(array: numpy.ndarray[Any, Any]) -> numpy.ndarray[Any, Any]:
-    """The array in C order. A large transposed one is copied in tiles that stay in the cache, which is several times faster."""
-    import numpy
-
-    if array.flags.c_contiguous:
-        return array
-    if array.nbytes < _LARGE:
-        return array.copy(order="C")
-    # Tiles of the two longest dimensions, and within a tile one matrix after the other: a 3×3 kernel is nine transposed matrices that
-    # lie in each other's cache lines.
-    longest = sorted(range(array.ndim), key=lambda axis: -array.shape[axis])[:2]
-    steps = [range(0, length, _TILE) if axis in longest else range(length) for axis, length in enumerate(array.shape)]
-    result = numpy.empty(array.shape, array.dtype)
-    order = [*longest, *(axis for axis in range(array.ndim) if axis not in longest)]
-    for place in product(*(steps[axis] for axis in order)):
-        at = dict(zip(order, place, strict=True))
-        tile = tuple(slice(at[axis], at[axis] + _TILE) if axis in longest else at[axis] for axis in range(array.ndim))
-        result[tile] = array[tile]
-    return result
 
 
 def _initial(step: Step, initial: Mapping[str, Any] | None) -> numpy.ndarray[Any, Any] | None:

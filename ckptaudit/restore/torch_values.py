@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from ckptaudit.align.ops import apply_ops
+from ckptaudit.align.ops import apply_ops, dense
 from ckptaudit.arch.torch_arrays import lent_tensor, to_array
 from ckptaudit.plan.applying import refuse_undecoded
 
@@ -39,7 +39,7 @@ def step_value(step: Step, checkpoint: Checkpoint, initial: Mapping[str, torch.T
         refuse_undecoded(checkpoint.branch.tensors[name].dtype)
     arrays = [checkpoint.branch.tensors[name].read() for name in step.sources]
     kept = to_array(initial[step.target]) if any(getattr(op, "needs_initial", False) for op in step.ops) else None
-    return lent_tensor(apply_ops(step.ops, arrays, kept))
+    return lent_tensor(dense(apply_ops(step.ops, arrays, kept)))
 
 
 def other_values(model: Any, audit: Audit) -> list[str]:

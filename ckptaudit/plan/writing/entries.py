@@ -6,28 +6,29 @@ Tensors that only get another name are copied by the system from file to file.
 from __future__ import annotations
 
 import os
-from collections import deque
 from collections.abc import Collection, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextvars import copy_context
 from io import FileIO
 from math import prod
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from ckptaudit._version import __version__
-from ckptaudit.align.ops import shape_after
+from ckptaudit.align.ops import dense, shape_after
 from ckptaudit.errors import CorruptCheckpointError, PlanError, ValuesUnavailableError
+from ckptaudit.files import WriteBehind
 from ckptaudit.graph import DTYPE_BITS
-from ckptaudit.plan.applying import refuse_undecoded, step_result
+from ckptaudit.plan.applying import refuse_undecoded, step_values
 from ckptaudit.plan.plan import Plan, Step
 from ckptaudit.read.stored import contiguous_strides
 from ckptaudit.records import dataclass
 
 if TYPE_CHECKING:
+    import numpy
+
     from ckptaudit.read import Checkpoint
     from ckptaudit.read.stored import StoredTensor
 
-_CHUNK = 8 << 20
+#: Bytes that are moved at a time, and rows that are laid out at a time at least, however long they are.
+_CHUNK, _ROWS = 16 << 20, 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,66 +87,61 @@ def provenance(plan: Plan, checkpoint: Checkpoint) -> dict[str, str]:
 
 
 def copied(entries: Iterable[Entry], checkpoint: Checkpoint, file: BinaryIO) -> Iterator[int]:
-    """Write the tensors one after the other; yields the bytes written, piece by piece. While one is written the next is computed."""
-    for entry, data in _ahead(entries, checkpoint):
-        if data is None:
-            yield from _copied_bytes(checkpoint.branch.tensors[entry.step.sources[0]], entry.nbytes, file)
-        else:
-            _append(data, file)
-            yield entry.nbytes
-
-
-def _ahead(entries: Iterable[Entry], checkpoint: Checkpoint) -> Iterator[tuple[Entry, memoryview | None]]:
-    """Each entry with its values, or None where these are copied as they lie; those of one more are under way."""
-    with ThreadPoolExecutor(1) as pool:
-        waiting: deque[tuple[Entry, Future[memoryview] | None]] = deque()
+    """Write the tensors one after the other; yields the bytes that are under way, piece by piece."""
+    with WriteBehind(file) as behind:
         for entry in entries:
-            plain = _is_copied(entry, checkpoint)
-            waiting.append((entry, None if plain else pool.submit(copy_context().run, _computed, entry, checkpoint)))
-            if len(waiting) > 1:
-                ready, values = waiting.popleft()
-                yield ready, None if values is None else values.result()
-        for ready, values in waiting:
-            yield ready, None if values is None else values.result()
+            if not _lies_as_wanted(entry, checkpoint):
+                for piece in _computed(entry, checkpoint):
+                    behind.do(len(piece), _append, piece, file)
+                    yield len(piece)
+                continue
+            tensor = checkpoint.branch.tensors[entry.step.sources[0]]
+            with _opened(tensor, entry.nbytes) as source:
+                begin = source.tell()
+                for done in range(0, entry.nbytes, _CHUNK):
+                    count = min(entry.nbytes - done, _CHUNK)
+                    behind.do(count, _move, source, begin + done, count, file, tensor)
+                    yield count
+                behind.wait()
 
 
 def pieces(entry: Entry, checkpoint: Checkpoint) -> Iterator[bytes | memoryview]:
     """The bytes of one tensor, for formats that have to look at them."""
-    tensor = checkpoint.branch.tensors[entry.step.sources[0]]
-    if not _is_copied(entry, checkpoint):
-        yield _computed(entry, checkpoint)
+    if not _lies_as_wanted(entry, checkpoint):
+        yield from _computed(entry, checkpoint)
         return
+    tensor = checkpoint.branch.tensors[entry.step.sources[0]]
     with _opened(tensor, entry.nbytes) as source:
         left = entry.nbytes
         while left:
-            data = source.read(min(left, _CHUNK))
-            if not data:
-                raise _short(tensor, entry.nbytes - left)
-            left -= len(data)
-            yield data
+            piece = source.read(min(left, _CHUNK))
+            if not piece:
+                raise _short(tensor, source.tell())
+            left -= len(piece)
+            yield piece
 
 
-def _is_copied(entry: Entry, checkpoint: Checkpoint) -> bool:
+def _lies_as_wanted(entry: Entry, checkpoint: Checkpoint) -> bool:
+    """Whether the bytes of the tensor are those that lie in the file."""
     tensor = checkpoint.branch.tensors[entry.step.sources[0]]
     return not entry.step.ops and tensor.strides == contiguous_strides(tensor.shape) and not tensor.storage.big_endian
 
 
-def _computed(entry: Entry, checkpoint: Checkpoint) -> memoryview:
-    values = step_result(entry.step, checkpoint)
+def _computed(entry: Entry, checkpoint: Checkpoint) -> Iterator[memoryview]:
+    """The bytes of one tensor, laid out some rows at a time: what is written next is still in the cache."""
+    values = step_values(entry.step, checkpoint)
     if values.shape != entry.shape or values.nbytes != entry.nbytes:
         raise PlanError(f"{entry.step.target}: gave {values.shape} {values.dtype} where {entry.shape} {entry.dtype} was announced")
+    if values.flags.c_contiguous:
+        yield _bytes(values)
+        return
+    count = max(_ROWS, len(values) * _CHUNK // values.nbytes)
+    for row in range(0, len(values), count):
+        yield _bytes(dense(values[row : row + count]))
+
+
+def _bytes(values: numpy.ndarray[Any, Any]) -> memoryview:
     return values.reshape(-1).view("uint8").data
-
-
-def _copied_bytes(tensor: StoredTensor, nbytes: int, file: BinaryIO) -> Iterator[int]:
-    with _opened(tensor, nbytes) as source:
-        at, left = source.tell(), nbytes
-        while left:
-            count = _move(source, at, min(left, _CHUNK), file)
-            if not count:
-                raise _short(tensor, nbytes - left)
-            at, left = at + count, left - count
-            yield count
 
 
 def _opened(tensor: StoredTensor, nbytes: int) -> FileIO:
@@ -161,21 +157,24 @@ def _opened(tensor: StoredTensor, nbytes: int) -> FileIO:
     return source
 
 
-def _short(tensor: StoredTensor, done: int) -> CorruptCheckpointError:
-    storage = tensor.storage
-    place = storage.offset + tensor.offset * DTYPE_BITS[tensor.dtype] // 8 + done
-    return CorruptCheckpointError(storage.path, f"ends before byte {place:,}, where a tensor's values should be")
+def _move(source: FileIO, at: int, nbytes: int, file: BinaryIO, tensor: StoredTensor) -> None:
+    """Append these bytes to ``file``, from file to file within the system where it can do that."""
+    end = at + nbytes
+    while at < end:
+        try:
+            count = os.copy_file_range(source.fileno(), file.fileno(), end - at, at)
+        except (AttributeError, OSError):  # another system, or two file systems between which it cannot
+            source.seek(at)
+            data = source.read(end - at)
+            _append(memoryview(data), file)
+            count = len(data)
+        if not count:
+            raise _short(tensor, at)
+        at += count
 
 
-def _move(source: FileIO, at: int, count: int, file: BinaryIO) -> int:
-    """Append up to ``count`` bytes to ``file``, from file to file within the system where it can do that."""
-    try:
-        return os.copy_file_range(source.fileno(), file.fileno(), count, at)
-    except (AttributeError, OSError):  # another system, or two file systems between which it cannot
-        source.seek(at)
-        data = source.read(count)
-        _append(memoryview(data), file)
-        return len(data)
+def _short(tensor: StoredTensor, place: int) -> CorruptCheckpointError:
+    return CorruptCheckpointError(tensor.storage.path, f"ends before byte {place:,}, where a tensor's values should be")
 
 
 def _append(data: memoryview, file: BinaryIO) -> None:

@@ -10,10 +10,10 @@ import json
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 from ckptaudit.errors import OutputError, PlanError
-from ckptaudit.files import is_stream, new_file
+from ckptaudit.files import WriteBehind, is_stream, new_file
 from ckptaudit.graph import DTYPE_BITS
 from ckptaudit.plan.fingerprint import fingerprint
 from ckptaudit.plan.plan import Plan
@@ -65,13 +65,20 @@ def write_like(
             while data := template.read(_CHUNK):
                 file.write(data)
         done = 0
-        for entry in entries:
-            there = fresh.branch.tensors[entry.step.target]
-            file.seek(there.storage.offset + there.offset * DTYPE_BITS[there.dtype] // 8)
-            for piece in pieces(entry, checkpoint):
-                file.write(piece)
-                done += len(piece)
-                progress(done, total)
+        with WriteBehind(file) as behind:
+            for entry in entries:
+                there = fresh.branch.tensors[entry.step.target]
+                place = there.storage.offset + there.offset * DTYPE_BITS[there.dtype] // 8
+                for piece in pieces(entry, checkpoint):
+                    behind.do(len(piece), _put, file, place, piece)
+                    place += len(piece)
+                    done += len(piece)
+                    progress(done, total)
         file.flush()
         note(file, "ckptaudit", json.dumps(provenance(plan, checkpoint)))  # Keras looks at its own groups alone
         return file.seek(0, os.SEEK_END)
+
+
+def _put(file: BinaryIO, place: int, piece: bytes | memoryview) -> None:
+    file.seek(place)
+    file.write(piece)

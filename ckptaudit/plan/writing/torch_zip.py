@@ -14,10 +14,10 @@ import zipfile
 from collections.abc import Callable, Iterable, Iterator
 from math import prod
 from types import MappingProxyType
-from typing import TYPE_CHECKING, BinaryIO
+from typing import IO, TYPE_CHECKING
 
 from ckptaudit.errors import PlanError
-from ckptaudit.files import new_file
+from ckptaudit.files import WriteBehind, new_file
 from ckptaudit.plan.plan import Plan
 from ckptaudit.plan.writing.entries import Entry, entries_of, pieces, provenance
 from ckptaudit.read.stored import contiguous_strides
@@ -58,35 +58,36 @@ def write_torch_zip(
     total = sum(entry.nbytes for entry in entries)
     with new_file(output, force=force) as file:
         with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED, allowZip64=True) as archive:
-            _record(archive, file, "data.pkl", [pickle], len(pickle))
-            _record(archive, file, "byteorder", [b"little"], 6)
+            _record(archive, "data.pkl", pickle)
+            _record(archive, "byteorder", b"little")
             done = 0
-            for number, entry in enumerate(entries):
-                for count in _written(archive, file, f"data/{number}", pieces(entry, checkpoint), entry.nbytes):
-                    done += count
-                    progress(done, total)
-            about = json.dumps(provenance(plan, checkpoint)).encode()
-            _record(archive, file, "ckptaudit.json", [about], len(about))
-            _record(archive, file, "version", [b"3\n"], 2)
+            with WriteBehind(file) as behind:
+                for number, entry in enumerate(entries):
+                    behind.wait()
+                    with _opened(archive, f"data/{number}", entry.nbytes) as record:
+                        for piece in pieces(entry, checkpoint):
+                            behind.do(len(piece), record.write, piece)
+                            done += len(piece)
+                            progress(done, total)
+                        behind.wait()
+            _record(archive, "ckptaudit.json", json.dumps(provenance(plan, checkpoint)).encode())
+            _record(archive, "version", b"3\n")
         return file.tell()
 
 
-def _record(archive: zipfile.ZipFile, file: BinaryIO, name: str, content: Iterable[bytes], nbytes: int) -> None:
-    for _ in _written(archive, file, name, content, nbytes):
-        pass
+def _record(archive: zipfile.ZipFile, name: str, content: bytes) -> None:
+    with _opened(archive, name, len(content)) as record:
+        record.write(content)
 
 
-def _written(archive: zipfile.ZipFile, file: BinaryIO, name: str, content: Iterable[bytes | memoryview], nbytes: int) -> Iterator[int]:
+def _opened(archive: zipfile.ZipFile, name: str, nbytes: int) -> IO[bytes]:
     info = zipfile.ZipInfo(f"{_FOLDER}/{name}", _TIME)
     large = nbytes >= (1 << 32) - (1 << 20)
     begin = archive.start_dir + _LOCAL_HEADER + len(info.filename) + _FIELD + (_ZIP64_FIELD if large else 0)
     padding = -begin % _ALIGNMENT
     info.extra = struct.pack("<2sH", b"FB", padding) + b"Z" * padding
     info.file_size = nbytes
-    with archive.open(info, "w", force_zip64=large) as record:
-        for piece in content:
-            record.write(piece)
-            yield len(piece)
+    return archive.open(info, "w", force_zip64=large)
 
 
 def _pickled(entries: list[Entry]) -> Iterator[bytes]:
