@@ -31,10 +31,11 @@ class _Window:
             near = file is self.file and self.start <= start <= end + _AHEAD
             descriptor = file.open()
             try:
-                self.content = os.pread(descriptor, max(count, _AHEAD) if near else count, start)
+                content = os.pread(descriptor, max(count, _AHEAD) if near else count, start)
+                file.confirm(descriptor)
             finally:
                 os.close(descriptor)
-            self.file, self.start = file, start
+            self.file, self.start, self.content = file, start, content
         return self.content[start - self.start : start - self.start + count]
 
 

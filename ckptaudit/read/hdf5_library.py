@@ -2,7 +2,7 @@
 
 libhdf5 is trusting: a plain walk follows links into other files, waits for ever on a link to a FIFO, visits a group as often as it is
 linked, and allocates what a header declares. So every name is looked up as a link first, every object is visited once, nothing is read
-before its size is known, and libhdf5 is given a window on bytes that are mapped already, never the name of a file.
+before its size is known, and libhdf5 is given a window on bytes of the file that is open already, never a name.
 """
 
 from __future__ import annotations

@@ -50,6 +50,8 @@ _CACHED_TABLE = 1
 _CONTIGUOUS = 1
 _SPACE_PADDED = 2
 _MAX_DEPTH = 32
+#: Bytes that are looked at together: more than most headers, tables and nodes have.
+_MOST = 600
 _NO_BLOCK = 1  # what ends the list of free blocks of a heap
 
 
@@ -120,8 +122,8 @@ class PlainHdf5(Hdf5):
     def __init__(self, path: Path, content: Content, locate: Locate, max_header: int) -> None:
         super().__init__(path, locate, max_header)
         self._data, self._start, self._size = content
-        self._left = min(self._size, max_header)
-        self._heaps: dict[int, dict[int, tuple[int, int]]] = {}
+        self._left = self._texts = min(self._size, max_header)
+        self._heaps: dict[int, tuple[bytes, dict[int, tuple[int, int]]]] = {}
         self._types: dict[bytes, tuple[str, int, bool]] = {}
         self.root = self._walk()
 
@@ -133,10 +135,18 @@ class PlainHdf5(Hdf5):
         """A part of a header."""
         if address + count > self._size:
             raise NotPlain("it reaches past the end")
-        self._left -= count
+        self._count(count)
+        found: bytes = self._data[self._start + address : self._start + address + count]
+        return found
+
+    def _count(self, looked_at: int) -> None:
+        self._left -= looked_at
         if self._left < 0:
             raise NotPlain("its headers overlap")
-        found: bytes = self._data[self._start + address : self._start + address + count]
+
+    def _around(self, address: int) -> bytes:
+        """As much as most headers have, or what is left; what is looked at of it has to be counted."""
+        found: bytes = self._data[self._start + address : self._start + min(address + _MOST, self._size)]
         return found
 
     def _walk(self) -> Group:
@@ -180,14 +190,19 @@ class PlainHdf5(Hdf5):
 
     def _header(self, address: int) -> _Header:
         """The messages of an object header of version 1, in all of its blocks."""
-        version, count, _, size = _HEADER.unpack(self._bytes(address, 12))
+        near = self._around(address)
+        version, count, _, size = _HEADER.unpack_from(near)
         if version != 1:
             raise NotPlain("another object header")
         found: dict[int, bytes] = {}
         attributes: list[bytes] = []
         blocks = [(address + 16, size)]
         for start, length in blocks:  # grows
-            block, position = self._bytes(start, length), 0
+            block, position = near[16 : 16 + length], 0
+            if start == address + 16 and len(block) == length:
+                self._count(12 + length)
+            else:
+                block = self._bytes(start, length)
             while position < length:
                 kind, size, flags = _MESSAGE.unpack_from(block, position)
                 body = block[position + 8 : position + 8 + size]
@@ -218,18 +233,29 @@ class PlainHdf5(Hdf5):
 
     def _entries(self, tree: int, heap: int) -> Iterator[tuple[bytes, int, tuple[int, int] | None]]:
         """Name and header's address of each member of a group, with its table where the entry tells; names ascend as libhdf5 needs it."""
-        signature, version, size, free, start = _HEAP.unpack(self._bytes(heap, 32))
+        near = self._around(heap)
+        signature, version, size, free, start = _HEAP.unpack_from(near)
         if signature != b"HEAP" or version:
             raise NotPlain("another heap of names")
-        names = self._bytes(start, size)
+        self._count(32)
+        names = near[32 : 32 + size]
+        if start == heap + 32 and len(names) == size:  # where libhdf5 puts them
+            self._count(size)
+        else:
+            names = self._bytes(start, size)
         self._check_free(names, free)
         last = b""
         for low, high, node in self._leaves(tree, names):
-            signature, version, count = _TABLE.unpack(self._bytes(node, 8))
+            near = self._around(node)
+            signature, version, count = _TABLE.unpack_from(near)
             if signature != b"SNOD" or version != 1 or count > self._in_table or node + 8 + 40 * self._in_table > self._size:
                 raise NotPlain("another symbol table")
-            first = True
-            for offset, address, cached, _, scratch in _ROOT.iter_unpack(self._bytes(node + 8, 40 * count)):
+            first, entries = True, near[8 : 8 + 40 * count]
+            if len(entries) == 40 * count:
+                self._count(8 + 40 * count)
+            else:
+                entries = self._bytes(node + 8, 40 * count)
+            for offset, address, cached, _, scratch in _ROOT.iter_unpack(entries):
                 name = _until_nul(names, offset)
                 if cached > _CACHED_TABLE or name <= (max(low, last) if first else last) or name > high:
                     raise NotPlain("a link, or names in another order")
@@ -255,7 +281,8 @@ class PlainHdf5(Hdf5):
         ends: dict[int, tuple[int, int]] = {}
 
         def visit(address: int, level: int) -> Iterator[tuple[bytes, bytes, int]]:
-            signature, kind, found, count, before, after = _TREE.unpack(self._bytes(address, 24))
+            near = self._around(address)
+            signature, kind, found, count, before, after = _TREE.unpack_from(near)
             if signature != b"TREE" or kind or level not in (-1, found) or found > _MAX_DEPTH:
                 raise NotPlain("another tree")
             if (before, address) != ends.get(found, (_NOWHERE, address)):
@@ -263,7 +290,11 @@ class PlainHdf5(Hdf5):
             ends[found] = (address, after)
             if count > self._in_node or (found and not count) or address + 32 + 16 * self._in_node > self._size:
                 raise NotPlain("a tree that is cut off")
-            body = self._bytes(address + 24, 16 * count + 8)
+            body = near[24 : 32 + 16 * count]
+            if len(body) == 8 + 16 * count:
+                self._count(32 + 16 * count)
+            else:
+                body = self._bytes(address + 24, 16 * count + 8)
             low = _until_nul(names, int.from_bytes(body[:8], "little"))
             for position in range(0, 16 * count, 16):
                 child, offset = _TWO.unpack_from(body, position + 8)
@@ -328,20 +359,25 @@ class PlainHdf5(Hdf5):
             return b""
         if heap not in self._heaps:
             self._heaps[heap] = self._collection(heap)
-        start, size = self._heaps[heap].get(index, (0, -1))
+        content, spans = self._heaps[heap]
+        start, size = spans.get(index, (0, -1))
         if length != size or length > self._limit:
             raise NotPlain("a heap of strings is damaged")
-        return self._bytes(start, length).split(b"\0", 1)[0]
+        self._texts -= length
+        if self._texts < 0:
+            raise NotPlain("many texts are one")
+        return content[start : start + length].split(b"\0", 1)[0]
 
-    def _collection(self, address: int) -> dict[int, tuple[int, int]]:
-        """Where the objects of a heap of strings lie, by number."""
+    def _collection(self, address: int) -> tuple[bytes, dict[int, tuple[int, int]]]:
+        """A heap of strings, and where in it its objects lie, by number."""
         signature, version, size = _COLLECTION.unpack(self._bytes(address, 16))
-        if signature != b"GCOL" or version != 1 or address + size > self._size:
+        if signature != b"GCOL" or version != 1:
             raise NotPlain("a heap of strings is damaged")
+        content = self._bytes(address, size)
         found: dict[int, tuple[int, int]] = {}
-        position, end = address + 16, address + size
+        position, end = 16, size
         while position + 16 <= end:
-            number, _, length = _OBJECT.unpack(self._bytes(position, 16))
+            number, _, length = _OBJECT.unpack_from(content, position)
             if not number:  # what is free, up to the end
                 break
             position += 16
@@ -349,7 +385,7 @@ class PlainHdf5(Hdf5):
                 raise NotPlain("a heap of strings is damaged")
             found[number] = (position, length)
             position += (length + 7) // 8 * 8
-        return found
+        return content, found
 
 
 def _number_type(kind: bytes) -> tuple[str, int, bool] | None:

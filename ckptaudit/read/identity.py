@@ -61,15 +61,20 @@ class FileIdentity:
         except (OSError, ValueError) as error:
             raise CheckpointError(self.path, unreadable(error)) from None
         try:
-            if _state(os.fstat(descriptor)) != self.state:
-                raise CorruptCheckpointError(self.path, "changed while it was audited")
-        except OSError as error:
-            os.close(descriptor)
-            raise CheckpointError(self.path, unreadable(error)) from None
-        except CorruptCheckpointError:
+            self.confirm(descriptor)
+        except CheckpointError:
             os.close(descriptor)
             raise
         return descriptor
+
+    def confirm(self, descriptor: int) -> None:
+        """Raise what :meth:`open` would if the open file is not, or no more, what was checked: what was read of it counts only then."""
+        try:
+            if file_state(os.fstat(descriptor)) == self.state:
+                return
+        except OSError as error:
+            raise CheckpointError(self.path, unreadable(error)) from None
+        raise CorruptCheckpointError(self.path, "changed while it was audited")
 
     def check(self) -> None:
         """Raise what :meth:`open` would."""
@@ -110,7 +115,7 @@ def kept_open(files: Iterable[FileIdentity]) -> Iterator[None]:
 def checked(path: Path, status: os.stat_result) -> Iterator[None]:
     """Within, everything that is found in the file ``path`` is found in the one that ``status`` describes."""
     before = _OPEN.get(path)
-    _OPEN[path] = FileIdentity(path, _absolute(path), _state(status))
+    _OPEN[path] = FileIdentity(path, _absolute(path), file_state(status))
     try:
         yield
     finally:
@@ -126,7 +131,7 @@ def identity_of(path: Path) -> FileIdentity:
     if known is not None:
         return known
     try:
-        state = _state(path.stat())
+        state = file_state(path.stat())
     except (OSError, ValueError):
         state = None
     return FileIdentity(path, _absolute(path), state)
@@ -139,7 +144,8 @@ def _absolute(path: Path) -> Path:
         return path
 
 
-def _state(status: os.stat_result) -> tuple[int, int, int, int]:
+def file_state(status: os.stat_result) -> tuple[int, int, int, int]:
+    """Device, inode, size and time of the last change."""
     return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 

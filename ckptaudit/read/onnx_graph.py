@@ -26,6 +26,8 @@ _MAX_WORK = 2_000_000
 MAX_COMPUTED = 100_000
 #: Words among attributes (``SAME_UPPER``, ``half_pixel``) are shorter.
 _MAX_WORD = 100
+#: Bytes of a node that is taken into memory as a whole.
+_SMALL_NODE = 1 << 12
 #: The version of ONNX's operators from which on a node says itself that it is in train mode.
 _BATCH_NORM_TELLS, _DROPOUT_TELLS, _TEST_ATTRIBUTE = 14, 12, 7
 
@@ -236,28 +238,32 @@ class Graph:
 
     def _node(self, span: slice) -> Node:
         node = Node()
-        for number, _, value in self._spans(span):
+        # A node is small, and is looked at field by field; a constant's tensor within it may be large.
+        whole = span.stop - span.start > _SMALL_NODE
+        data, shift = (self._data, 0) if whole else (self._data[span], span.start)
+        for number, _, value in spans(data, span.start - shift, span.stop - shift, self._bad):
             if not isinstance(value, slice):
                 continue
             if number == 1:
-                node.inputs.append(self._text(value))
+                node.inputs.append(text(data, value, self._bad))
             elif number == 2:
-                node.outputs.append(self._text(value))
+                node.outputs.append(text(data, value, self._bad))
             elif number == 3:
-                node.name = self._text(value)
+                node.name = text(data, value, self._bad)
             elif number == 4:
-                node.op = self._text(value)
+                node.op = text(data, value, self._bad)
             elif number == 5:
-                self._attribute(node, value)
+                self._attribute(node, data, value, shift)
             elif number == 7:
-                node.domain = self._text(value)
+                node.domain = text(data, value, self._bad)
         return node
 
-    def _attribute(self, node: Node, span: slice) -> None:
+    def _attribute(self, node: Node, data: Any, span: slice, shift: int) -> None:
+        """Note what the attribute at ``span`` of ``data``, which begins at byte ``shift`` of the file, tells."""
         name, tensors, graphs = "", [], []
         told: int | float | str | None = None
         many: list[int] = []
-        for number, _, value in self._spans(span):
+        for number, _, value in spans(data, span.start, span.stop, self._bad):
             if isinstance(value, int):
                 if number == 3:
                     told = signed(value)
@@ -266,20 +272,20 @@ class Graph:
                 elif number == 8 and len(many) < _MAX_DEPTH:
                     many.append(signed(value))
             elif number == 1:
-                name = self._text(value)
+                name = text(data, value, self._bad)
             elif number == 4 and value.stop - value.start < _MAX_WORD:
-                told = self._text(value)
+                told = text(data, value, self._bad)
             elif number == 8:
                 position = value.start
                 while position < value.stop and len(many) < _MAX_DEPTH:
-                    item, position = varint(self._data, position, self._bad, value.stop)
+                    item, position = varint(data, position, self._bad, value.stop)
                     many.append(signed(item))
             elif number in (5, 10):
-                tensors.append(value)
+                tensors.append(_moved(value, shift))
             elif number in (6, 11):
-                graphs.append(value)
+                graphs.append(_moved(value, shift))
             elif number in (22, 23):
-                node.sparse.append(value)
+                node.sparse.append(_moved(value, shift))
         if name and (many or told is not None):
             node.settings[name] = tuple(many) if many else told  # type: ignore[assignment]
         node.tensors += tensors
@@ -320,6 +326,10 @@ class Graph:
         result = frozenset(owned) if owned else merged
         if result:
             sources.update(dict.fromkeys(node.outputs, result))
+
+
+def _moved(span: slice, shift: int) -> slice:
+    return slice(span.start + shift, span.stop + shift) if shift else span
 
 
 def opset_of(source: Source, span: slice, protos: TensorProtos) -> tuple[str, int]:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from ckptaudit.read.source import Source
 
 _MAX_RANK = 254
+_MAX_DIMS = 1000 * _MAX_RANK + 10  # bytes that more dimensions than are read take at least
 _MAX_NAME = 1 << 16
 _MAX_ENTRIES = 100  # of external data: the format knows four
 
@@ -79,6 +80,7 @@ _TYPED = MappingProxyType(
     }
 )
 _NOT_LAST = bytes(range(128, 256))  # bytes of a number that goes on
+_COUNTED = 1 << 20  # bytes that are looked at together
 
 
 @dataclass(slots=True)
@@ -157,7 +159,8 @@ class TensorProtos:
 
         for number, wire, value in spans(data, span.start, span.stop, bad):
             if number == 1:
-                found.dims += [signed(value)] if isinstance(value, int) else _numbers(data[value], bad)
+                packed = b"" if isinstance(value, int) else data[value.start : min(value.stop, value.start + _MAX_DIMS)]
+                found.dims += [signed(value)] if isinstance(value, int) else _numbers(packed, bad)
                 if len(found.dims) > 100 * _MAX_RANK:
                     raise bad(f"has more than {100 * _MAX_RANK:,} dimensions")
             elif number == 2 and isinstance(value, int):
@@ -238,10 +241,13 @@ class TensorProtos:
             return Storage(key, path, 0, nbytes, why, False, partial(_joined, path, tuple(runs)))
         count = 0
         for run in runs:
-            content = data[run] if run.step is None else b"\0"
-            if content and content[-1] >= 0x80:
-                raise bad("ends within a number")
-            count += len(content.translate(None, _NOT_LAST))
+            if run.step is not None:
+                count += 1
+            elif run.stop > run.start:
+                if data[run.stop - 1] >= 0x80:
+                    raise bad("ends within a number")
+                pieces = range(run.start, run.stop, _COUNTED)
+                count += sum(len(data[at : min(at + _COUNTED, run.stop)].translate(None, _NOT_LAST)) for at in pieces)
         elements = prod(shape)
         packed = next((bits for word, bits in _PACKED.values() if word == dtype), 8)
         if count != (elements * packed + 7) // 8:

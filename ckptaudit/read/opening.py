@@ -178,7 +178,7 @@ def _latest_in(folder: Path) -> Path | None:
         return None
     try:
         with opened(state, 0) as source:
-            found = _LATEST.search(source.data)
+            found = _LATEST.search(source.data[:])
             name = found[1].decode("utf-8", "replace") if found else None
     except CheckpointError:
         return None

@@ -41,6 +41,9 @@ _MAX_ALLOCATED, _MAX_DIMENSIONS = 1 << 20, 64
 #: Bytes up to this are kept beside their place in the file.
 _SMALL = 4096
 
+#: Bytes of a large file that are read together, and at most; no opcode takes more than so many before a text or bytes.
+_AHEAD, _AHEAD_AT_MOST, _LONGEST = 1 << 14, 1 << 20, 16
+
 #: What is shown of a refused call: so many arguments, so much of each.
 _SHOWN, _SHOWN_TEXT = 3, 80
 
@@ -223,7 +226,7 @@ class Machine:
     Parameters
     ----------
     data:
-        The bytes, as ``bytes`` or a map of the file.
+        The bytes, in memory or as :class:`~ckptaudit.read.file_bytes.FileBytes`.
     path:
         The file, for messages.
     refusals:
@@ -256,8 +259,9 @@ class Machine:
         self.data = data
         self.path = path
         self.persistent = persistent
-        #: Where the next byte is read; behind the pickle after :meth:`run`.
-        self.position = 0
+        #: What is at hand of the data, where in the data that begins, and where in it the next byte is read.
+        self.near: bytes = b""
+        self._base = self.at = 0
         self.stack: list[Any] = []
         self.marks: list[list[Any]] = []
         self.memo: dict[int, Any] = {}
@@ -269,6 +273,15 @@ class Machine:
         self._begin = self._end = 0
         self._globals: dict[str, Global] = {}
 
+    @property
+    def position(self) -> int:
+        """Where in the data the next byte is read; behind the pickle after :meth:`run`."""
+        return self._base + self.at
+
+    @position.setter
+    def position(self, position: int) -> None:
+        self.at = position - self._base
+
     def run(self, start: int, end: int, label: str) -> Any:
         """Run the pickle that begins at ``start`` and must end before ``end``.
 
@@ -277,23 +290,25 @@ class Machine:
         CorruptCheckpointError
             It is truncated or malformed; the message names the byte, counted from ``start``.
         """
-        self._begin, self._end, self.position = start, end, start
+        self._begin = start
         self._globals, self.stack, self.marks, self.memo = {}, [], [], {}
-        data, handlers, count = self.data, _HANDLERS, 0
+        handlers, count = _HANDLERS, 0
         try:
+            near, limit = self._look(start, end)
             for count in range(self._opcodes):  # noqa: B007 -- counting costs nothing this way
-                position = self.position
-                if position >= end:
-                    raise _CutError
-                self.position = position + 1
-                handlers[data[position]](self)
+                at = self.at
+                if at >= limit:
+                    near, limit = self._look(self._base + at, end)
+                    at = self.at
+                self.at = at + 1
+                handlers[near[at]](self)
             raise MalformedError(f"takes more than {self._opcodes:,} operations to read, too many for a file of its size")
         except _Stop:
             return self.stack[-1]
         except MalformedError as error:
             raise self._corrupt(label, str(error)) from None
         except (_CutError, IndexError, struct.error) as error:
-            if isinstance(error, IndexError) and self.position <= end:
+            if isinstance(error, IndexError) and self.at <= self._end:
                 raise self._corrupt(label, "takes more from its stack than is on it") from None
             raise self._corrupt(label, f"is truncated: it goes on past its {end - start:,} bytes") from None
         except (ValueError, OverflowError) as error:
@@ -306,27 +321,52 @@ class Machine:
     def _corrupt(self, label: str, reason: str) -> CorruptCheckpointError:
         return CorruptCheckpointError(self.path, f"{label} {reason} (at byte {self.position - self._begin:,})")
 
-    # What the opcodes are made of.
+    def _look(self, position: int, end: int) -> tuple[bytes, int]:
+        """Move on to what begins at ``position``; gives it, and up to where in it an opcode may begin."""
+        if position >= end:
+            raise _CutError
+        if isinstance(self.data, bytes):
+            self.near, self.at, self._end = self.data, position, end
+            return self.near, end
+        # The longer a pickle goes on without a gap, the more of it is read at once; arrays within it are stepped over.
+        count = min(2 * len(self.near), _AHEAD_AT_MOST) if self._base < position <= self._base + len(self.near) else _AHEAD
+        stop = min(position + count, end)
+        self.near, self._base, self.at, self._end = self.data[position:stop], position, 0, end - position
+        return self.near, len(self.near) if stop == end else len(self.near) - _LONGEST
+
+    def piece(self, start: int, count: int) -> bytes:
+        """Bytes of an opcode's argument, whose length was checked."""
+        if start + count <= len(self.near):
+            return self.near[start : start + count]
+        found: bytes = self.data[self._base + start : self._base + start + count]
+        return found
 
     def take(self, count: int) -> int:
         """Step over ``count`` bytes and return where they begin."""
-        start = self.position
+        start = self.at
         if count > self._end - start:
             raise _CutError
-        self.position = start + count
+        self.at = start + count
         return start
+
+    def take_bytes(self, count: int) -> bytes:
+        """Step over ``count`` bytes and return them."""
+        return self.piece(self.take(count), count)
 
     def take_line(self) -> bytes:
         """Step over the rest of the line and return it without its end."""
-        start = self.position
-        stop = self.data.find(b"\n", start, self._end)
+        start = self.at
+        stop = self.near.find(b"\n", start, self._end)
+        if stop < 0 and len(self.near) < self._end:
+            stop = self.data.find(b"\n", self._base + start, self._base + min(self._end, start + _MAX_TEXT + 2)) - self._base
+            if stop < 0 and self._end > start + _MAX_TEXT + 2:
+                raise MalformedError(f"holds a line of more than {_MAX_TEXT:,} characters")
         if stop < 0:
             raise _CutError
         if stop - start > _MAX_TEXT:
             raise MalformedError(f"holds a line of {stop - start:,} characters")
-        self.position = stop + 1
-        line: bytes = self.data[start:stop]
-        return line
+        self.at = stop + 1
+        return self.piece(start, stop - start)
 
     def pop_mark(self) -> list[Any]:
         """Everything above the last mark; the stack below it comes back."""
@@ -340,22 +380,22 @@ class Machine:
         """Push ``count`` bytes of UTF-8."""
         start = self.take(count)
         if count > _MAX_TEXT:
-            self.stack.append(ByteSpan(start, count, None, True))
+            self.stack.append(ByteSpan(self._base + start, count, None, True))
         else:
-            self.stack.append(str(self.data[start : start + count], "utf-8", "surrogatepass"))
+            self.stack.append(str(self.piece(start, count), "utf-8", "surrogatepass"))
 
     def push_bytes(self, count: int) -> None:
         """Push ``count`` bytes, which stay where they are."""
         start = self.take(count)
-        self.stack.append(ByteSpan(start, count, self.data[start : start + count] if count <= _SMALL else None))
+        self.stack.append(ByteSpan(self._base + start, count, self.piece(start, count) if count <= _SMALL else None))
 
     def push_old_string(self, start: int, content: bytes) -> None:
-        """Push a Python 2 string, whose content lies at ``start``."""
+        """Push a Python 2 string, whose content lies at ``start``; nowhere as it is if that is negative."""
         try:
             text = OldString(content, "utf-8")
         except UnicodeDecodeError:
             text = OldString(content, "latin-1")
-        text.start, text.nbytes = start, len(content)
+        text.start, text.nbytes = self._base + start if start >= 0 else -1, len(content)
         self.stack.append(text)
 
     def find_global(self, module: Any, name: Any, at: int) -> Global:
@@ -366,7 +406,7 @@ class Machine:
             dotted = ".".join(part if isinstance(part, str) else "<computed>" for part in (module, name))
         found = self._globals.get(dotted)
         if found is None:
-            found = self._globals[dotted] = Global(dotted, self._allowed(dotted), at - self._begin)
+            found = self._globals[dotted] = Global(dotted, self._allowed(dotted), self._base + at - self._begin)
         return found
 
     def call(self, factory: Any, args: Any, kwargs: Any = None) -> Any:
@@ -499,31 +539,31 @@ _F64 = struct.Struct(">d").unpack_from
 
 
 def _unknown(machine: Machine) -> None:
-    raise MalformedError(f"has an unknown opcode, 0x{machine.data[machine.position - 1]:02x}")
+    raise MalformedError(f"has an unknown opcode, 0x{machine.near[machine.at - 1]:02x}")
 
 
 def _u8(machine: Machine) -> int:
-    start = machine.position
-    machine.position = start + 1
-    value: int = machine.data[start]
+    start = machine.at
+    machine.at = start + 1
+    value: int = machine.near[start]
     return value
 
 
 def _u32(machine: Machine) -> int:
-    start = machine.position
-    machine.position = start + 4
-    value: int = _U32(machine.data, start)[0]
+    start = machine.at
+    machine.at = start + 4
+    value: int = _U32(machine.near, start)[0]
     return value
 
 
 def _u64(machine: Machine) -> int:
-    value: int = _U64(machine.data, machine.take(8))[0]
+    value: int = _U64(machine.near, machine.take(8))[0]
     return value
 
 
 def _i32(machine: Machine) -> int:
     """A signed length; pickles before protocol 4 have no other."""
-    value: int = _I32(machine.data, machine.take(4))[0]
+    value: int = _I32(machine.near, machine.take(4))[0]
     if value < 0:
         raise MalformedError(f"declares a negative length, {value}")
     return value
@@ -596,24 +636,24 @@ def _long(machine: Machine) -> None:
 
 
 def _binint(machine: Machine) -> None:
-    machine.stack.append(_I32(machine.data, machine.take(4))[0])
+    machine.stack.append(_I32(machine.near, machine.take(4))[0])
 
 
 def _binint1(machine: Machine) -> None:
-    start = machine.position
-    machine.position = start + 1
-    machine.stack.append(machine.data[start])
+    start = machine.at
+    machine.at = start + 1
+    machine.stack.append(machine.near[start])
 
 
 def _binint2(machine: Machine) -> None:
-    machine.stack.append(_U16(machine.data, machine.take(2))[0])
+    machine.stack.append(_U16(machine.near, machine.take(2))[0])
 
 
 def _push_long(machine: Machine, count: int) -> None:
     start = machine.take(count)
     if count > _MAX_TEXT:
         raise MalformedError(f"holds an integer of {count:,} bytes")
-    machine.stack.append(int.from_bytes(machine.data[start : start + count], "little", signed=True))
+    machine.stack.append(int.from_bytes(machine.piece(start, count), "little", signed=True))
 
 
 def _long1(machine: Machine) -> None:
@@ -632,11 +672,11 @@ def _float(machine: Machine) -> None:
 
 
 def _binfloat(machine: Machine) -> None:
-    machine.stack.append(_F64(machine.data, machine.take(8))[0])
+    machine.stack.append(_F64(machine.near, machine.take(8))[0])
 
 
 def _string(machine: Machine) -> None:
-    start = machine.position
+    start = machine.at
     line = machine.take_line()
     if len(line) < 2 or line[:1] not in (b"'", b'"') or line[-1:] != line[:1]:
         raise MalformedError("holds a string without quotes")
@@ -657,8 +697,8 @@ def _push_binstring(machine: Machine, count: int) -> None:
     if count > _SMALL:
         machine.push_bytes(count)  # the payload of an array, or a text that no audit needs
         return
-    start = machine.take(count)
-    machine.push_old_string(start, machine.data[start : start + count])
+    start = machine.at
+    machine.push_old_string(start, machine.take_bytes(count))
 
 
 def _unicode(machine: Machine) -> None:
@@ -666,9 +706,9 @@ def _unicode(machine: Machine) -> None:
 
 
 def _binunicode(machine: Machine) -> None:
-    start = machine.position
-    machine.position = start + 4
-    machine.push_text(_U32(machine.data, start)[0])
+    start = machine.at
+    machine.at = start + 4
+    machine.push_text(_U32(machine.near, start)[0])
 
 
 def _short_binunicode(machine: Machine) -> None:
@@ -801,15 +841,15 @@ def _put(machine: Machine) -> None:
 
 
 def _binput(machine: Machine) -> None:
-    start = machine.position
-    machine.position = start + 1
-    machine.memo[machine.data[start]] = machine.stack[-1]
+    start = machine.at
+    machine.at = start + 1
+    machine.memo[machine.near[start]] = machine.stack[-1]
 
 
 def _long_binput(machine: Machine) -> None:
-    start = machine.position
-    machine.position = start + 4
-    machine.memo[_U32(machine.data, start)[0]] = machine.stack[-1]
+    start = machine.at
+    machine.at = start + 4
+    machine.memo[_U32(machine.near, start)[0]] = machine.stack[-1]
 
 
 def _memoize(machine: Machine) -> None:
@@ -821,9 +861,9 @@ def _get(machine: Machine) -> None:
 
 
 def _binget(machine: Machine) -> None:
-    start = machine.position
-    machine.position = start + 1
-    _recall(machine, machine.data[start])
+    start = machine.at
+    machine.at = start + 1
+    _recall(machine, machine.near[start])
 
 
 def _long_binget(machine: Machine) -> None:
@@ -846,22 +886,21 @@ def _recall(machine: Machine, index: int) -> None:
 
 
 def _global(machine: Machine) -> None:
-    at = machine.position - 1
+    at = machine.at - 1
     module = str(machine.take_line(), "utf-8", "surrogateescape")
     name = str(machine.take_line(), "utf-8", "surrogateescape")
     machine.stack.append(machine.find_global(module, name, at))
 
 
 def _stack_global(machine: Machine) -> None:
-    at = machine.position - 1
+    at = machine.at - 1
     name, module = machine.stack.pop(), machine.stack.pop()
     machine.stack.append(machine.find_global(module, name, at))
 
 
 def _ext(machine: Machine, width: int) -> None:
-    at = machine.position - 1
-    start = machine.take(width)
-    code = int.from_bytes(machine.data[start : start + width], "little")
+    at = machine.at - 1
+    code = int.from_bytes(machine.take_bytes(width), "little")
     machine.stack.append(machine.find_global("copyreg.extension", str(code), at))
 
 

@@ -34,30 +34,46 @@ def spans(data: Any, start: int, end: int, error: Callable[[str], Exception]) ->
     Parameters
     ----------
     data:
-        Bytes by position; only those between the fields' contents are looked at.
+        The bytes, in memory or as :class:`~ckptaudit.read.file_bytes.FileBytes`; only those between the fields' contents are looked at.
     error:
         Makes the exception to raise from words that follow the name of the thing ("ends within a field").
     """
+    near: bytes = data if isinstance(data, bytes) else b""
+    first, last = 0, len(near)
+    stop = min(end, last)
     position = start
     while position < end:
-        tag, position = varint(data, position, error, end)
+        if position >= last:  # of what is at hand of a large file
+            near, first, last = data.near(position)
+            stop = min(end - first, len(near))
+        at = position - first
+        tag = near[at]
+        at += 1
+        # Most numbers take one byte.
+        if tag >= 0x80:
+            tag, at = varint(near, at - 1, error, stop)
         number, wire = tag >> 3, tag & 7
         if not number:
             raise error("has a field of number 0")
-        if wire == VARINT:
-            value, position = varint(data, position, error, end)
-            yield number, wire, value
-            continue
-        if wire == BYTES:
-            length, position = varint(data, position, error, end)
+        if wire in (VARINT, BYTES):
+            if at < stop and near[at] < 0x80:
+                value = near[at]
+                at += 1
+            else:
+                value, at = varint(near, at, error, stop)
+            if wire == VARINT:
+                position = first + at
+                yield number, wire, value
+                continue
         elif wire in (FIXED32, FIXED64):
-            length = 4 if wire == FIXED32 else 8
+            value = 4 if wire == FIXED32 else 8
         else:
             raise error(f"has a field of the unknown wire type {wire}")
-        if length > end - position:
+        begin = first + at
+        position = begin + value
+        if position > end:
             raise error("ends within a field")
-        content = slice(position, position + length)
-        position += length
+        content = slice(begin, position)
         yield number, wire, content if wire == BYTES else int.from_bytes(data[content], "little")
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import mmap
 import os
 from contextlib import contextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from ckptaudit.errors import CheckpointError, CorruptCheckpointError, NotACheckpointError
+from ckptaudit.errors import CheckpointError, NotACheckpointError
+from ckptaudit.read.file_bytes import FileBytes
 from ckptaudit.read.identity import check_regular, checked, unreadable
 from ckptaudit.records import dataclass
 
@@ -36,13 +36,13 @@ class Source:
     path:
         The file as the user named it.
     data:
-        Its bytes; of a large file mapped: only the pages that are looked at are ever read.
+        Its bytes; of a large file only those that are looked at are ever read.
     max_header:
         Largest header, in bytes, that a reader may take into memory.
     """
 
     path: Path
-    data: mmap.mmap | bytes
+    data: FileBytes | bytes
     max_header: int
 
     @property
@@ -65,7 +65,7 @@ class Source:
         """The directory of a zip file, read and checked once."""
         from ckptaudit.read.zips import ZipDirectory
 
-        return ZipDirectory.parse(self.path, self.data)
+        return ZipDirectory.parse(self.path, self.data, self.max_header)
 
     def zip_first_member(self, name: str) -> int | None:
         """Where the content of the file's first member begins, if that is called so; needs no directory."""
@@ -82,6 +82,8 @@ def opened(path: Path, max_header: int) -> Iterator[Source]:
     ------
     NotACheckpointError
         It is no regular file, or empty.
+    CorruptCheckpointError
+        It changed in the meantime.
     CheckpointError
         The system does not let it be read.
     """
@@ -96,29 +98,22 @@ def opened(path: Path, max_header: int) -> Iterator[Source]:
         check_regular(path, status.st_mode)
         if not status.st_size:
             raise NotACheckpointError(path, "an empty file")
-        try:
-            data = _content(path, descriptor, status.st_size)
-        except (OSError, ValueError) as error:
-            raise CheckpointError(path, unreadable(error)) from None
+        with checked(path, status):
+            yield from _read_from(path, descriptor, status, max_header)
     finally:
         os.close(descriptor)
-    with checked(path, status):
-        if isinstance(data, bytes):
-            yield Source(path, data, max_header)
-        else:
-            with data:
-                yield Source(path, data, max_header)
 
 
-def _content(path: Path, descriptor: int, size: int) -> mmap.mmap | bytes:
-    """The bytes of a small file; those of a large one mapped, so that the system reads only what is looked at."""
-    if size > _SMALL:
-        return mmap.mmap(descriptor, size, access=mmap.ACCESS_READ)
-    # A process that has a file mapped is killed when somebody cuts it short; one that reads it is told.
-    pieces, left = [], size
-    while left and (piece := os.read(descriptor, left)):
-        pieces.append(piece)
-        left -= len(piece)
-    if left:
-        raise CorruptCheckpointError(path, "changed while it was audited")
-    return b"".join(pieces)
+def _read_from(path: Path, descriptor: int, status: os.stat_result, max_header: int) -> Iterator[Source]:
+    """The file's bytes for the time of its audit, whose result counts only if the file is the same at the end."""
+    whole = FileBytes(path, descriptor, status)
+    data = whole[:] if len(whole) <= _SMALL else whole
+    try:
+        yield Source(path, data, max_header)
+    except Exception:
+        # Two looks at a file that changes between them may contradict each other in any way.
+        if whole.changed():
+            raise whole.other() from None
+        raise
+    if whole.changed():
+        raise whole.other()

@@ -290,6 +290,7 @@ class StoredTensor:
         try:
             while done < count and (got := os.preadv(descriptor, [memory[done:]], start + done)):
                 done += got
+            self.storage.file.confirm(descriptor)
         except OSError as error:
             raise CheckpointError(self.storage.path, unreadable(error)) from None
         finally:

@@ -86,7 +86,7 @@ class _Nested:
         self._left[0] -= end - start
         if self._left[0] < 0:
             return False
-        archive = ZipDirectory.parse(machine.path, data[start:end])
+        archive = ZipDirectory.parse(machine.path, data[start:end], end - start)
         found = False
         # Whichever of them the loader would take, all are run.
         pickles = [member for name, member in archive.members.items() if name.endswith(".pkl")]

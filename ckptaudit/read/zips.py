@@ -79,23 +79,24 @@ class ZipDirectory:
     start: int
 
     @classmethod
-    def parse(cls, path: Path, data: Any) -> ZipDirectory:
-        """Read the central directory.
+    def parse(cls, path: Path, data: Any, max_header: int) -> ZipDirectory:
+        """Read the central directory, which may have ``max_header`` bytes.
 
         Raises
         ------
         CorruptCheckpointError
-            It is missing, contradicts itself, or could be read in two ways.
+            It is missing, too large, contradicts itself, or could be read in two ways.
         """
 
         def corrupt(reason: str) -> CorruptCheckpointError:
             return CorruptCheckpointError(path, reason)
 
         size = len(data)
-        end = data.rfind(b"PK\x05\x06", max(0, size - _END.size - 0xFFFF))
-        if end < 0 or end + _END.size > size:
+        tail = data[max(0, size - _END.size - 0xFFFF) :]
+        end = size - len(tail) + tail.rfind(b"PK\x05\x06")
+        if b"PK\x05\x06" not in tail or end + _END.size > size:
             raise corrupt(_describe_cut(data))
-        _, disk, first_disk, _, count, length, start, comment = _END.unpack_from(data, end)
+        _, disk, first_disk, _, count, length, start, comment = _END.unpack(data[end : end + _END.size])
         remarks: list[Remark] = []
         if end + _END.size + comment < size:
             remarks.append(Remark(f"{size - end - _END.size - comment:,} bytes follow the end of the zip", "unreferenced-bytes"))
@@ -105,10 +106,10 @@ class ZipDirectory:
         locator = end - _END64_LOCATOR.size
         if locator >= 0 and data[locator : locator + 4] == b"PK\x06\x07":
             # torch always writes the 64-bit end record, too; it counts where a field of the short one is full.
-            limit = _END64_LOCATOR.unpack_from(data, locator)[2]
+            limit = _END64_LOCATOR.unpack(data[locator:end])[2]
             if limit + _END64.size > locator or data[limit : limit + 4] != b"PK\x06\x06":
                 raise corrupt("a zip whose 64-bit end record is not where its locator says")
-            wide = _END64.unpack_from(data, limit)
+            wide = _END64.unpack(data[limit : limit + _END64.size])
             if (count, length, start) != tuple(min(w, most) for w, most in zip(wide[7:], (0xFFFF, 0xFFFFFFFF, 0xFFFFFFFF), strict=True)):
                 raise corrupt("a zip whose two end records contradict each other")
             disk, first_disk, _, count, length, start = wide[4:]
@@ -121,7 +122,9 @@ class ZipDirectory:
         if start + length < limit:
             words = f"{limit - start - length:,} bytes lie between the zip's directory and its end record"
             remarks.append(Remark(words, "unreferenced-bytes"))
-        members = _members(data, start, start + length, corrupt)
+        if length > max_header:
+            raise corrupt(f"a zip whose directory has {length:,} bytes; more than {max_header:,} are not read")
+        members = _members(data[start : start + length], start, size, corrupt)
         if len(members) != count:
             remarks.append(Remark(f"the zip's end record counts {count:,} members, its directory {len(members):,}"))
         return cls(path, data, members, tuple(remarks), start)
@@ -134,11 +137,12 @@ class ZipDirectory:
         CorruptCheckpointError
             There is no local header, or the content would reach past the end of the file.
         """
-        if member.header + _LOCAL.size > len(self.data) or self.data[member.header : member.header + 4] != b"PK\x03\x04":
+        local = self.data[member.header : member.header + _LOCAL.size]
+        if len(local) < _LOCAL.size or local[:4] != b"PK\x03\x04":
             raise CorruptCheckpointError(
                 self.path, f"a zip without a local header at byte {member.header:,}, where member {member.name!r} should be"
             )
-        name, extra = _LOCAL.unpack_from(self.data, member.header)[9:]
+        name, extra = _LOCAL.unpack(local)[9:]
         start: int = member.header + _LOCAL.size + name + extra
         if start + member.packed > len(self.data):
             raise CorruptCheckpointError(
@@ -159,7 +163,7 @@ class ZipDirectory:
 
     def local_name(self, member: Member) -> str:
         """The member's name as its local header spells it: the one that a stream reader believes."""
-        length = _LOCAL.unpack_from(self.data, member.header)[9]
+        length = _LOCAL.unpack(self.data[member.header : member.header + _LOCAL.size])[9]
         start = member.header + _LOCAL.size
         return _decoded(self.data[start : start + length])
 
@@ -193,13 +197,15 @@ class ZipDirectory:
         return content
 
 
-def _members(data: Any, position: int, end: int, corrupt: Any) -> dict[str, Member]:
+def _members(directory: bytes, at: int, file_size: int, corrupt: Any) -> dict[str, Member]:
+    """The entries of a directory that stands at byte ``at`` of the file."""
+    position, end = 0, len(directory)
     members: dict[str, Member] = {}
     folded: dict[str, str] = {}
     while position < end:
-        if position + _CENTRAL.size > end or data[position : position + 4] != b"PK\x01\x02":
-            raise corrupt(f"a zip whose directory is damaged at byte {position:,}")
-        fields = _CENTRAL.unpack_from(data, position)
+        if position + _CENTRAL.size > end or directory[position : position + 4] != b"PK\x01\x02":
+            raise corrupt(f"a zip whose directory is damaged at byte {at + position:,}")
+        fields = _CENTRAL.unpack_from(directory, position)
         flags, method, packed, size, name_length, extra_length, comment_length, header = (
             fields[3],
             fields[4],
@@ -215,17 +221,17 @@ def _members(data: Any, position: int, end: int, corrupt: Any) -> dict[str, Memb
         position = extras + extra_length + comment_length
         if position > end:
             raise corrupt("a zip whose directory is damaged: an entry reaches past its end")
-        name = _decoded(data[names:extras])
+        name = _decoded(directory[names:extras])
         if 0xFFFFFFFF in (size, packed, header):
-            size, packed, header = _zip64(data[extras : extras + extra_length], size, packed, header, corrupt)
+            size, packed, header = _zip64(directory[extras : extras + extra_length], size, packed, header, corrupt)
         if flags & 1:
             raise corrupt(f"a zip with an encrypted member, {name!r}")
         if method not in (_STORED, _DEFLATED):
             raise corrupt(f"a zip whose member {name!r} has unknown compression (method {method})")
         if method == _STORED and size != packed:
             raise corrupt(f"a zip whose member {name!r} is stored as it is, yet in {packed:,} bytes instead of {size:,}")
-        if header + packed > len(data):
-            raise corrupt(f"a truncated zip: member {name!r} reaches to byte {header + packed:,} of a file of {len(data):,}")
+        if header + packed > file_size:
+            raise corrupt(f"a truncated zip: member {name!r} reaches to byte {header + packed:,} of a file of {file_size:,}")
         # torch's reader ignores case and believes the first, Python's does not and believes the last: such a file has no one meaning.
         if folded.setdefault(name.lower(), name) != name or name in members:
             raise corrupt(f"a zip with two members of one name, {name!r}: readers disagree on which of them counts")
@@ -270,9 +276,10 @@ def _decoded(name: bytes) -> str:
 
 def first_member(data: Any, name: str) -> int | None:
     """Where the content of the first member begins, if it is stored as it is and its last name is ``name``."""
-    if len(data) < _LOCAL.size or data[:4] != b"PK\x03\x04":
+    local = data[: _LOCAL.size]
+    if len(local) < _LOCAL.size or local[:4] != b"PK\x03\x04":
         return None
-    method, length, extra = (_LOCAL.unpack_from(data, 0)[i] for i in (3, 9, 10))
+    method, length, extra = (_LOCAL.unpack(local)[i] for i in (3, 9, 10))
     start = _LOCAL.size + length + extra
     spelt = _decoded(data[_LOCAL.size : _LOCAL.size + length])
     return start if method == _STORED and spelt.rpartition("/")[2] == name and start < len(data) else None
@@ -282,7 +289,7 @@ def _describe_cut(data: Any) -> str:
     """What can be said of a zip without its directory: how far the members that are there would reach."""
     size, position = len(data), 0
     while position + _LOCAL.size <= size and data[position : position + 4] == b"PK\x03\x04":
-        flags, packed, name, extra = (_LOCAL.unpack_from(data, position)[i] for i in (2, 7, 9, 10))
+        flags, packed, name, extra = (_LOCAL.unpack(data[position : position + _LOCAL.size])[i] for i in (2, 7, 9, 10))
         start = position + _LOCAL.size + name + extra
         if packed == 0xFFFFFFFF:
             fields = data[start - extra : start] if start <= size else b""

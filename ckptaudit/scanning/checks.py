@@ -10,6 +10,7 @@ from ckptaudit.graph.tensors import is_float
 from ckptaudit.read import Branch, Checkpoint, Remark
 from ckptaudit.read.ahead import reading_ahead
 from ckptaudit.read.header_table import HeaderTable
+from ckptaudit.read.opening import header_limit
 from ckptaudit.read.source import opened
 from ckptaudit.rules import refused_global
 from ckptaudit.rules.finding import Finding, Rule
@@ -144,7 +145,7 @@ def _gaps(checkpoint: Checkpoint) -> Iterator[Finding]:
     """Bytes between the members of a zip: room for what no reader of the checkpoint sees."""
     if checkpoint.format not in ("torch-zip", "torchscript", "keras"):
         return
-    with opened(checkpoint.path, 0) as source:
+    with opened(checkpoint.path, header_limit()) as source:
         found = [
             (start, end) for start, end in source.zip.gaps() if end - start > _GAP and any(source.data[start : min(end, start + 4096)])
         ]

@@ -6,9 +6,10 @@ import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from ckptaudit.errors import CheckpointError, CkptAuditError, NotACheckpointError
+from ckptaudit.errors import CheckpointError, CkptAuditError, CorruptCheckpointError, NotACheckpointError
 from ckptaudit.garbage import collector_paused
 from ckptaudit.read.header_table import HeaderTable
+from ckptaudit.read.identity import identity_of
 from ckptaudit.read.opening import header_limit, open_checkpoint
 from ckptaudit.read.source import opened
 from ckptaudit.rules import refused_global
@@ -85,6 +86,20 @@ def scan_file(path: str | os.PathLike[str], *, deep: bool = False) -> FileScan:
         It could not be read.
     """
     path = Path(path)
+    before = identity_of(path)
+    try:
+        result = _scan_file(path, deep)
+    except CheckpointError:
+        if identity_of(path) == before:
+            raise
+    else:
+        if identity_of(path) == before:
+            return result
+    # What was found in two looks at two files says nothing of either.
+    raise CorruptCheckpointError(path, "changed while it was audited")
+
+
+def _scan_file(path: Path, deep: bool) -> FileScan:
     with collector_paused():
         if path.suffix == ".pb" and (result := _scan_graph(path)) is not None:
             return result

@@ -1,0 +1,120 @@
+"""The bytes of a large file by position, read as they are asked for and never mapped.
+
+A process that has a file mapped is killed by SIGBUS when somebody cuts the file short; one that reads it is told.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, overload
+
+from ckptaudit.errors import CheckpointError, CorruptCheckpointError
+from ckptaudit.read.identity import file_state, unreadable
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+#: Small parts of a header lie near each other: what surrounds them is read at once, and so many of these pages are kept (5 MiB).
+_PAGE = 1 << 12
+_WITHIN = _PAGE - 1
+_KEPT = 1024
+#: A page holds the beginning of the next one, too: what begins in it and is short (two numbers of protocol buffers) lies wholly in it.
+_LAP = 1 << 10
+#: Bytes that a search looks at together.
+_SEARCHED = 1 << 20
+
+
+class FileBytes:
+    """What :class:`bytes` of the whole file would give by index, slice and search.
+
+    Every access may raise CorruptCheckpointError (the file is shorter than it was when it was opened) or CheckpointError (the system does
+    not let it be read).
+
+    Parameters
+    ----------
+    path:
+        The file, for messages.
+    descriptor, status:
+        The file open for reading, which the caller closes, and what it was when it was opened.
+    """
+
+    def __init__(self, path: Path, descriptor: int, status: os.stat_result) -> None:
+        self._path, self._descriptor = path, descriptor
+        self._state, self._size = file_state(status), status.st_size
+        self._pages: dict[int, bytes] = {}
+
+    def __len__(self) -> int:
+        return self._size
+
+    @overload
+    def __getitem__(self, key: int) -> int: ...
+
+    @overload
+    def __getitem__(self, key: slice) -> bytes: ...
+
+    def __getitem__(self, key: int | slice) -> int | bytes:
+        if isinstance(key, slice):
+            start, stop, step = key.start, key.stop, key.step
+            if start is None or stop is None or step is not None or not 0 <= start <= stop <= self._size:
+                start, stop, step = key.indices(self._size)
+                if step != 1:
+                    raise ValueError("bytes of a file are read one after the other")
+                stop = max(start, stop)
+            first = start & ~_WITHIN
+            if stop > first + _PAGE + _LAP:
+                return self._read(start, stop - start)
+            page = self._pages.get(first)
+            if page is None:
+                page = self._page(first)
+            return page[start - first : stop - first]
+        position = key if key >= 0 else key + self._size
+        if not 0 <= position < self._size:
+            raise IndexError("no byte of the file")
+        return self._page(position & ~_WITHIN)[position & _WITHIN]
+
+    def near(self, position: int) -> tuple[bytes, int, int]:
+        """Bytes around ``position``, where in the file they begin, and up to where something short may begin that lies wholly in them."""
+        first = position & ~_WITHIN
+        return self._page(first), first, first + _PAGE
+
+    def find(self, wanted: bytes, start: int = 0, stop: int | None = None) -> int:
+        """Where ``wanted`` first lies wholly between two positions that are not negative; -1 if nowhere."""
+        stop = self._size if stop is None else min(stop, self._size)
+        while start + len(wanted) <= stop:
+            count = min(_SEARCHED, stop - start)
+            found = self._read(start, count).find(wanted)
+            if found >= 0:
+                return start + found
+            start += count - len(wanted) + 1
+        return -1
+
+    def changed(self) -> bool:
+        """Whether the file is another than when it was opened, by its size and the time of its last change."""
+        try:
+            return file_state(os.fstat(self._descriptor)) != self._state
+        except OSError:
+            return True
+
+    def other(self) -> CorruptCheckpointError:
+        """The error that says so."""
+        return CorruptCheckpointError(self._path, "changed while it was audited")
+
+    def _page(self, first: int) -> bytes:
+        page = self._pages.get(first)
+        if page is None:
+            page = self._read(first, min(_PAGE + _LAP, self._size - first))
+            if len(self._pages) >= _KEPT:
+                del self._pages[next(iter(self._pages))]
+            self._pages[first] = page
+        return page
+
+    def _read(self, start: int, count: int) -> bytes:
+        try:
+            found = os.pread(self._descriptor, count, start)
+            while len(found) < count and (more := os.pread(self._descriptor, count - len(found), start + len(found))):
+                found += more  # the system reads no more than 2 GiB at once
+        except OSError as error:
+            raise CheckpointError(self._path, unreadable(error)) from None
+        if len(found) < count:
+            raise self.other()
+        return found
