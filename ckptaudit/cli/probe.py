@@ -41,7 +41,7 @@ FORMATS = ("json", "markdown", "terminal")
 @click.option(
     "--budget",
     type=click.FloatRange(1),
-    default=90.0,
+    default=60.0,
     show_default=True,
     help="Seconds for which the model should be run; six crops are the least, however large it is.",
 )

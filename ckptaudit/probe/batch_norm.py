@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from ckptaudit.graph.names import fold_names
-from ckptaudit.probe.hypothesis import Hypothesis, judged, undecided, untested
+from ckptaudit.probe.hypothesis import SURE, Hypothesis, judged, undecided, untested
 from ckptaudit.prove.agreement import Agreement
 from ckptaudit.prove.running import Moments
 from ckptaudit.prove.statistics import AGREES, DISAGREES, INPUT_AGREES
@@ -89,12 +89,17 @@ def _held_against_images(agreement: Agreement, batches: Mapping[str, int]) -> Hy
         )
     if wrong:
         names = [layer.path for layer in wrong]
+        # What changes from image to image alone, as behind a global pooling, is known from n images to about 1/n nats.
+        chance = 1 / agreement.images
+        sure = min(0.97, 0.8 + 0.1 * (worst.alone / DISAGREES - 1)) if worst.alone > DISAGREES + chance else 0.6
+        few_images = "" if sure >= SURE else f" {agreement.images} crops alone leave up to {chance:.2g} to chance."
         return judged(
             "batch-norm",
-            min(0.97, 0.8 + 0.1 * (worst.alone / DISAGREES - 1)),
+            sure,
             f"{len(wrong)} of {len(inner)} BatchNorm layers disagree with the weights before them: {worst.alone:.3g} nats at "
             f"{_few_names(names)}, while half of the layers are below {median:.3g}. There the statistics, or the "
-            f"weights before them, are not where they belong: a wrong mapping, a partial load, or statistics that were overwritten.{told}",
+            f"weights before them, are not where they belong: a wrong mapping, a partial load, or statistics that were "
+            f"overwritten.{few_images}{told}",
             f"look at what was restored into {_few_names(names)} and the layer before it (`ckptaudit diff`, `ckptaudit remap`)",
             figures,
             names,

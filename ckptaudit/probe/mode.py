@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ckptaudit.probe.hypothesis import Hypothesis, judged, untested
+from ckptaudit.prove.agreement import Agreement, on_few_pixels
 from ckptaudit.prove.running import Network
 
 if TYPE_CHECKING:
@@ -18,8 +19,8 @@ _SAME = 1e-3
 _A_BATCH = 8
 
 
-def judge_mode(network: Network, images: Array | None, why_not: str) -> Hypothesis:
-    """Run the same images twice, and with other companions: evaluation gives the same.
+def judge_mode(network: Network, images: Array | None, agreement: Agreement | None, why_not: str) -> Hypothesis:
+    """Run an image beside two others in turn, and the same images twice where that makes a difference: evaluation gives the same.
 
     Parameters
     ----------
@@ -27,16 +28,20 @@ def judge_mode(network: Network, images: Array | None, why_not: str) -> Hypothes
         It was told to evaluate.
     images:
         Three at least, as the network wants them.
+    agreement:
+        Of a network with BatchNorm that was run in both modes; else None.
     why_not:
-        Why there are none.
+        Why there are no images.
     """
     if images is None:
         return untested("mode", why_not)
-    both = network.run([images[:2], images[:2]]).outputs  # in one run: each run begins with the same random state
-    once, again = both[:2], both[2:]
-    others = network.run([images[[0, 2]]]).outputs
-    repeated, accompanied = _difference(once, again), _difference(once[:1], others[:1])
-    figures: dict[str, Any] = {"repeated": repeated, "accompanied": accompanied}
+    # Each in one run, since each run begins with the same random state.
+    once, others = on_few_pixels(lambda few: _first_of_each(network, few[:2], few[[0, 2]]), images)
+    accompanied, repeated = _difference(once, others), 0.0
+    figures: dict[str, Any] = {"accompanied": accompanied}
+    if accompanied > _SAME:
+        once, again = on_few_pixels(lambda few: _first_of_each(network, few[:2], few[:2]), images)
+        figures["repeated"] = repeated = _difference(once, again)
     if repeated > _SAME:
         return judged(
             "mode",
@@ -56,15 +61,18 @@ def judge_mode(network: Network, images: Array | None, why_not: str) -> Hypothes
             figures,
         )
     told = ""
-    if len(images) >= _A_BATCH and network.norms():
-        agreed = _agreement(network.run([images]).outputs, network.run([images], alone=True).outputs)
-        figures["agree_in_train_mode"] = agreed
-        told = (
-            ""
-            if agreed is None
-            else f" In train mode, by the statistics of {len(images)} crops, {agreed:.0%} of the decisions are the same."
-        )
+    if agreement is not None and agreement.images >= _A_BATCH:
+        evaluating, training = agreement.passes
+        figures["agree_in_train_mode"] = agreed = _agreement(evaluating.outputs, training.outputs)
+        if agreed is not None:
+            told = f" In train mode, by the statistics of these crops, {agreed:.0%} of the decisions are the same."
     return judged("mode", 0.03, f"In evaluation mode the same images give the same answer, whatever is beside them.{told}", "", figures)
+
+
+def _first_of_each(network: Network, *batches: Array) -> tuple[Array, Array]:
+    """The answers for the first image of the first batch and of the second, both of two images."""
+    made = network.run(batches).outputs
+    return made[:1], made[2:3]
 
 
 def _difference(a: Array, b: Array) -> float:

@@ -45,10 +45,12 @@ _MOST, _LEAST = 120, 6
 _BATCH_PIXELS = 32 * 224 * 224
 #: Layers that a way to feed images is judged by where there is no time for all: the front of a network is where it shows.
 _FRONT = 8
-#: Images on which each layer is looked at, and modes are compared.
+#: Images on which each layer is looked at, at least where there are as many.
 _LOOKED = 16
-#: The same where there is no time.
+#: Crops on which the user's own way is followed to the end, where there is no time for all and it is the wrong one.
 _FEW = 4
+#: A first run that took less than this, in seconds, may have been spent on getting ready.
+_QUICK = 1.0
 _NO_IMAGES = "There are no images (--images)."
 
 
@@ -79,7 +81,7 @@ class Question:
     read: str | None = None
     classes: int | None = None
     input_size: Sequence[int] | None = None
-    budget: float = 90.0
+    budget: float = 60.0
     crops: int = _MOST
     tick: Callable[[int, int, str], None] = lambda done, total, what: None
 
@@ -251,7 +253,7 @@ def probe_network(
         judge.layout or judge_preprocessing(judge.scores, judge.why_not or _no_scores(network, images)),
         judge_batch_norm(network.norms(), _batches_seen(network), judge.agreement, judge.why_not or _NO_IMAGES),
         judge_numbers(network, seen, dtype, images),
-        judge_mode(network, judge.mode_images, judge.why_not) if judge.why_not == "" else untested("mode", judge.why_not),
+        judge_mode(network, judge.mode_images, judge.agreement, judge.why_not) if judge.why_not == "" else untested("mode", judge.why_not),
         judge_head(head, question.classes, stated_classes, head_missing),
         *readings,
     ]
@@ -278,41 +280,29 @@ class _Judge:
         self.layout: Hypothesis | None = None
         self.remarks: list[str] = []
         self.why_not = ""
+        self._figures: dict[str, dict[str, float]] = {}
         self._done, self._passes = 0, 1
 
     def run(self) -> None:
         """Run what can be run."""
-        import numpy
-
-        question, network = self.question, self.network
-        files = image_files(question.images) if question.images is not None else None
-        channels, height, width = self._size()
-        if files is not None and channels not in (1, 3):
-            raise UsageError(f"images have one or three channels, and the model takes {channels}")
-        probe = numpy.random.default_rng(0).standard_normal((2, channels, height, width), numpy.float32)
-        began = time.monotonic()
-        network.run([probe])
-        seconds = (time.monotonic() - began) / 2
+        files = image_files(self.question.images) if self.question.images is not None else None
+        noise, made, seconds = self._first_run(files is not None)
         if files is None:
-            self._without_images(probe)
-            return
-        self._with_images(files, (channels, height, width), seconds)
+            self.remarks.append("without images (--images) only what needs none was tested; the model was run on noise")
+            self.seen, self.mode_images = made, _three(noise)
+        else:
+            self._with_images(files, noise.shape[1:], seconds)
 
-    def _without_images(self, noise: Array) -> None:
-        self.remarks.append("without images (--images) only what needs none was tested; the model was run on noise")
-        self.seen = self.network.run([noise], look=True)
-        self.mode_images = _three(noise)
-
-    def _with_images(self, files: list[Path], size: tuple[int, int, int], seconds: float) -> None:
+    def _with_images(self, files: list[Path], size: Sequence[int], seconds: float) -> None:
         channels, height, width = size
         count, until = self._plan(seconds)
         pictures = crops(files, count, grey=channels == 1)
         count = len(pictures)
-        batch = max(2, min(count, _BATCH_PIXELS // (height * width)))
         own = None
         if self.given is not None and self.given.function is not None:
             own, self.layout = fed(self.given, pictures, channels)
             height, width = own.shape[2:]
+        batch = max(2, min(count, _BATCH_PIXELS // (height * width)))
         pixels = pixels_of(pictures, (height, width))
         self.images = (len(files), count, (height, width))
         part = f", and ways to feed them are judged by the first {_FRONT} BatchNorms" if until else ""
@@ -320,27 +310,26 @@ class _Judge:
         if count < self.question.crops:
             self.remarks.append(f"{crops_in_words} were run, as many as {self.question.budget:.0f} s allow{part}; --budget gives it more")
         best = self._best_way(pixels, own, batch, until)
-        if self.network.norms():
-            self._tick("looking at each BatchNorm on its own")
-            self.agreement = measure_agreement(self.network, best, batch, lambda: self._tick("looking at each BatchNorm on its own"))
         self._tick("looking at each layer")
-        few = best[: _FEW if until else max(2, min(_LOOKED, batch))]
-        self.seen = self.network.run([few], look=True)
-        if count > len(few) and not until:
-            self.seen.outputs = self.network.run(batches_of(best, batch)).outputs
-        self._tick("comparing modes")
-        self.mode_images = few if len(few) > 2 else _three(best)
-        self.question.tick(self._passes, self._passes, "")
+        self.agreement = measure_agreement(self.network, best, batch, lambda: self._tick("looking at each BatchNorm on its own"), _LOOKED)
+        if self.agreement is not None:
+            self.seen = self.agreement.passes[0]
+        else:
+            self.seen = self.network.run(batches_of(best, batch), look=_LOOKED)
+        self.mode_images = best[:3] if len(best) > 2 else _three(best)
+        self.question.tick(self._passes, self._passes, "comparing modes")
 
     def _plan(self, seconds: float) -> tuple[int, str | None]:
         """How many crops, and the BatchNorm behind which nothing is computed while ways are compared."""
         norms = list(self.network.norms())
-        self._passes = len(PRESETS) + 7
-        affordable = self.question.budget / max(seconds * (len(PRESETS) + 6), 1e-9)
-        if affordable >= 24 or len(norms) <= _FRONT:
-            return max(_LEAST, min(self.question.crops, int(affordable))), None
-        # Two full passes over all crops, and six of two images and the like; the front is a fraction of a pass.
-        return max(_LEAST, min(24, self.question.crops, int(self.question.budget / max(seconds * 6, 1e-9)))), norms[_FRONT - 1]
+        self._passes = len(PRESETS) + 6
+        affordable = self.question.budget / max(seconds, 1e-9)  # images through the whole network
+        # Each way, the best one in the other order of colours, and the best one twice more, the second time each BatchNorm on its own.
+        crops_of_all = int(affordable / (len(PRESETS) + 3))
+        if crops_of_all >= 24 or len(norms) <= _FRONT:
+            return max(_LEAST, min(self.question.crops, crops_of_all)), None
+        # Two passes over all crops, and the front of the network, a tenth of it or so, for each way; the rest is of a few images.
+        return max(_LEAST, min(24, self.question.crops, int((affordable - _FEW) / 3))), norms[_FRONT - 1]
 
     def _best_way(self, pixels: Array, own: Array | None, batch: int, until: str | None) -> Array:
         """Score every way, and give the images as the user feeds them where that agrees, else as agrees best."""
@@ -365,9 +354,11 @@ class _Judge:
         given = next((score for score in self.scores if score.given), None)
         if given is not None and judged.status != "cause":
             return tried[given.name]
-        if given is not None:
-            found = self.network.run(batches_of(tried[given.name], batch)).norms
-            self.before = divergences(found, remembered)
+        if given is not None and until is None:
+            self.before = self._figures[given.name]
+        elif given is not None:
+            self.before = divergences(self.network.run([tried[given.name][:_FEW]]).norms, remembered)
+            self.remarks.append(f"what reaches each BatchNorm as you feed images was looked at on {min(_FEW, len(pixels))} crops")
         return tried[best.name]
 
     def _ways(self, channels: int) -> Iterator[tuple[str, Preprocessing, bool]]:
@@ -382,26 +373,33 @@ class _Judge:
         remembered = self.network.norms()
         if not remembered:
             return
-        figures = list(divergences(self.network.run(batches_of(values, batch), until=until).norms, remembered).values())
+        self._figures[name] = divergences(self.network.run(batches_of(values, batch), until=until).norms, remembered)
+        figures = list(self._figures[name].values())
         self.scores.append(Score(name, words, figures[0], sum(figures) / len(figures), **marks))
 
-    def _size(self) -> tuple[int, int, int]:
-        """Channels, height and width: as given, as stated, or the first usual ones that the model takes."""
+    def _first_run(self, of_images: bool) -> tuple[Array, Pass, float]:
+        """Noise of the given or stated size, or the first usual one that the model takes, what becomes of it, and seconds for one."""
         import numpy
 
-        question, failure = self.question, None
-        if question.input_size is not None:
-            if len(question.input_size) != 3:
-                raise UsageError("--input-size: write it as 3x224x224")
-            return tuple(question.input_size)  # type: ignore[return-value]
-        for channels, height, width in self.network.input_sizes():
-            sides = self.stated.size if self.stated is not None and self.stated.size is not None else (height, width)
+        wanted, stated, failure = self.question.input_size, self.stated.size if self.stated is not None else None, None
+        if wanted is not None and len(wanted) != 3:
+            raise UsageError("--input-size: write it as 3x224x224")
+        for channels, *sides in self.network.input_sizes() if wanted is None else [tuple(wanted)]:
+            if of_images and channels not in (1, 3):
+                raise UsageError(f"images have one or three channels, and the model takes {channels}")
+            noise = numpy.random.default_rng(0).standard_normal(
+                (2, channels, *(sides if wanted is not None else stated or sides)), numpy.float32
+            )
+            began = time.monotonic()
             try:
-                self.network.run([numpy.zeros((2, channels, *sides), numpy.float32)])
+                made = self.network.run([noise], look=0 if of_images else len(noise))
+                if of_images and time.monotonic() - began < _QUICK:
+                    began = time.monotonic()
+                    self.network.run([noise])
             except ArchitectureError as error:
                 failure = failure or error
                 continue
-            return channels, *sides
+            return noise, made, (time.monotonic() - began) / len(noise)
         raise failure or ArchitectureError("the model takes no images, or the size of its input cannot be guessed: give --input-size")
 
     def _tick(self, what: str) -> None:

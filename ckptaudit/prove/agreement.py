@@ -9,10 +9,12 @@ images of another kind than those of the training still show a wrong restore at 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from ckptaudit.prove.running import Network, batches_of, divergences
-from ckptaudit.records import dataclass
+from ckptaudit.errors import ArchitectureError
+from ckptaudit.prove.running import Network, Pass, batches_of, divergences
+from ckptaudit.records import dataclass, field
 
 if TYPE_CHECKING:
     import numpy
@@ -23,6 +25,10 @@ if TYPE_CHECKING:
 _LOUDER = 3.0
 #: A layer notices where its spread grows by more than this share.
 _NOTICED = 0.05
+#: Side that is enough to see whether scale, chance or companions matter; networks with strides of 32 still have maps of it.
+_SMALL = 128
+
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,10 +55,21 @@ class Layer:
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
-    """All BatchNorms in the order of computation, and on how many images they were looked at."""
+    """All BatchNorms in the order of computation.
+
+    Attributes
+    ----------
+    layers:
+        Each with its figures.
+    images:
+        On how many they were taken.
+    passes:
+        As the network runs, and with each BatchNorm scaling by its batch: what else was seen on the way, outputs above all.
+    """
 
     layers: tuple[Layer, ...]
     images: int
+    passes: tuple[Pass, Pass] = field(repr=False)
 
     @property
     def first(self) -> float:
@@ -70,7 +87,9 @@ class Agreement:
         return tuple(layer for layer in self.layers if not layer.sees_input)
 
 
-def measure_agreement(network: Network, images: Array, batch: int, step: Callable[[], None] = lambda: None) -> Agreement | None:
+def measure_agreement(
+    network: Network, images: Array, batch: int, step: Callable[[], None] = lambda: None, look: int = 0
+) -> Agreement | None:
     """Run images and compare.
 
     Parameters
@@ -83,6 +102,8 @@ def measure_agreement(network: Network, images: Array, batch: int, step: Callabl
         Images in one batch, two at least.
     step:
         Called after each pass.
+    look:
+        Of how many images each layer is looked at in the first pass: see :meth:`ckptaudit.prove.running.Network.run`.
 
     Returns
     -------
@@ -92,16 +113,33 @@ def measure_agreement(network: Network, images: Array, batch: int, step: Callabl
     remembered = network.norms()
     if not remembered:
         return None
-    running = divergences(network.run(batches_of(images, batch)).norms, remembered)
+    evaluating = network.run(batches_of(images, batch), look=look)
     step()
-    own = network.run(batches_of(images, batch), alone=True).norms
+    training = network.run(batches_of(images, batch), alone=True)
     step()
-    few = images[:2]
-    quiet, loud = (network.run([few * factor], alone=True).norms for factor in (1.0, _LOUDER))
+    running, alone = divergences(evaluating.norms, remembered), divergences(training.norms, remembered)
+    quiet, loud = on_few_pixels(lambda few: [network.run([few * factor], alone=True).norms for factor in (1.0, _LOUDER)], images[:2])
     step()
-    alone = divergences(own, remembered)
     notices = {path: _spread(loud[path].var) > (1 + _NOTICED) * _spread(quiet[path].var) for path in quiet}
-    return Agreement(tuple(Layer(path, running[path], alone[path], notices[path]) for path in running), len(images))
+    layers = tuple(Layer(path, running[path], alone[path], notices[path]) for path in running)
+    return Agreement(layers, len(images), (evaluating, training))
+
+
+def on_few_pixels(run: Callable[[Array], _T], images: Array) -> _T:
+    """What ``run`` gives for images with pixels left out, or for whole ones where it takes no others: for what needs no detail.
+
+    Parameters
+    ----------
+    run:
+        Raises ArchitectureError for sizes that the network does not take.
+    images:
+        (images, channels, height, width); where both sides are 256 and more, the shorter one is brought down to 128 and some.
+    """
+    step = max(1, min(images.shape[2:]) // _SMALL)
+    if step > 1:
+        with suppress(ArchitectureError):
+            return run(images[:, :, ::step, ::step])
+    return run(images)
 
 
 def _spread(variances: Array) -> float:

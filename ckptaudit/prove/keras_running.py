@@ -65,22 +65,21 @@ class KerasNetwork:
             if height and width:
                 return
 
-    def run(self, batches: Iterable[Array], *, alone: bool = False, until: str | None = None, look: bool = False) -> Pass:
+    def run(self, batches: Iterable[Array], *, alone: bool = False, until: str | None = None, look: int = 0) -> Pass:
         """See :class:`ckptaudit.prove.running.Network`."""
         import keras
         import numpy
 
         wanted = {f"norm {name}": layer.input for name, layer in self._norms_until(until).items()}
-        if look:
-            wanted |= {
-                f"look {layer.name}": layer.output
-                for layer in self.model.layers
-                if not isinstance(layer, keras.layers.InputLayer) and hasattr(layer.output, "shape")
-            }
+        looked = {
+            f"look {layer.name}": layer.output
+            for layer in (self.model.layers if look else ())
+            if not isinstance(layer, keras.layers.InputLayer) and hasattr(layer.output, "shape")
+        }
         if until is None:
             wanted["out"] = self.model.outputs[0]
         kinds = {layer.name: _kind(layer) for layer in self.model.layers}
-        watched = keras.Model(self.model.inputs, wanted)
+        watched, seen = keras.Model(self.model.inputs, wanted | looked), 0
         made = Pass(numpy.empty((0, 0)), {}, {})
         outputs: list[Array] = []
         with ExitStack() as stack:
@@ -89,6 +88,9 @@ class KerasNetwork:
             if alone:
                 stack.enter_context(self._kept())
             for batch in batches:
+                if looked and seen >= look:
+                    watched, looked = keras.Model(self.model.inputs, wanted), {}
+                seen += len(batch)
                 given = batch.transpose(0, 2, 3, 1) if self._last else batch
                 try:
                     with output_to_stderr():

@@ -148,7 +148,7 @@ class OnnxNetwork:
             if height and width:
                 return
 
-    def run(self, batches: Iterable[Array], *, alone: bool = False, until: str | None = None, look: bool = False) -> Pass:
+    def run(self, batches: Iterable[Array], *, alone: bool = False, until: str | None = None, look: int = 0) -> Pass:
         """See :class:`ckptaudit.prove.running.Network`.
 
         Raises
@@ -161,15 +161,20 @@ class OnnxNetwork:
         names = list(self._norms)
         watched = names[: names.index(until) + 1] if until in names else names
         wanted = {f"norm {path}": self._norms[path].input[0] for path in watched}
-        if look:
-            wanted |= {f"look {name}": node.output[0] for name, node in self._nodes.items() if node.op_type in _LOOKED}
+        looked = {f"look {name}": node.output[0] for name, node in self._nodes.items() if look and node.op_type in _LOOKED}
         if until is None:
             wanted["out"] = self._output
+        wanted |= looked
         session = self._session(tuple(dict.fromkeys(wanted.values())), alone)
         made = Pass(numpy.empty((0, 0)), {}, {})
         outputs: list[Array] = []
+        seen = 0
         for batch in batches:
             for part in self._parts(batch):
+                if looked and seen >= look:
+                    wanted, looked = {key: name for key, name in wanted.items() if key not in looked}, {}
+                    session = self._session(tuple(dict.fromkeys(wanted.values())), alone)
+                seen += len(part)
                 given = numpy.ascontiguousarray(part.transpose(0, 2, 3, 1) if self._last else part, numpy.float32)
                 try:
                     found = dict(zip(session[1], session[0].run(list(session[1]), {self._input: given}), strict=True))

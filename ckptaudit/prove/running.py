@@ -26,6 +26,8 @@ _KEPT_SIDE = 128
 #: What a layer of these classes gives lies between two ends, at which nothing is learnt.
 _BOUNDED = {"Sigmoid": (0.0, 1.0), "Tanh": (-1.0, 1.0)}
 _AT_THE_END = 1e-4
+#: A variance of less than this share of the mean square is lost in rounding: single precision knows that to six digits.
+_KNOWN = 1e-3
 
 
 @dataclass(eq=False)
@@ -58,8 +60,6 @@ class Look:
         The largest magnitude.
     silent:
         Share of its channels that are 0 for every image.
-    varies:
-        Spread of a channel's mean from image to image, in units of the spread of all values; 0 where images make no difference.
     saturated:
         Share of values at either end, for functions that have ends; else 0.
     """
@@ -69,7 +69,6 @@ class Look:
     finite: bool = True
     largest: float = 0.0
     silent: float = 1.0
-    varies: float = 0.0
     saturated: float = 0.0
     _loudest: Any = field(default=None, repr=False)
 
@@ -77,22 +76,23 @@ class Look:
         """Look at one more batch: (images, channels, …)."""
         import numpy
 
+        loud = numpy.abs(values.reshape(len(values), values.shape[1], -1)).max((0, 2)) if values.ndim > 1 and values.size else None
+        self.see_loudness(loud, bool(numpy.isfinite(values).all() if loud is None else numpy.isfinite(loud).all()), finite_in)
+        if self.finite and self.kind in _BOUNDED:
+            low, high = _BOUNDED[self.kind]
+            self.saturated = float(((values < low + _AT_THE_END) | (values > high - _AT_THE_END)).mean())
+
+    def see_loudness(self, loud: Array | None, finite: bool, finite_in: bool) -> None:
+        """The same for a batch of which the largest magnitude of each channel is known; None where there are no channels."""
+        import numpy
+
         self.finite_in &= finite_in
-        finite = bool(numpy.isfinite(values).all())
         self.finite &= finite
-        if not finite or values.ndim < 2 or not values.size:
+        if not finite or loud is None:
             return
-        flat = values.reshape(len(values), values.shape[1], -1)
-        loud = numpy.abs(flat).max((0, 2))
         self._loudest = loud if self._loudest is None else numpy.maximum(loud, self._loudest)
         self.largest = float(self._loudest.max())
         self.silent = float((self._loudest == 0).mean())
-        if len(values) > 1:
-            spread = float(values.std(dtype=numpy.float64))
-            self.varies = max(self.varies, float(flat.mean(2).std(0).mean()) / spread if spread > 0 else 0.0)
-        if self.kind in _BOUNDED:
-            low, high = _BOUNDED[self.kind]
-            self.saturated = float(((values < low + _AT_THE_END) | (values > high - _AT_THE_END)).mean())
 
 
 @dataclass(eq=False)
@@ -128,7 +128,7 @@ class Network(Protocol):
     def norms(self) -> dict[str, Moments]:
         """What each BatchNorm remembers from training."""
 
-    def run(self, batches: Iterable[Array], *, alone: bool = False, until: str | None = None, look: bool = False) -> Pass:
+    def run(self, batches: Iterable[Array], *, alone: bool = False, until: str | None = None, look: int = 0) -> Pass:
         """Run batches, each (images, channels, height, width).
 
         Parameters
@@ -140,7 +140,7 @@ class Network(Protocol):
         until:
             A BatchNorm behind which nothing is computed.
         look:
-            Look at every layer, not only at BatchNorms.
+            Look at every layer, not only at BatchNorms, until so many images have been seen; batches are not divided for it.
         """
 
     def input_sizes(self) -> Iterator[tuple[int, int, int]]:
@@ -192,7 +192,7 @@ class TorchNetwork:
             if len(inputs) == 1 and inputs[0].ndim == 4:
                 yield tuple(inputs[0].shape[1:])
 
-    def run(self, batches: Iterable[Array], *, alone: bool = False, until: str | None = None, look: bool = False) -> Pass:
+    def run(self, batches: Iterable[Array], *, alone: bool = False, until: str | None = None, look: int = 0) -> Pass:
         """See :class:`Network`.
 
         Raises
@@ -217,12 +217,17 @@ class TorchNetwork:
                 if path == until:
                     stack.callback(norm.register_forward_pre_hook(_stop).remove)
             calls: Counter[str] = Counter()
+            looking = stack.enter_context(ExitStack())
             if look:
                 for path, child in self.module.named_modules():
                     if not list(child.children()):
-                        stack.callback(child.register_forward_hook(_looking(layers, calls, path)).remove)
+                        looking.callback(child.register_forward_hook(_looking(layers, calls, path)).remove)
+            seen = 0
             for batch in batches:
                 calls.clear()
+                if seen >= look:
+                    looking.close()
+                seen += len(batch)
                 try:
                     with output_to_stderr():
                         given = self.module(torch.from_numpy(numpy.ascontiguousarray(batch)))
@@ -264,12 +269,26 @@ def _stop(*_: object) -> None:
 
 def _reaching(norms: dict[str, Moments], path: str) -> Callable[..., None]:
     def hook(_: object, args: tuple[Any, ...]) -> None:
-        values = args[0].detach().transpose(0, 1).flatten(1).double()
-        count = values.shape[1]
-        mean, var = values.mean(1).numpy(), values.var(1, correction=min(1, count - 1)).numpy()
+        count, mean, var = _moments(args[0].detach())
         norms[path] = norms[path].with_batch(count, mean, var) if path in norms else Moments(count, mean, var)
 
     return hook
+
+
+def _moments(values: torch.Tensor) -> tuple[int, Array, Array]:
+    """Of (images, channels, …): how many values a channel has, the mean and the variance of each. Nothing is copied for it."""
+    import torch
+
+    rows = (values.flatten(2) if values.ndim > 2 else values[:, :, None]).float()
+    count = rows.shape[0] * rows.shape[2]
+    mean = rows.sum(2).double().sum(0) / count
+    square = (torch.linalg.vector_norm(rows, dim=2).double() ** 2).sum(0) / count
+    var = square - mean**2
+    # In single precision the difference of two large numbers is not known well: there it is computed from the deviations.
+    if len(unsure := (~(var > _KNOWN * square)).nonzero()[:, 0]):
+        var[unsure] = rows[:, unsure].double().var((0, 2), correction=0)
+    var *= count / max(1, count - 1)
+    return count, mean.numpy(), var.numpy()
 
 
 def _looking(layers: dict[str, Look], calls: Counter[str], path: str) -> Callable[..., None]:
@@ -278,14 +297,23 @@ def _looking(layers: dict[str, Look], calls: Counter[str], path: str) -> Callabl
     def hook(module: object, args: tuple[Any, ...], output: Any) -> None:
         import torch
 
-        given = [tensor for tensor in tensors_of(args) if tensor.is_floating_point()]
-        made = next((tensor for tensor in tensors_of(output) if tensor.is_floating_point()), None)
+        made = next((tensor.detach() for tensor in tensors_of(output) if tensor.is_floating_point()), None)
         if made is None:
             return
-        finite_in = all(bool(torch.isfinite(tensor).all()) for tensor in given)
         calls[path] += 1
         name = path if calls[path] == 1 else f"{path} (call {calls[path]})"
-        layers.setdefault(name, Look(type(module).__name__)).see(made.detach().float().numpy(), finite_in)
+        look = layers.setdefault(name, Look(type(module).__name__))
+        loud = None
+        if made.ndim > 1 and made.numel():
+            loud = torch.linalg.vector_norm(made.flatten(2) if made.ndim > 2 else made[:, :, None], torch.inf, dim=2).amax(0)
+        finite = bool((made if loud is None else loud).isfinite().all())
+        # What went in matters only where something else comes out; a layer that works in place cannot tell any more, and makes none.
+        given = () if finite else [tensor for tensor in tensors_of(args) if tensor.is_floating_point()]
+        if look.kind in _BOUNDED and finite:
+            look.see(made.float().numpy(), True)
+        else:
+            finite_in = all(bool(tensor.isfinite().all()) for tensor in given)
+            look.see_loudness(None if loud is None else loud.float().numpy(), finite, finite_in)
 
     return hook
 
