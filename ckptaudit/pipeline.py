@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from ckptaudit._version import __version__
 from ckptaudit.align import Alignment, align, align_by_name
+from ckptaudit.align.absent_scales import with_absent_scales
 from ckptaudit.align.adapting import adaptations, adapted
 from ckptaudit.align.by_dataflow import decided_by_dataflow, open_between
 from ckptaudit.align.by_topology.naming import align_by_node_names, named_by_nodes
 from ckptaudit.align.by_values import decided_by_values
 from ckptaudit.align.flattening_sides import decided_flattenings, keras_orders, open_flattenings
 from ckptaudit.align.lost_norms import doubting_lost_norms
+from ckptaudit.align.lost_parts import doubting_lost_parts
 from ckptaudit.arch import Model, build_model, load_spec, model_of_checkpoint
 from ckptaudit.arch.model import SELF
 from ckptaudit.arch.spec import SCHEMA as SPEC_SCHEMA
@@ -208,7 +210,7 @@ def compare(
     settings = source_model.graph.modules if source_model is not None else None
     offered = adaptations(alignment, checkpoint.graph, model.graph, class_map=class_map, settings=settings)
     alignment, offers = adapted(alignment, checkpoint.graph, model.graph, offered, adapt)
-    alignment = doubting_lost_norms(alignment, checkpoint.graph, model.graph)
+    alignment = _with_losses_and_absences(alignment, checkpoint.graph, model.graph)
     comparison = Comparison(checkpoint, model, alignment, intent, deep, allow_missing=tuple(allow_missing), topology=topology, twin=values)
     findings = run_rules(comparison, allow)
     plan = make_plan(alignment, checkpoint.graph, model.graph)
@@ -452,7 +454,13 @@ def propose(source: Any, target: Any) -> Plan:
         A side cannot be read or built.
     """
     graphs = _graph_of(source), _graph_of(target)
-    return make_plan(doubting_lost_norms(align(*graphs), *graphs), *graphs)
+    return make_plan(_with_losses_and_absences(align(*graphs), *graphs), *graphs)
+
+
+def _with_losses_and_absences(alignment: Alignment, source: LayerGraph, target: LayerGraph) -> Alignment:
+    """The alignment with those pairs ambiguous whose layer loses what it needs, and with what the file leaves out filled in."""
+    kept = doubting_lost_parts(doubting_lost_norms(alignment, source, target), source, target)
+    return with_absent_scales(kept, source, target)
 
 
 def _graph_of(side: Any) -> LayerGraph:

@@ -9,6 +9,7 @@ from ckptaudit.align.auto_numbers import with_shifted_numbers
 from ckptaudit.align.by_name import align_by_name
 from ckptaudit.align.by_position import align_by_position, doubted_by_position
 from ckptaudit.align.flattened import with_flattened_order
+from ckptaudit.align.keras_creation import in_order_of_creation
 from ckptaudit.align.pairs import Alignment, Pair, Scope
 from ckptaudit.align.recurrent import recurrent_pairs
 from ckptaudit.garbage import collector_paused
@@ -76,7 +77,7 @@ def _aligned(source: LayerGraph, target: LayerGraph) -> Alignment:
         return named
     from ckptaudit.align.by_structure import align_by_structure  # most audits never need it
 
-    found = align_by_structure(source, target)
+    found = align_by_structure(in_order_of_creation(source), in_order_of_creation(target))
     by_structure = {name: with_flattened_order(pair, source, target) for name, pair in found.pairs.items()}
     return _combined(source, target, named, by_structure) if _believed(source, target, by_structure.values()) else named
 

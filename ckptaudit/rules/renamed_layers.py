@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 
 from ckptaudit.align import Pair
+from ckptaudit.align.lost_parts import loses_part
 from ckptaudit.graph.kinds import DERIVED_BUFFERS
 from ckptaudit.graph.names import leaf
 from ckptaudit.rules.comparison import Comparison
@@ -51,7 +52,7 @@ def check(comparison: Comparison) -> Iterator[Finding]:
             status="remappable",
             phrase="other names",
         )
-    if undecided := [pair for pair in found if not pair.sure]:
+    if undecided := [pair for pair in found if not pair.sure and not loses_part(pair)]:
         rival = next((pair for pair in undecided if pair.runner_up), undecided[0])
         other = f", or `{rival.runner_up[0]}`" if rival.runner_up else ""
         yield RULE.finding(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 from ckptaudit.align.by_structure.samename import outer_modules
-from ckptaudit.align.by_structure.words import tokens
+from ckptaudit.align.by_structure.words import masked, tokens
 from ckptaudit.graph import LayerGraph
 from ckptaudit.records import dataclass
 
@@ -37,8 +37,8 @@ def find_twin(graph: LayerGraph) -> Twin | None:
                 large[path].append(name)
     for copy in sorted(large, key=lambda path: (not _says_so(path), -len(large[path]), path)):
         for original in ("", *large):
-            if original == copy or _inside(original, copy) or (original and _inside(copy, original)):
-                continue
+            if original == copy or _inside(original, copy) or (original and _inside(copy, original)) or masked(original) == masked(copy):
+                continue  # of two blocks of one series (layer3, layer4) neither is a copy of the model
             twins = _twins(graph, original, copy, large[copy])
             if len(twins) >= _EQUAL * len(large[copy]) and not (_says_so(original) and not _says_so(copy)):
                 return Twin(frozenset(large[copy]), twins)

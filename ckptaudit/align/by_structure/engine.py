@@ -16,6 +16,7 @@ from ckptaudit.align.by_structure.reading import read
 from ckptaudit.align.by_structure.rules import Context, Path, Rules
 from ckptaudit.align.by_structure.samename import astray, same_names
 from ckptaudit.align.by_structure.scopes import AGREEING, Inner, Solution, Solver
+from ckptaudit.align.by_structure.sequence import in_sequence
 from ckptaudit.align.by_structure.singles import singles
 from ckptaudit.align.by_structure.tree import Forest, Ids, Node
 from ckptaudit.align.pairs import Alignment, Pair
@@ -84,7 +85,7 @@ def _general(
     split_fused(*sides)
     ids, builds = Ids(), Ids()
     here, there = Forest(sides[0], ids, builds), Forest(sides[1], ids, builds)
-    found = audited(here, there, _passes(here, there))
+    found = in_sequence(here, there, audited(here, there, _passes(here, there)))
     proposals = [proposal for pair in found for proposal in _items(here, there, pair)]
     del found
     proposals += singles(here, there, proposals)

@@ -168,8 +168,8 @@ def _is_derived(spec: TensorSpec) -> bool:
 
 
 def _canonical(shape: tuple[int, ...], *, weight: bool) -> tuple[int, ...]:
-    """A shape without ones; the kernel of a convolution keeps them, for 1 × 7 is not 7 × 1."""
-    if weight and len(shape) > 3 and max(shape[2:]) > 1:
+    """A shape without ones; the kernel of a convolution keeps them, for 1 × 7 is not 7 × 1. A vector is one, whatever its rank."""
+    if weight and len(shape) > 3 and max(shape[2:]) > 1 and sum(n > 1 for n in shape) > 1:
         return shape
     return tuple(n for n in shape if n != 1) if 1 in shape else shape
 

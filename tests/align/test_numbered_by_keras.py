@@ -1,0 +1,127 @@
+"""A network whose layers Keras named itself, branch beside branch, restored into torch by the order in which they were made."""
+
+import os
+
+import pytest
+import torch
+from torch import nn
+
+os.environ.setdefault("KERAS_BACKEND", "torch")
+import keras
+
+import ckptaudit
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # Keras' own
+
+
+def keras_cell(x, scale):
+    """Branches of different depth: Keras' files have them level by level, or class by class."""
+
+    def conv(x, width, size):
+        x = keras.layers.Conv2D(width, size, padding="same", use_bias=False)(x)
+        return keras.layers.Activation("relu")(keras.layers.BatchNormalization(scale=scale, epsilon=1e-5)(x))
+
+    one = conv(x, 8, 1)
+    two = conv(conv(x, 4, 1), 8, 3)
+    three = conv(conv(conv(x, 4, 1), 8, 3), 8, 3)
+    return keras.layers.Concatenate()([one, two, three])
+
+
+def numbered(scale):
+    keras.utils.clear_session()
+    image = keras.Input((8, 8, 3))
+    x = keras_cell(keras_cell(keras_cell(image, scale), scale), scale)
+    model = keras.Model(image, keras.layers.Dense(5)(keras.layers.GlobalAveragePooling2D()(x)))
+    for weight in model.weights:
+        values = keras.random.uniform(weight.shape, 0.5, 1.5) if "variance" in weight.path else keras.random.normal(weight.shape)
+        weight.assign(values)
+    return model
+
+
+def conv(inside, width, size):
+    return nn.Sequential(nn.Conv2d(inside, width, size, padding="same", bias=False), nn.BatchNorm2d(width), nn.ReLU())
+
+
+class Cell(nn.Module):
+    def __init__(self, inside):
+        super().__init__()
+        self.branch1 = conv(inside, 8, 1)
+        self.branch2 = nn.Sequential(conv(inside, 4, 1), conv(4, 8, 3))
+        self.branch3 = nn.Sequential(conv(inside, 4, 1), conv(4, 8, 3), conv(8, 8, 3))
+
+    def forward(self, x):
+        return torch.cat([self.branch1(x), self.branch2(x), self.branch3(x)], 1)
+
+
+class Twin(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.cells = nn.Sequential(Cell(3), Cell(24), Cell(24))
+        self.head = nn.Linear(24, 5)
+
+    def forward(self, image):
+        return self.head(self.cells(image).mean((2, 3)))
+
+
+@pytest.mark.parametrize("name", ["m.weights.h5", "m.h5", "m.keras"])
+@pytest.mark.parametrize("scale", [True, False])
+def test_the_order_of_making_finds_every_layer(tmp_path, name, scale):
+    source, target = numbered(scale), Twin().eval()
+    path = tmp_path / name
+    (source.save_weights if name == "m.weights.h5" else source.save)(path)
+    for norm in target.modules():
+        if isinstance(norm, nn.BatchNorm2d):
+            nn.init.zeros_(norm.weight)  # as some networks begin; a file without a scale means ones
+    plan = ckptaudit.audit(path, target).plan
+    assert plan.complete, plan.initial
+    target.load_state_dict(plan.apply(path, as_torch=True, allow_ambiguous=True), strict=False)
+    image = torch.randn(2, 3, 8, 8)
+    expected = source(keras.ops.convert_to_tensor(image.permute(0, 2, 3, 1).numpy()), training=False)
+    wanted = torch.from_numpy(keras.ops.convert_to_numpy(expected))
+    with torch.no_grad():
+        torch.testing.assert_close(target(image), wanted, rtol=1e-3, atol=1e-3 * float(wanted.std()))
+
+
+def test_equal_branches_in_another_order_are_not_sure(tmp_path):
+    """Two branches of one shape: which was written down first is nobody's knowledge."""
+
+    class Swapped(Twin):
+        def __init__(self):
+            super().__init__()
+            for cell in self.cells:
+                cell.branch2, cell.branch3 = cell.branch3, cell.branch2
+
+    path = tmp_path / "m.weights.h5"
+    numbered(scale=True).save_weights(path)
+    plan = ckptaudit.audit(path, Swapped()).plan
+    assert not plan.safe
+
+
+class Attention(nn.Module):
+    def __init__(self, *, key_bias, query_bias):
+        super().__init__()
+        self.query, self.key = nn.Linear(6, 6, bias=query_bias), nn.Linear(6, 6, bias=key_bias)
+
+
+@pytest.mark.parametrize(
+    ("file", "model", "unsure"),
+    [
+        (nn.Sequential(nn.Conv2d(3, 4, 3)), nn.Sequential(nn.Conv2d(3, 4, 3, bias=False)), ["0.weight"]),
+        (nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2)), nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2, bias=False)), ["1.weight"]),
+        (nn.Sequential(nn.Conv2d(3, 4, 3, bias=False)), nn.Sequential(nn.Conv2d(3, 4, 3)), []),
+        (nn.Sequential(nn.LayerNorm(4)), nn.Sequential(nn.LayerNorm(4, bias=False)), ["0.weight"]),
+        (Attention(key_bias=True, query_bias=True), Attention(key_bias=False, query_bias=True), []),
+        (Attention(key_bias=True, query_bias=True), Attention(key_bias=True, query_bias=False), ["query.weight"]),
+    ],
+)
+def test_a_layer_that_loses_its_bias_is_not_sure(tmp_path, file, model, unsure):
+    path = tmp_path / "m.pth"
+    torch.save(file.state_dict(), path)
+    audit = ckptaudit.audit(path, model)
+    assert [step.target for step in audit.plan.steps if not step.sure] == unsure
+    if unsure:
+        assert any(finding.rule == "unexpected-layers" and finding.severity == "warning" for finding in audit.findings)
+        before = {name: value.clone() for name, value in model.state_dict().items()}
+        with pytest.raises(ckptaudit.IncompatibleCheckpoint):
+            ckptaudit.load(model, path)
+        assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
