@@ -7,6 +7,7 @@ from collections import Counter
 from ckptaudit.align.by_structure.samename import outer_modules
 from ckptaudit.align.by_structure.words import masked, tokens
 from ckptaudit.graph import LayerGraph
+from ckptaudit.graph.names import parent
 from ckptaudit.records import dataclass
 
 __all__ = ["Twin", "find_twin"]
@@ -35,6 +36,7 @@ def find_twin(graph: LayerGraph) -> Twin | None:
         for path in outer_modules(name, 2):
             if path in fitting:
                 large[path].append(name)
+    large = {path: held for path, held in large.items() if len({parent(name) for name in held}) > 1}  # one layer is no model
     for copy in sorted(large, key=lambda path: (not _says_so(path), -len(large[path]), path)):
         for original in ("", *large):
             if original == copy or _inside(original, copy) or (original and _inside(copy, original)) or masked(original) == masked(copy):
