@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from itertools import takewhile
 
 from ckptaudit.align.by_name.wrappers import WRAPPERS, unwrap
 from ckptaudit.rules.comparison import Comparison
@@ -56,14 +57,22 @@ def _wrapped(comparison: Comparison) -> tuple[dict[str, list[str]], dict[str, li
     """Wrapper segment → names that hold it and whose counterpart does not: of the file, and of the model."""
     sides: tuple[dict[str, list[str]], dict[str, list[str]]] = ({}, {})
     counterparts = {target: pair.sources[0] for target, pair in comparison.alignment.pairs.items()} | dict(comparison.mismatched)
+    structural = frozenset(comparison.alignment.structural)
     for target, source in counterparts.items():
         if source != target:
-            file_words, model_words = unwrap(source)[1], unwrap(target)[1]
+            # Under other names altogether, what stands in every block may be the author's own word (``module`` of a residual).
+            file_words, model_words = (unwrap(_above_blocks(name) if target in structural else name)[1] for name in (source, target))
             for held, name, words, others in ((sides[0], source, file_words, model_words), (sides[1], target, model_words, file_words)):
                 for word in dict.fromkeys(words):
                     if words.count(word) > others.count(word):
                         held.setdefault(word, []).append(name)
     return sides
+
+
+def _above_blocks(name: str) -> str:
+    """The name up to its first number, and its last segment."""
+    *path, word = name.split(".")
+    return ".".join((*takewhile(lambda segment: not segment.isdecimal(), path), word))
 
 
 def _dotted(words: Iterable[str]) -> str:

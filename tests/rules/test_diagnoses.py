@@ -70,6 +70,23 @@ def test_wrappers_combine_to_a_fixpoint(tmp_path):
     assert all(step.sources[0].endswith(step.target[-8:]) for step in result.plan.steps)
 
 
+def test_a_word_of_every_block_is_no_wrapper(tmp_path):
+    """``module`` is also what authors call the inside of a residual block."""
+
+    class Residual(nn.Module):
+        def __init__(self, inside):
+            super().__init__()
+            self.module = inside
+
+    file = nn.ModuleDict({"blocks": nn.ModuleList(Residual(nn.Conv2d(width, width + 1, 3)) for width in range(3, 9))})
+    model = nn.ModuleDict({"stages": nn.ModuleList(nn.ModuleDict({"body": nn.Conv2d(width, width + 1, 3)}) for width in range(3, 9))})
+    result = audit(described(file), model, tmp_path)
+    assert rules(result) == ["renamed-layers"]
+    assert result.plan.complete
+    wrapped = audit({f"module.{name}": tensor for name, tensor in described(file).items()}, model, tmp_path)
+    assert rules(wrapped) == ["renamed-layers", "wrapper-prefix"]
+
+
 def test_lightning_with_another_head_and_a_loss(tmp_path):
     file = {f"model.{n}": t for n, t in described(built("resnet18", num_classes=5)).items()} | {"criterion.pos_weight": torch.ones(5)}
     result = audit({"state_dict": file, "pytorch-lightning_version": "2.1"}, built("resnet18", num_classes=9), tmp_path)
