@@ -204,6 +204,12 @@ def pairs() -> Iterator[Pair]:
     yield Pair(
         "keras ConvNeXtTiny → torchvision", keras_model("ConvNeXtTiny", include_preprocessing=False, **small), tv("convnext_tiny"), 64
     )
+    efficient = tm("tf_efficientnet_b0")
+    yield Pair("keras EfficientNetB0 → timm", keras_model("EfficientNetB0", **small), efficient, 64)
+    second = keras_model("EfficientNetV2B0", include_preprocessing=False, **small)
+    yield Pair("keras EfficientNetV2B0 → timm", second, tm("tf_efficientnetv2_b0"), 64)
+    wide = keras_model("InceptionResNetV2", input_shape=(139, 139, 3))
+    yield Pair("keras InceptionResNetV2 → timm", wide, tm("inception_resnet_v2"), 139)
     yield Pair("keras ResNet50 → torchvision v1", keras_model("ResNet50", **small), _keras_resnet, 64)
     yield Pair("keras Xception → timm", keras_model("Xception", input_shape=(96, 96, 3)), with_eps(tm("legacy_xception"), 1e-3), 96)
 

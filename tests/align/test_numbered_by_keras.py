@@ -1,6 +1,7 @@
 """A network whose layers Keras named itself, branch beside branch, restored into torch by the order in which they were made."""
 
 import os
+import re
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ os.environ.setdefault("KERAS_BACKEND", "torch")
 import keras
 
 import ckptaudit
+from ckptaudit.arch import build_model
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # Keras' own
 
@@ -125,3 +127,24 @@ def test_a_layer_that_loses_its_bias_is_not_sure(tmp_path, file, model, unsure):
         with pytest.raises(ckptaudit.IncompatibleCheckpoint):
             ckptaudit.load(model, path)
         assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+@pytest.mark.parametrize("back", [False, True])
+@pytest.mark.parametrize(
+    ("in_keras", "in_torch", "stage"),
+    [
+        ("keras:EfficientNetB0", "torchvision:efficientnet_b0", "features.{}.{}."),
+        ("keras:EfficientNetV2B0", "timm:tf_efficientnetv2_b0", "blocks.{}.{}."),
+    ],
+)
+def test_letters_behind_a_number_are_a_series(in_keras, in_torch, stage, back):
+    """``block4c`` is the third block of the fourth stage; blocks of a stage have equal shapes, and only the letters tell them apart."""
+    here, there = (build_model(name).graph for name in ((in_torch, in_keras) if back else (in_keras, in_torch)))
+    plan = ckptaudit.propose(here, there)
+    pairs = [(step.target, *step.sources) if back else (*step.sources, step.target) for step in plan.steps]
+    lettered = [(old, new, found) for old, new in pairs if (found := re.match(r"block(\d)([a-z])_", old))]
+    assert len(lettered) > 200
+    first = 0 if stage.startswith("blocks") else 1
+    for old, new, found in lettered:
+        assert new.startswith(stage.format(int(found[1]) - 1 + first, ord(found[2]) - ord("a"))), (old, new)
+    assert sum(step.sure for step in plan.steps) >= 0.98 * len(plan.steps)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from ckptaudit.align.by_structure.words import masked, tokens
 from ckptaudit.graph import LayerGraph, TensorSpec, is_float
@@ -45,6 +45,7 @@ _COMPOUND = re.compile(r"^(.+?)_((?:weight|bias|kernel)s?)$")
 _DERIVED = re.compile(
     r"(relative_position_index|relative_coords|attn_mask|position_ids|token_type_ids|inv_freq|num_batches_tracked|_idxs?$|_index$)"
 )
+_LETTERED = re.compile(r"(.*\d)([a-z])\Z")
 _EMBEDDING = frozenset({"embed", "position", "token", "table"})
 _VARS = {4: STANDARD_ROLES, 2: STANDARD_ROLES[:2], 1: STANDARD_ROLES[:1]}
 
@@ -265,8 +266,30 @@ def _flat_names_cut(rows: list[tuple[TensorSpec, tuple[str, ...]]]) -> list[tupl
     """Cut segments at ``_`` too where names are flat (``block_2_expand_BN/gamma``), for they hide a tree."""
     if not rows or sum(len(path) <= 2 for _, path in rows) < 0.8 * len(rows):
         return rows
-    return [(spec, (*_cut(path[:-1]), path[-1])) for spec, path in rows]
+    cut = [(spec, _cut(path[:-1]), path[-1]) for spec, path in rows]
+    lettered = {stem for stem, letters in _letters(path for _, path, _ in cut).items() if {"a", "b"} <= letters}
+    return [(spec, (*_numbered(path, lettered), word)) for spec, path, word in cut]
 
 
 def _cut(path: Iterable[str]) -> tuple[str, ...]:
     return tuple(piece for segment in path for piece in segment.split("_") if piece)
+
+
+def _letters(paths: Iterable[tuple[str, ...]]) -> dict[str, set[str]]:
+    """The letters that stand behind a number, by what they stand behind: ``block4a``, ``block4b``."""
+    found: dict[str, set[str]] = {}
+    for segment in {segment for path in paths for segment in path}:
+        if lettered := _LETTERED.match(segment):
+            found.setdefault(lettered[1], set()).add(lettered[2])
+    return found
+
+
+def _numbered(path: tuple[str, ...], lettered: set[str]) -> Iterator[str]:
+    """The path with such letters as the numbers that they are, of a series within what they stand behind."""
+    for segment in path:
+        found = _LETTERED.match(segment)
+        if found and found[1] in lettered:
+            yield found[1]
+            yield str(ord(found[2]) - ord("a"))
+        else:
+            yield segment
