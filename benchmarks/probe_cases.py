@@ -6,9 +6,7 @@ CKPTAUDIT_REAL=… python -m benchmarks.probe_cases
 from __future__ import annotations
 
 import copy
-import os
 import random
-import shutil
 import tempfile
 from collections import defaultdict
 from collections.abc import Callable, Iterator
@@ -24,27 +22,9 @@ from ckptaudit.prove.presets import PRESETS, flipped, prepared
 from ckptaudit.prove.running import batches_of, divergences, network_of
 from ckptaudit.prove.statistics import AGREES, DISAGREES
 from tests.probe.conftest import CHECKED, CHOSEN
-from tests.probe.espnetv2 import ESPNetv2
-from tests.prove.networks import CifarResNet
+from tests.probe.restored import REAL, cifar, espnet, photographs
 
-REAL = Path(os.environ["CKPTAUDIT_REAL"])
 SEEDS = 3
-
-
-def cifar(depth: int) -> nn.Module:
-    """A ResNet for CIFAR-10."""
-    module = CifarResNet({20: 3, 32: 5}[depth])
-    state = torch.load(REAL / f"cifar10_resnet{depth}.th", map_location="cpu", weights_only=False)["state_dict"]
-    own = [name for name in module.state_dict() if not name.endswith("num_batches_tracked")]
-    module.load_state_dict(dict(zip(own, state.values(), strict=True)), strict=False)
-    return module
-
-
-def espnet(name: str, classes: int) -> nn.Module:
-    """An ESPNetv2 for segmentation."""
-    module = ESPNetv2(classes)
-    module.load_state_dict(torch.load(REAL / f"espnetv2_{name}.pth", map_location="cpu"))
-    return module
 
 
 def faces() -> Any:
@@ -70,7 +50,7 @@ def main() -> None:
     """Print both tables for both sets."""
     with tempfile.TemporaryDirectory() as made:
         for label, networks, names in (("chosen on", CHOSEN_NETWORKS, CHOSEN), ("checked on", CHECKED_NETWORKS, CHECKED)):
-            folder = _photographs(Path(made), names)
+            folder = photographs(Path(made), names)
             print(f"\n{label}\n\n| network | trained with | imagenet | BGR | -1..1 | 0..1 | 0..255 | caffe | worst on its own |")
             print("|---|---|---|---|---|---|---|---|---|", flush=True)
             for name, (build, side, count, grey, trained) in networks.items():
@@ -81,16 +61,6 @@ def main() -> None:
                 if not grey:
                     for line in _wrong(name, build(), prepared(_pixels(folder, side, count, grey), PRESETS[trained])):
                         print(line, flush=True)
-
-
-def _photographs(made: Path, names: tuple[str, ...]) -> Path:
-    import skimage.data
-
-    folder = made / names[0]
-    folder.mkdir()
-    for name in names:
-        shutil.copy(Path(skimage.data.__file__).parent / name, folder / name)
-    return folder
 
 
 def _pixels(folder: Path, side: int, count: int, grey: bool) -> Any:

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from ckptaudit.align.by_topology import Topology
     from ckptaudit.align.refolding import LayerValues
     from ckptaudit.identification import Identification
+    from ckptaudit.prove.doubts import Settled
 
 SCHEMA = "ckptaudit.audit/1"
 #: Of an export with fewer kernels in common with the model, the model is not built live to follow what it computes.
@@ -51,7 +52,7 @@ class Audit:
     """The outcome of an audit: everything that a report may show.
 
     ``mismatched`` gives, by the model's name, the file's tensor that corresponds to it and has another shape. ``offers`` are steps that
-    were not asked for, since they lose information or invent some.
+    were not asked for, since they lose information or invent some. ``settled`` tells what was tried to settle what is open.
     """
 
     checkpoint: Checkpoint
@@ -63,6 +64,7 @@ class Audit:
     plan: Plan
     mismatched: Mapping[str, str]
     offers: tuple[Step, ...] = ()
+    settled: tuple[Settled, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """The audit as JSON values, schema ``ckptaudit.audit/1``."""
@@ -99,6 +101,7 @@ def audit(
     class_map: object = None,
     source_arch: Any = None,
     settle: bool = False,
+    settle_with: str | os.PathLike[str] | None = None,
     input_size: Sequence[int] | None = None,
     twin: str | os.PathLike[str] | Checkpoint | None = None,
 ) -> Audit:
@@ -130,8 +133,11 @@ def audit(
         The model that wrote the file, as ``model``: its settings, such as the eps that folding a BatchNorm needs.
     settle:
         Decide what names and shapes leave open by running both models, restored, on one random input (torch alone). Their code is run.
+    settle_with:
+        A folder of ordinary images: decide what names and shapes leave open by what each BatchNorm remembers (torch alone). The
+        model's code is run.
     input_size:
-        Sizes of that input without the batch; guessed where they are not given.
+        Sizes of one input without the batch; guessed where they are not given.
     twin:
         Of an ONNX file: the checkpoint that it was exported from. Its BatchNorm is folded once more, and the values are compared.
 
@@ -166,7 +172,13 @@ def audit(
         from ckptaudit.prove.settling import settle as settle_by_running  # only who asks for it pays for running models
 
         alignment = settle_by_running(align(opened.graph, built.graph), opened, built, wrote, input_size)
-    return compare(
+    settled: tuple[Settled, ...] = ()
+    if settle_with is not None and built.graph.framework == "torch" and opened.graph.computation is None:
+        from ckptaudit.prove.settling_by_statistics import settle_by_statistics
+
+        found = alignment if alignment is not None else align(opened.graph, built.graph)
+        alignment, settled = settle_by_statistics(found, opened, built, Path(settle_with), input_size)
+    outcome = compare(
         opened,
         built,
         intent=intent,
@@ -178,6 +190,7 @@ def audit(
         source_model=wrote,
         twin=other,
     )
+    return replace(outcome, settled=settled)
 
 
 def compare(

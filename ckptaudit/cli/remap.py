@@ -26,7 +26,11 @@ WAYS = ("inflate", "interpolate", "fuse")
 @sides_options
 @click.option("--source-arch", help="The model that wrote the checkpoint, where it is known: both are run to prove the plan.")
 @click.option("--verify", is_flag=True, help="Put the plan to the proof: undo its arithmetic, run both models, compare statistics.")
-@click.option("--verify-with", type=click.Path(exists=True, file_okay=False, path_type=Path), help="Images to compare statistics on.")
+@click.option(
+    "--verify-with",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Images to settle what is open, and to compare statistics on.",
+)
 @click.option("--input-size", metavar="3x224x224", help="Sizes of one input for --verify; guessed otherwise.")
 @click.option("--adapt", multiple=True, type=click.Choice(WAYS), help="Change tensors of another shape in this way, too; repeatable.")
 @click.option(
@@ -82,6 +86,7 @@ def remap(
         class_map=_class_map(class_map),
         source_arch=wrote,
         settle=verify,
+        settle_with=verify_with,
         input_size=sizes,
     )
     plan = outcome.plan.named(outcome.checkpoint.path.name, outcome.model.arch, outcome.checkpoint.branch.name)
@@ -99,7 +104,7 @@ def remap(
 
         text = remap_json(plan, outcome.offers, proof)
     else:
-        text = render_plan(plan, render_options(None, quiet, verbose), outcome.verdict, outcome.offers, proof)
+        text = render_plan(plan, render_options(None, quiet, verbose), outcome.verdict, outcome.offers, proof, outcome.settled)
     if plan_path is not None:
         plan.save(plan_path, force=force)
     emit(text)

@@ -211,7 +211,7 @@ class TorchNetwork:
             stack.enter_context(isolated(type(self.module).__name__))
             stack.enter_context(torch.no_grad())
             if alone:
-                stack.enter_context(self._alone())
+                stack.enter_context(self.alone())
             for path, norm in self._norms.items():
                 stack.callback(norm.register_forward_pre_hook(_reaching(norms, path)).remove)
                 if path == until:
@@ -244,7 +244,8 @@ class TorchNetwork:
         return Pass(numpy.concatenate(outputs) if outputs else numpy.empty((0, 0)), norms, layers, shape)
 
     @contextmanager
-    def _alone(self) -> Iterator[None]:
+    def alone(self) -> Iterator[None]:
+        """Let every BatchNorm scale by its batch; what each remembers is in place again afterwards."""
         kept = {path: {name: tensor.clone() for name, tensor in norm.named_buffers()} for path, norm in self._norms.items()}
         try:
             for norm in self._norms.values():
@@ -269,13 +270,13 @@ def _stop(*_: object) -> None:
 
 def _reaching(norms: dict[str, Moments], path: str) -> Callable[..., None]:
     def hook(_: object, args: tuple[Any, ...]) -> None:
-        count, mean, var = _moments(args[0].detach())
+        count, mean, var = moments_of(args[0].detach())
         norms[path] = norms[path].with_batch(count, mean, var) if path in norms else Moments(count, mean, var)
 
     return hook
 
 
-def _moments(values: torch.Tensor) -> tuple[int, Array, Array]:
+def moments_of(values: torch.Tensor) -> tuple[int, Array, Array]:
     """Of (images, channels, …): how many values a channel has, the mean and the variance of each. Nothing is copied for it."""
     import torch
 

@@ -9,7 +9,6 @@ settles all that can be settled so; if the outputs are equal in the end, all tha
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
@@ -18,21 +17,18 @@ from ckptaudit.arch.isolation import isolated, output_to_stderr
 from ckptaudit.errors import ArchitectureError, PlanError
 from ckptaudit.graph.names import parent
 from ckptaudit.plan import make_plan
+from ckptaudit.prove.doubts import Doubt, Rival, decided, doubts_of, put, with_settled
 from ckptaudit.prove.networks import common_inputs, own_plan, restore, runnable, tensors_of
 from ckptaudit.prove.outputs import TOLERANCES, Digest, equal_outputs, without_wrapper
-from ckptaudit.records import dataclass, field, replace
+from ckptaudit.records import dataclass, field
 
 if TYPE_CHECKING:
     import torch
 
     from ckptaudit.align import Alignment
     from ckptaudit.arch import Model
-    from ckptaudit.graph import LayerGraph
     from ckptaudit.plan import Plan, Step
     from ckptaudit.read import Checkpoint
-
-#: Values in double precision that agree to eight digits in four figures are the same.
-_CONFIDENCE = 0.99
 
 
 def settle(alignment: Alignment, checkpoint: Checkpoint, model: Model, source: Model, input_size: Sequence[int] | None = None) -> Alignment:
@@ -44,54 +40,17 @@ def settle(alignment: Alignment, checkpoint: Checkpoint, model: Model, source: M
         As for :func:`ckptaudit.prove.prove_plan`. Where they cannot be run, the alignment stays as it is; proving says why.
     """
     plan = make_plan(alignment, checkpoint.graph, model.graph)
-    doubted = _doubted(plan)
-    if not doubted:
+    doubts = doubts_of(plan, checkpoint.graph)
+    if not doubts:
         return alignment
     try:
         target, theirs = runnable(model), runnable(source)
         restore(theirs, own_plan(source, checkpoint), checkpoint)
         restore(target, plan, checkpoint)
-        decided = _run(plan, checkpoint, target, theirs, doubted, _rivals(plan, checkpoint.graph, doubted), input_size)
+        settled = _run(plan, checkpoint, target, theirs, doubts, input_size)
     except (ArchitectureError, PlanError):
         return alignment
-    taken = {name for pair in decided.values() for name in pair.sources}
-    # What was settled is no longer to be had for the pairs that are left.
-    pairs = {
-        name: decided.get(name, pair)
-        for name, pair in alignment.pairs.items()
-        if name in decided or pair.sure or taken.isdisjoint(pair.sources)
-    }
-    return alignment.with_pairs(pairs, checkpoint.graph, model.graph)
-
-
-def _doubted(plan: Plan) -> dict[str, list[Step]]:
-    """Ambiguous steps by the module of the model that owns their targets; only where all come from one module of the file."""
-    found: dict[str, list[Step]] = defaultdict(list)
-    for step in plan.steps:
-        if not step.sure:
-            found[parent(step.target)].append(step)
-    return {
-        path: steps
-        for path, steps in found.items()
-        if len({parent(name) for step in steps for name in step.sources}) == 1 and all(len(step.sources) == 1 for step in steps)
-    }
-
-
-def _rivals(plan: Plan, graph: LayerGraph, doubted: Mapping[str, Sequence[Step]]) -> dict[str, list[dict[str, str]]]:
-    """For each module in doubt every module of the file that could be meant: of each step's source the counterpart there."""
-    used = {name for step in plan.steps if step.sure for name in step.sources}
-    found: dict[str, list[dict[str, str]]] = {}
-    for path, steps in doubted.items():
-        own = graph.by_path[parent(steps[0].sources[0])]
-        roles = {spec.name: (role, spec.shape) for role, spec in own.tensors.items()}
-        wanted = {step.sources[0]: roles[step.sources[0]] for step in steps}
-        found[path] = []
-        for layer in graph.layers:
-            if all(role in layer.tensors and layer.tensors[role].shape == shape for role, shape in wanted.values()):
-                names = {name: layer.tensors[role].name for name, (role, _) in wanted.items()}
-                if used.isdisjoint(names.values()):
-                    found[path].append(names)
-    return found
+    return with_settled(alignment, settled, checkpoint.graph, model.graph)
 
 
 @dataclass(eq=False)
@@ -101,8 +60,7 @@ class _Pass:
     plan: Plan
     checkpoint: Checkpoint
     target: torch.nn.Module
-    doubted: Mapping[str, Sequence[Step]]
-    rivals: Mapping[str, Sequence[Mapping[str, str]]]
+    doubts: Mapping[str, Doubt]
     watched: Mapping[str, str]
     tolerance: float
     seen: dict[str, Digest] = field(default_factory=dict)
@@ -131,7 +89,7 @@ class _Pass:
     def watch_target(self) -> ExitStack:
         """Settle each module in doubt right before it runs."""
         stack = ExitStack()
-        for path in self.doubted:
+        for path in self.doubts:
 
             def given(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], path: str = path) -> None:
                 if path not in self.ran and (tensors := tensors_of([*args, *kwargs.values()])):
@@ -144,12 +102,12 @@ class _Pass:
     def _settle(self, path: str, given: Digest, forward: Callable[[], Any], *, leaf: bool) -> None:
         """Put the values in place that belong to a module, if that can be told from what it is given."""
         taken = {name for step in self.decided.values() for name in step.sources}
-        left = [rival for rival in self.rivals[path] if taken.isdisjoint(rival.values())]
+        left = [rival for rival in self.doubts[path].rivals.values() if taken.isdisjoint(rival.values())]
         if not all(self._place(rival) in self.seen for rival in left):
             return  # tensors of a module that is not called itself: nobody knows what they are given
         agreeing = [rival for rival in left if self.seen[self._place(rival)].agrees(given, self.tolerance)]
         if len(agreeing) > 1 and leaf:
-            before = {step.target: self.target.state_dict()[step.target].clone() for step in self.doubted[path]}
+            before = {step.target: self.target.state_dict()[step.target].clone() for step in self.doubts[path].steps}
             making = []
             for rival in agreeing:
                 self._put(path, rival)
@@ -164,15 +122,13 @@ class _Pass:
             for step in self._put(path, agreeing[0]):
                 self.decided[step.target] = step
 
-    def _put(self, path: str, rival: Mapping[str, str]) -> list[Step]:
-        told = f"both models were run, and of {len(self.rivals[path])} that could be meant it alone is given the same"
-        steps = [_decided(replace(step, sources=(rival[step.sources[0]],)), told) for step in self.doubted[path]]
-        state = self.target.state_dict()
-        for name, values in replace(self.plan, steps=tuple(steps)).apply(self.checkpoint, as_torch=True, check=False).items():
-            state[name].copy_(values)
+    def _put(self, path: str, rival: Rival) -> list[Step]:
+        told = f"both models were run, and of {len(self.doubts[path].rivals)} that could be meant it alone is given the same"
+        steps = [decided(step, told) for step in self.doubts[path].taking(rival)]
+        put(self.target, steps, self.plan, self.checkpoint)
         return steps
 
-    def _place(self, rival: Mapping[str, str]) -> str:
+    def _place(self, rival: Rival) -> str:
         """Path of a module of the model that wrote the file."""
         return self.watched.get(parent(next(iter(rival.values()))), "")
 
@@ -182,19 +138,18 @@ def _run(
     checkpoint: Checkpoint,
     target: torch.nn.Module,
     theirs: torch.nn.Module,
-    doubted: Mapping[str, Sequence[Step]],
-    rivals: Mapping[str, Sequence[Mapping[str, str]]],
+    doubts: Mapping[str, Doubt],
     input_size: Sequence[int] | None,
 ) -> dict[str, Step]:
     """Run both on the first input that both take; the settled steps by their targets."""
     import torch
 
     paths = {path for path, _ in theirs.named_modules()}
-    owners = {parent(name) for names in rivals.values() for rival in names for name in rival.values()}
+    owners = {path for doubt in doubts.values() for path in doubt.rivals}
     watched = {owner: there for owner in owners if (there := without_wrapper(owner, paths)) is not None}
     fresh = {name: tensor.clone() for name, tensor in target.state_dict().items()}
     for dtype, inputs in common_inputs(theirs, target, input_size):
-        this = _Pass(plan, checkpoint, target, doubted, rivals, watched, TOLERANCES[dtype])
+        this = _Pass(plan, checkpoint, target, doubts, watched, TOLERANCES[dtype])
         with isolated(type(target).__name__), torch.no_grad(), output_to_stderr():
             target.load_state_dict(fresh)
             with this.watch_source(theirs):
@@ -205,8 +160,8 @@ def _run(
             continue
         if equal_outputs(ours, made, this.tolerance):
             told = "both models were run and give equal outputs"
-            left = [step for path in this.ran for step in doubted[path] if step.target not in this.decided]
-            this.decided.update({step.target: _decided(step, told) for step in left})
+            left = [step for path in this.ran for step in doubts[path].steps if step.target not in this.decided]
+            this.decided.update({step.target: decided(step, told) for step in left})
         return this.decided
     return {}
 
@@ -216,7 +171,3 @@ def _outputs(module: torch.nn.Module, inputs: tuple[Any, ...]) -> list[torch.Ten
         return [tensor.detach() for tensor in tensors_of(module(*inputs))]
     except (Exception, SystemExit):  # whatever a model of somebody raises: this input is not one for it
         return None
-
-
-def _decided(step: Step, told: str) -> Step:
-    return replace(step, grade="decided", confidence=_CONFIDENCE, evidence=(told,), runner_up=None)

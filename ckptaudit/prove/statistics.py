@@ -51,7 +51,7 @@ def compare_statistics(module: torch.nn.Module, folder: Path, input_size: Sequen
     remembered = network.norms()
     if not remembered:
         return None
-    size = _size(network, input_size)
+    size = image_size(network, input_size)
     files = image_files(folder)
     pixels = pixels_of(crops(files, _CROPS), size)
     best, least = PRESETS["imagenet"], float("inf")
@@ -88,7 +88,14 @@ def _judged(preprocessing: str, agreement: Agreement) -> Statistics:
     )
 
 
-def _size(network: TorchNetwork, input_size: Sequence[int] | None) -> tuple[int, int]:
+def image_size(network: TorchNetwork, input_size: Sequence[int] | None) -> tuple[int, int]:
+    """Height and width of the images that a network takes: as given, or the likeliest.
+
+    Raises
+    ------
+    UsageError
+        They cannot be guessed, or it takes no images of three channels.
+    """
     sizes = tuple(input_size) if input_size is not None else next(network.input_sizes(), None)
     if sizes is None:
         raise UsageError("the size of the model's input cannot be guessed; give --input-size")

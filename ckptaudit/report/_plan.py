@@ -23,6 +23,7 @@ from ckptaudit.text import printable
 if TYPE_CHECKING:
     from ckptaudit.plan import Step
     from ckptaudit.prove import Proof
+    from ckptaudit.prove.doubts import Settled
     from ckptaudit.report import Options
     from ckptaudit.verdict import Verdict
 
@@ -36,7 +37,14 @@ _GRADES = {
 }
 
 
-def render_plan(plan: Plan, options: Options, verdict: Verdict, offers: Sequence[Step] = (), proof: Proof | None = None) -> str:
+def render_plan(
+    plan: Plan,
+    options: Options,
+    verdict: Verdict,
+    offers: Sequence[Step] = (),
+    proof: Proof | None = None,
+    settled: Sequence[Settled] = (),
+) -> str:
     """One page: what the plan reaches, its rules, its other steps folded, what stays and what is dropped, its grades.
 
     Parameters
@@ -47,6 +55,8 @@ def render_plan(plan: Plan, options: Options, verdict: Verdict, offers: Sequence
         Steps that were not asked for.
     proof:
         What came of putting the plan to the proof.
+    settled:
+        What was tried to settle what names and shapes leave open.
     """
     console, out = _console(options)
     sides = [printable(side.name) for side in (plan.source, plan.target) if side is not None and side.name]
@@ -87,6 +97,7 @@ def render_plan(plan: Plan, options: Options, verdict: Verdict, offers: Sequence
             if grades[grade]:
                 table.add_row(f"  {grade}", str(grades[grade]), Text(meaning, style="dim"))
         console.print(table)
+    _print_settled(console, settled, options)
     _print_offers(console, offers)
     if proof is not None:
         console.print()
@@ -94,6 +105,22 @@ def render_plan(plan: Plan, options: Options, verdict: Verdict, offers: Sequence
         for line in proof_lines(proof):
             console.print(Padding(Text(line), (0, 0, 0, 2)))
     return _page(out)
+
+
+def _print_settled(console: Console, settled: Sequence[Settled], options: Options) -> None:
+    """What stays open first: it is what somebody has to look at."""
+    if not settled:
+        return
+    still_open = sum(not one.sure for one in settled)
+    console.print()
+    counts = f"{plural(len(settled) - still_open, 'layer')} by what each BatchNorm remembers; {still_open} open"
+    console.print(Text("settled  ", style="bold").append(counts, style="default not bold"))
+    order = sorted(settled, key=lambda one: one.sure)
+    shown = order if options.verbose else order[:_MAX_ROWS]
+    for one in shown:
+        console.print(Text(f"  {printable(one.path)} ← {printable(one.source)}{'' if one.sure else '  (ambiguous)'}"), soft_wrap=True)
+        console.print(Text(f"    {printable(one.why)}", style="dim"), soft_wrap=True)
+    _print_rest(console, len(order) - len(shown), "layer")
 
 
 def _print_offers(console: Console, offers: Sequence[Step]) -> None:
