@@ -14,12 +14,14 @@ from ckptaudit.read.identity import file_state, unreadable
 if TYPE_CHECKING:
     from pathlib import Path
 
-#: Small parts of a header lie near each other: what surrounds them is read at once, and so many of these pages are kept (5 MiB).
+#: Small parts of a header lie near each other: what surrounds them is read at once, and kept, 4 MiB in all.
 _PAGE = 1 << 12
 _WITHIN = _PAGE - 1
 _KEPT = 1024
-#: A page holds the beginning of the next one, too: what begins in it and is short (two numbers of protocol buffers) lies wholly in it.
-_LAP = 1 << 10
+#: Who goes on shortly behind the last read, or before it, gets so much more at once.
+_AHEAD = 1 << 16
+#: What begins in a page and is short lies wholly in what was read with it.
+LAP = 1 << 10
 #: Bytes that a search looks at together.
 _SEARCHED = 1 << 20
 
@@ -41,7 +43,9 @@ class FileBytes:
     def __init__(self, path: Path, descriptor: int, status: os.stat_result) -> None:
         self._path, self._descriptor = path, descriptor
         self._state, self._size = file_state(status), status.st_size
-        self._pages: dict[int, bytes] = {}
+        #: By position of each page: what was read with it, where that begins, and up to where pages begin in it.
+        self._pages: dict[int, tuple[bytes, int, int]] = {}
+        self._first = self._last = 0
 
     def __len__(self) -> int:
         return self._size
@@ -60,22 +64,37 @@ class FileBytes:
                 if step != 1:
                     raise ValueError("bytes of a file are read one after the other")
                 stop = max(start, stop)
-            first = start & ~_WITHIN
-            if stop > first + _PAGE + _LAP:
+            found = self._pages.get(start & ~_WITHIN)
+            if found is None:
+                if stop - start > LAP:
+                    return self._read(start, stop - start)
+                found = self.near(start)
+            near, first, last = found
+            if stop > last + LAP:
                 return self._read(start, stop - start)
-            page = self._pages.get(first)
-            if page is None:
-                page = self._page(first)
-            return page[start - first : stop - first]
+            return near[start - first : stop - first]
         position = key if key >= 0 else key + self._size
         if not 0 <= position < self._size:
             raise IndexError("no byte of the file")
-        return self._page(position & ~_WITHIN)[position & _WITHIN]
+        near, first, _ = self.near(position)
+        return near[position - first]
 
     def near(self, position: int) -> tuple[bytes, int, int]:
-        """Bytes around ``position``, where in the file they begin, and up to where something short may begin that lies wholly in them."""
-        first = position & ~_WITHIN
-        return self._page(first), first, first + _PAGE
+        """Bytes around ``position``, where in the file they begin, and up to where the next :data:`LAP` of the file are in them."""
+        page = position & ~_WITHIN
+        found = self._pages.get(page)
+        if found is None:
+            first, last = page, page + _PAGE
+            if 0 <= page - self._last <= _AHEAD:
+                last = page + _AHEAD
+            elif 0 <= self._first - last <= _AHEAD:
+                first = max(0, last - _AHEAD)
+            self._first, self._last = first, last
+            found = (self._read(first, min(last + LAP, self._size) - first), first, last)
+            if len(self._pages) >= _KEPT:
+                self._pages.clear()
+            self._pages.update(dict.fromkeys(range(first, last, _PAGE), found))
+        return found
 
     def find(self, wanted: bytes, start: int = 0, stop: int | None = None) -> int:
         """Where ``wanted`` first lies wholly between two positions that are not negative; -1 if nowhere."""
@@ -98,15 +117,6 @@ class FileBytes:
     def other(self) -> CorruptCheckpointError:
         """The error that says so."""
         return CorruptCheckpointError(self._path, "changed while it was audited")
-
-    def _page(self, first: int) -> bytes:
-        page = self._pages.get(first)
-        if page is None:
-            page = self._read(first, min(_PAGE + _LAP, self._size - first))
-            if len(self._pages) >= _KEPT:
-                del self._pages[next(iter(self._pages))]
-            self._pages[first] = page
-        return page
 
     def _read(self, start: int, count: int) -> bytes:
         try:

@@ -227,10 +227,19 @@ def open_hdf5(source: Source, locate: Locate | None = None) -> Iterator[Hdf5]:
     CorruptCheckpointError
         libhdf5 cannot make sense of it, or a dataset reaches past its end.
     """
-    from ckptaudit.read.hdf5_plain import read_plain
-
     where = locate or Locate(source.path, 0, source.size)
     content = where.content(source.data)
+    before = next((words for magic, words in _SUSPECT if locate is None and source.head.startswith(magic)), "")
+    with _opened(source, content, where) as found:
+        if before:
+            found.remark(f"its user block holds {before}, which was not looked into", "unreferenced-bytes")
+        yield found
+
+
+@contextmanager
+def _opened(source: Source, content: Content, where: Locate) -> Iterator[Hdf5]:
+    from ckptaudit.read.hdf5_plain import read_plain
+
     plain = read_plain(source.path, content, where, source.max_header)
     if plain is not None:
         yield plain
@@ -238,7 +247,4 @@ def open_hdf5(source: Source, locate: Locate | None = None) -> Iterator[Hdf5]:
     from ckptaudit.read.hdf5_library import open_with_library
 
     with open_with_library(source.path, content, where, source.max_header) as found:
-        before = next((words for magic, words in _SUSPECT if locate is None and source.head.startswith(magic)), "")
-        if before:
-            found.remark(f"its user block holds {before}, which was not looked into", "unreferenced-bytes")
         yield found

@@ -18,8 +18,10 @@ from struct import Struct, error, pack, unpack_from
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from ckptaudit.read.formats.hdf5 import signature_at
 from ckptaudit.read.hdf5 import MAX_LINKS, MAX_RANK, Content, Dataset, Group, Hdf5, Locate
 from ckptaudit.read.stored import StoredTensor, contiguous_strides
+from ckptaudit.records import replace
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -50,8 +52,6 @@ _CACHED_TABLE = 1
 _CONTIGUOUS = 1
 _SPACE_PADDED = 2
 _MAX_DEPTH = 32
-#: Bytes that are looked at together: more than most headers, tables and nodes have.
-_MOST = 600
 _NO_BLOCK = 1  # what ends the list of free blocks of a heap
 
 
@@ -110,8 +110,12 @@ class _Header(NamedTuple):
 
 def read_plain(path: Path, content: Content, locate: Locate, max_header: int) -> PlainHdf5 | None:
     """The file's tree; None where libhdf5 has to be asked."""
+    block = signature_at(content.data, content.size, content.start)
+    if block > 0 and locate.inflated < 0:
+        content = content._replace(start=content.start + block, size=content.size - block)
+        locate = replace(locate, start=locate.start + block, size=locate.size - block)
     try:
-        return PlainHdf5(path, content, locate, max_header)
+        return PlainHdf5(path, content, locate, max_header, max(block, 0))
     except (NotPlain, error):
         return None
 
@@ -119,13 +123,16 @@ def read_plain(path: Path, content: Content, locate: Locate, max_header: int) ->
 class PlainHdf5(Hdf5):
     """A file of the plain layout. The handle of a group holds its attributes by name."""
 
-    def __init__(self, path: Path, content: Content, locate: Locate, max_header: int) -> None:
+    def __init__(self, path: Path, content: Content, locate: Locate, max_header: int, block: int) -> None:
         super().__init__(path, locate, max_header)
         self._data, self._start, self._size = content
+        #: What is at hand of the data: where it begins, and up to where headers may begin in it.
+        self._window, self._first, self._last = (self._data, 0, len(self._data)) if isinstance(self._data, bytes) else (b"", 0, 0)
         self._left = self._texts = min(self._size, max_header)
         self._heaps: dict[int, tuple[bytes, dict[int, tuple[int, int]]]] = {}
-        self._types: dict[bytes, tuple[str, int, bool]] = {}
-        self.root = self._walk()
+        #: By type and dataspace: dtype, shape, strides, bytes, and whether the most significant one comes first.
+        self._kinds: dict[tuple[bytes, bytes], tuple[str, tuple[int, ...], tuple[int, ...], int, bool]] = {}
+        self.root = self._walk(block)
 
     def attribute(self, group: Group, name: str) -> Any:
         """What was read with the group."""
@@ -144,17 +151,30 @@ class PlainHdf5(Hdf5):
         if self._left < 0:
             raise NotPlain("its headers overlap")
 
-    def _around(self, address: int) -> bytes:
-        """As much as most headers have, or what is left; what is looked at of it has to be counted."""
-        found: bytes = self._data[self._start + address : self._start + min(address + _MOST, self._size)]
-        return found
+    def _near(self, address: int, count: int) -> tuple[bytes, int]:
+        """Bytes among which a header begins, and where: all of it, if it is short. What is looked at is to be taken by :meth:`_part`."""
+        if address + count > self._size:
+            raise NotPlain("it reaches past the end")
+        position = self._start + address
+        if not self._first <= position < self._last:
+            self._window, self._first, self._last = self._data.near(position)
+        return self._window, position - self._first
 
-    def _walk(self) -> Group:
+    def _part(self, address: int, count: int) -> bytes:
+        """A part of a header, most often of what is at hand."""
+        at = self._start + address - self._first
+        if at < 0 or at + count > len(self._window) or address + count > self._size:
+            return self._bytes(address, count)
+        self._count(count)
+        return self._window[at : at + count]
+
+    def _walk(self, block: int) -> Group:
         head = self._bytes(0, 96)
         base, free, end, driver = unpack_from("<QQQQ", head, 24)
-        if not head.startswith(_SIGNATURE + _SUPERBLOCK) or base or end > self._size or {free, driver} != {_NOWHERE}:
+        if not head.startswith(_SIGNATURE + _SUPERBLOCK) or base != block or end - base > self._size or {free, driver} != {_NOWHERE}:
             raise NotPlain("another superblock")
-        self._size = end
+        # What lies where counts from the superblock; only where the file ends does not.
+        self._size = end - base
         in_table, in_node, flags = unpack_from("<HHI", head, 16)
         self._in_table, self._in_node = 2 * in_table, 2 * in_node
         _, address, cached, _, scratch = _ROOT.unpack_from(head, 56)
@@ -190,19 +210,14 @@ class PlainHdf5(Hdf5):
 
     def _header(self, address: int) -> _Header:
         """The messages of an object header of version 1, in all of its blocks."""
-        near = self._around(address)
-        version, count, _, size = _HEADER.unpack_from(near)
+        version, count, _, size = _HEADER.unpack_from(*self._near(address, 16))
         if version != 1:
             raise NotPlain("another object header")
         found: dict[int, bytes] = {}
         attributes: list[bytes] = []
         blocks = [(address + 16, size)]
         for start, length in blocks:  # grows
-            block, position = near[16 : 16 + length], 0
-            if start == address + 16 and len(block) == length:
-                self._count(12 + length)
-            else:
-                block = self._bytes(start, length)
+            block, position = self._part(start, length), 0
             while position < length:
                 kind, size, flags = _MESSAGE.unpack_from(block, position)
                 body = block[position + 8 : position + 8 + size]
@@ -233,29 +248,18 @@ class PlainHdf5(Hdf5):
 
     def _entries(self, tree: int, heap: int) -> Iterator[tuple[bytes, int, tuple[int, int] | None]]:
         """Name and header's address of each member of a group, with its table where the entry tells; names ascend as libhdf5 needs it."""
-        near = self._around(heap)
-        signature, version, size, free, start = _HEAP.unpack_from(near)
+        signature, version, size, free, start = _HEAP.unpack_from(*self._near(heap, 32))
         if signature != b"HEAP" or version:
             raise NotPlain("another heap of names")
-        self._count(32)
-        names = near[32 : 32 + size]
-        if start == heap + 32 and len(names) == size:  # where libhdf5 puts them
-            self._count(size)
-        else:
-            names = self._bytes(start, size)
+        names = self._part(start, size)
         self._check_free(names, free)
         last = b""
         for low, high, node in self._leaves(tree, names):
-            near = self._around(node)
-            signature, version, count = _TABLE.unpack_from(near)
+            signature, version, count = _TABLE.unpack_from(*self._near(node, 8))
             if signature != b"SNOD" or version != 1 or count > self._in_table or node + 8 + 40 * self._in_table > self._size:
                 raise NotPlain("another symbol table")
-            first, entries = True, near[8 : 8 + 40 * count]
-            if len(entries) == 40 * count:
-                self._count(8 + 40 * count)
-            else:
-                entries = self._bytes(node + 8, 40 * count)
-            for offset, address, cached, _, scratch in _ROOT.iter_unpack(entries):
+            first = True
+            for offset, address, cached, _, scratch in _ROOT.iter_unpack(self._part(node + 8, 40 * count)):
                 name = _until_nul(names, offset)
                 if cached > _CACHED_TABLE or name <= (max(low, last) if first else last) or name > high:
                     raise NotPlain("a link, or names in another order")
@@ -281,8 +285,7 @@ class PlainHdf5(Hdf5):
         ends: dict[int, tuple[int, int]] = {}
 
         def visit(address: int, level: int) -> Iterator[tuple[bytes, bytes, int]]:
-            near = self._around(address)
-            signature, kind, found, count, before, after = _TREE.unpack_from(near)
+            signature, kind, found, count, before, after = _TREE.unpack_from(*self._near(address, 24))
             if signature != b"TREE" or kind or level not in (-1, found) or found > _MAX_DEPTH:
                 raise NotPlain("another tree")
             if (before, address) != ends.get(found, (_NOWHERE, address)):
@@ -290,11 +293,7 @@ class PlainHdf5(Hdf5):
             ends[found] = (address, after)
             if count > self._in_node or (found and not count) or address + 32 + 16 * self._in_node > self._size:
                 raise NotPlain("a tree that is cut off")
-            body = near[24 : 32 + 16 * count]
-            if len(body) == 8 + 16 * count:
-                self._count(32 + 16 * count)
-            else:
-                body = self._bytes(address + 24, 16 * count + 8)
+            body = self._part(address + 24, 16 * count + 8)
             low = _until_nul(names, int.from_bytes(body[:8], "little"))
             for position in range(0, 16 * count, 16):
                 child, offset = _TWO.unpack_from(body, position + 8)
@@ -313,20 +312,20 @@ class PlainHdf5(Hdf5):
 
     def _tensor(self, header: _Header, key: str) -> StoredTensor:
         kind, space, layout = header.type or b"", header.space or b"", header.layout or b""
-        known = self._types.get(kind)
-        if known is None:
+        known = self._kinds.get((kind, space))
+        if known is None:  # most datasets of a file are like others
             number = _number_type(kind)
             opaque = kind[:1] == b"\x15" and kind[4:8] == b"\x02\0\0\0"  # what h5py makes of ml_dtypes' bfloat16, and Keras with it
-            known = self._types[kind] = number or (("bfloat16", 2, False) if opaque else ("", 0, False))
-        dtype, size, big_endian = known
-        shape = _shape(space)
-        nbytes = prod(shape) * size
+            dtype, size, big_endian = number or (("bfloat16", 2, False) if opaque else ("", 0, False))
+            shape = _shape(space)
+            known = self._kinds[kind, space] = dtype, shape, contiguous_strides(shape), prod(shape) * size, big_endian
+        dtype, shape, strides, nbytes, big_endian = known
         if not nbytes or layout[:2] != bytes((3, _CONTIGUOUS)):
             raise NotPlain("another dataset")
         offset, held = _TWO.unpack_from(layout, 2)
         if held != nbytes or offset + nbytes > self._size:
             raise NotPlain("values that are not there")
-        return StoredTensor(shape, contiguous_strides(shape), dtype, 0, self._locate.contiguous(key, offset, nbytes, big_endian))
+        return StoredTensor(shape, strides, dtype, 0, self._locate.contiguous(key, offset, nbytes, big_endian))
 
     def _value(self, message: bytes) -> Any:
         """An attribute as text, number or list of these; None where it has more dimensions."""

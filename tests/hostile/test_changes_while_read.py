@@ -63,7 +63,7 @@ FILES = {
     "arrays.pkl": lambda path: path.write_bytes(pickle.dumps({name: value.numpy() for name, value in STATE.items()}, 4)),
     "a.safetensors": lambda path: save_file(STATE, path),
     "plain.h5": _hdf5,
-    "library.h5": lambda path: _hdf5(path, userblock_size=512),
+    "library.h5": lambda path: _hdf5(path, libver="latest"),
     "a.keras": _keras,
     "a.onnx": _onnx,
     "a.index": _bundle,

@@ -70,7 +70,7 @@ def test_readers_say_the_same_of_a_file_that_they_read_piece_by_piece(module, tm
 
     whole = told()
     monkeypatch.setattr(source, "_SMALL", 0)
-    for name, value in (("_PAGE", 64), ("_WITHIN", 63), ("_LAP", 32), ("_KEPT", 3), ("_SEARCHED", 100)):
+    for name, value in (("_PAGE", 64), ("_WITHIN", 63), ("LAP", 32), ("_KEPT", 3), ("_AHEAD", 128), ("_SEARCHED", 100)):
         monkeypatch.setattr(file_bytes, name, value)
     monkeypatch.setattr(pickles, "_AHEAD", 40)
     monkeypatch.setattr(pickles, "_AHEAD_AT_MOST", 120)

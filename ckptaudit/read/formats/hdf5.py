@@ -20,13 +20,18 @@ def recognise(source: Source) -> bool:
 
 
 def is_hdf5(data: Any, size: int, start: int = 0) -> bool:
-    """Whether the signature stands where libhdf5 looks for it: at the start, or behind a user block of 512, 1024, 2048 … bytes."""
+    """Whether the signature stands where libhdf5 looks for it."""
+    return signature_at(data, size, start) >= 0
+
+
+def signature_at(data: Any, size: int, start: int = 0) -> int:
+    """Where, counted from ``start``, the signature stands: there, or behind a user block of 512, 1024, 2048 … bytes; -1 if nowhere."""
     block = 0
     while block + len(_MAGIC) <= size and block <= _MAX_USER_BLOCK:
         if data[start + block : start + block + len(_MAGIC)] == _MAGIC:
-            return True
+            return block
         block = block * 2 or 512
-    return False
+    return -1
 
 
 def read(source: Source) -> Checkpoint:
