@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -42,6 +43,8 @@ if TYPE_CHECKING:
 SCHEMA = "ckptaudit.audit/1"
 #: Of an export with fewer kernels in common with the model, the model is not built live to follow what it computes.
 _IN_COMMON = 0.3
+#: No input has more values; a file may say anything.
+_MAX_VALUES = 1 << 28
 #: How many candidates are named where none is sure; no name of an architecture is longer.
 _NAMED, _MAX_NAME = 3, 80
 INTENTS: tuple[Intent, ...] = get_args(Intent)
@@ -252,7 +255,7 @@ def _with_topology(checkpoint: Checkpoint, model: Model) -> tuple[Model, Topolog
         except ArchitectureError as error:
             return replace(model, remarks=(*model.remarks, f"the file's layers were told by names and shapes alone: {error}")), None
     sizes = [tuple(size if isinstance(size, int) else 0 for size in (port.shape or ())[1:]) for port in computation.inputs]
-    known = sizes if all(size and min(size) > 0 for size in sizes) else ()
+    known = sizes if all(size and min(size) > 0 and prod(size) <= _MAX_VALUES for size in sizes) else ()
     followed = with_computation(model, known) if model.graph.framework == "torch" else model
     topology = align_by_topology(checkpoint.graph, followed.graph)
     if topology is None or (topology.extent == "beginning" and _all_named(checkpoint, model)):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from math import prod
 from typing import TYPE_CHECKING, Any
 
 from ckptaudit.arch.preprocessing import Layout, Preprocessing
@@ -87,7 +88,7 @@ def _numbers_of(told: Preprocessing) -> dict[str, Any]:
 def exported(checkpoint: Checkpoint) -> Exported | None:
     """What an ONNX file tells; None for a file that tells nothing of the kind."""
     computation = checkpoint.graph.computation
-    if computation is None or checkpoint.framework != "onnx" or not computation.inputs:
+    if computation is None or checkpoint.framework != "onnx" or not computation.inputs or not computation.outputs:
         return None
     port = computation.inputs[0]
     layout, size = _image(computation)
@@ -143,7 +144,7 @@ def _end(computation: Computation) -> tuple[str | None, int]:
         if operation.kind in _ENDS:
             axis = operation.settings.get("axis", -1 if operation.kind != "ArgMax" else 0)
             rank = _rank(computation)
-            return _ENDS[operation.kind], axis % rank if isinstance(axis, int) and rank and axis < 0 else int(axis)
+            return _ENDS[operation.kind], axis % rank if rank and axis < 0 else axis
         producers = [producer for operand in operation.operands for producer in operand]
         if operation.kind in (words.CONV, words.CONV_TRANSPOSE, words.LINEAR) or (operation.kind == words.SHIFT and operation.tensors):
             return "logits", 1
@@ -196,10 +197,10 @@ def _constant(operation: Operation, checkpoint: Checkpoint) -> list[float] | Non
         return None
     stored = next((branch.tensors[names[0]] for branch in checkpoint.branches if names[0] in branch.tensors), None)
     try:
-        values = stored.read().ravel() if stored is not None else ()
+        values = stored.read().ravel() if stored is not None and prod(stored.shape) in _IMAGE_CHANNELS else ()
     except CkptAuditError:
         return None
-    return [float(value) for value in values] if len(values) in _IMAGE_CHANNELS else None
+    return [float(value) for value in values] or None
 
 
 def _after(operation: Operation, factor: list[float], shift: list[float], values: list[float]) -> tuple[list[float], list[float]] | None:

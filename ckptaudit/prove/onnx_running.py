@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator
+from math import prod
 from typing import TYPE_CHECKING, Any
 
 from ckptaudit.align.by_topology.naming import values_by_node_names
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 #: Sides to try where the model takes any size.
 _SIDES = (224, 256, 128, 64, 32)
+#: Values that an image, or a batch of the size that the graph asks for, may have.
+_MAX_VALUES = 1 << 28
 #: Fewer values of a channel in one pass are no distribution.
 _MIN_VALUES = 16
 #: Nodes that are looked at: layers, and what follows them.
@@ -70,16 +73,20 @@ class OnnxNetwork:
         if len(inputs) != 1:
             raise ArchitectureError(f"it takes {len(inputs)} inputs, and only graphs that take one image are run")
         self._input = inputs[0].name
-        self._sizes = [dim.dim_value or None for dim in inputs[0].type.tensor_type.shape.dim]
+        self._sizes = [dim.dim_value if dim.dim_value > 0 else None for dim in inputs[0].type.tensor_type.shape.dim]
         if len(self._sizes) != 4:
             raise ArchitectureError("its input is no image: it has not four axes")
+        if prod(size or 1 for size in self._sizes) > _MAX_VALUES:
+            raise ArchitectureError(f"its input of {'×'.join(map(str, self._sizes))} is larger than images are")
+        if not graph.output:
+            raise ArchitectureError("it has no output")
         self._output, self.class_axis = self._scores(graph, class_axis)
         self._nodes = {node.name or f"{node.op_type}-{number}": node for number, node in enumerate(graph.node)}
         held = checkpoint.branch.tensors
         self._norms = {
             parent(node.input[3]) or name: node
             for name, node in self._nodes.items()
-            if node.op_type == "BatchNormalization" and all(tensor in held for tensor in node.input[1:5])
+            if node.op_type == "BatchNormalization" and node.output and len(node.input) > 4 and all(t in held for t in node.input[1:5])
         }
         self._sessions: dict[tuple[str, ...], Any] = {}
         #: Results of the BatchNorm layers that scale by what they get, where that is asked for.
@@ -120,10 +127,11 @@ class OnnxNetwork:
     def _scores(graph: Any, class_axis: int) -> tuple[str, int]:
         """The first output; where that is class numbers, the scores that they are taken from."""
         name = graph.output[0].name
-        maker = next((node for node in graph.node if name in node.output), None)
-        while maker is not None and maker.op_type in ("Cast", "Squeeze", "Identity", "Unsqueeze"):
-            maker = next((node for node in graph.node if maker.input[0] in node.output), None)
-        if maker is not None and maker.op_type == "ArgMax":
+        makers = {output: node for node in graph.node for output in node.output}
+        maker = makers.pop(name, None)
+        while maker is not None and maker.input and maker.op_type in ("Cast", "Squeeze", "Identity", "Unsqueeze"):
+            maker = makers.pop(maker.input[0], None)  # each once: nothing has looked for circles yet
+        if maker is not None and maker.input and maker.op_type == "ArgMax":
             axis = next((attribute.i for attribute in maker.attribute if attribute.name == "axis"), 0)
             return maker.input[0], axis
         return name, class_axis
@@ -161,7 +169,8 @@ class OnnxNetwork:
         names = list(self._norms)
         watched = names[: names.index(until) + 1] if until in names else names
         wanted = {f"norm {path}": self._norms[path].input[0] for path in watched}
-        looked = {f"look {name}": node.output[0] for name, node in self._nodes.items() if look and node.op_type in _LOOKED}
+        found_at = ((name, node) for name, node in self._nodes.items() if look and node.op_type in _LOOKED and node.output)
+        looked = {f"look {name}": node.output[0] for name, node in found_at}
         if until is None:
             wanted["out"] = self._output
         wanted |= looked

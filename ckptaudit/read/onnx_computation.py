@@ -39,8 +39,15 @@ _SET_BY_TENSORS = frozenset({"Resize", "Upsample", "Slice", "Pad", "Clip", "Resh
 #: What leaves the values of a constant in their order, and what only lays them out anew.
 _SAME = frozenset({"Identity", "Cast", "Dropout", "Expand", "Unsqueeze", "Squeeze"})
 _LAYOUTS = _SAME | {"Transpose", "Reshape", "Flatten"}
-_SETTINGS = {"strides": "stride", "dilations": "dilation", "group": "groups", "epsilon": "eps", "axis": "axis"}
-_SETTINGS["coordinate_transformation_mode"] = "coordinates"
+#: Attribute → the word for it, and what it has to be: anything else means nothing, and onnxruntime refuses the file.
+_SETTINGS: Mapping[str, tuple[str, type]] = {
+    "strides": ("stride", tuple),
+    "dilations": ("dilation", tuple),
+    "group": ("groups", int),
+    "epsilon": ("eps", float),
+    "axis": ("axis", int),
+    "coordinate_transformation_mode": ("coordinates", str),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +107,9 @@ class _Reader:
         settings: dict[str, Any] = {"scalar": numbers[0]} if len(numbers) == 1 and not tensors else {}
         settings |= {"scaled_behind": True} if node.op == "InstanceNormalization" else {}
         settings |= {"domain": node.domain} if node.domain not in ("", "ai.onnx", "ai.onnx.ml") else {}
-        settings |= {_SETTINGS[key]: value for key, value in node.settings.items() if key in _SETTINGS}
+        for key, value in node.settings.items():
+            if key in _SETTINGS and isinstance(value, _SETTINGS[key][1]):
+                settings[_SETTINGS[key][0]] = value
         self._add(node, Operation(kind, node.name or f"{node.op}-{len(self.operations)}", operands, _frozen(tensors), _frozen(settings)))
 
     def _add(self, node: Node, operation: Operation) -> None:

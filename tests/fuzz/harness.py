@@ -10,6 +10,7 @@ import random
 import shutil
 import sys
 import time
+from functools import cache
 from pathlib import Path
 
 import mutators
@@ -37,6 +38,114 @@ def audit(path):
     except CkptAuditError as error:
         assert "\n" not in str(error)  # noqa: PT017
         assert str(error).isprintable()  # noqa: PT017
+
+
+def audit_export(path):
+    """What is done with a graph beyond that: followed beside a model and a checkpoint of it, and asked how it is fed."""
+    from ckptaudit.contract import make_contract
+    from ckptaudit.errors import CkptAuditError
+    from ckptaudit.pipeline import audit as judged
+    from ckptaudit.read import open_checkpoint
+    from ckptaudit.report import Options, render_audit
+    from ckptaudit.report._contract import render_contract
+
+    audit(path)
+    try:
+        checkpoint = open_checkpoint(path)
+        made = make_contract(path.name, None, checkpoint)
+        for output_format in ("json", "terminal"):
+            render_contract(made, output_format, Options())
+        for model, twin in _models():
+            outcome = judged(checkpoint, model, twin=twin)
+            for output_format in ("json", "terminal", "markdown"):
+                render_audit(outcome, output_format, Options())
+    except CkptAuditError as error:
+        assert "\n" not in str(error)  # noqa: PT017
+        assert str(error).isprintable()  # noqa: PT017
+
+
+def _networks():
+    """Small networks with what exporters write in ways of their own: folded BatchNorm, skips, groups, attention."""
+    from torch import nn
+
+    class Skips(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.stem = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU())
+            self.left, self.right = nn.Conv2d(8, 4, 1), nn.Conv2d(8, 4, 3, padding=1, groups=2)
+            self.norm, self.up = nn.GroupNorm(2, 8), nn.ConvTranspose2d(8, 4, 2, 2)
+            self.head = nn.Linear(4, 5)
+
+        def forward(self, x):
+            import torch
+
+            x = self.stem(x)
+            y = self.norm(torch.cat([self.left(x), self.right(x)], 1)) + x
+            return self.head(self.up(y).mean((2, 3))).softmax(1)
+
+    class Words(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.patches = nn.Conv2d(3, 8, 4, 4)
+            self.block = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+            self.head = nn.Linear(8, 4)
+
+        def forward(self, x):
+            x = self.block(self.patches(x).flatten(2).transpose(1, 2))
+            return self.head(x[:, -1])
+
+    return {"skips": Skips, "words": Words}
+
+
+_MADE = []
+
+
+def _models():
+    """Each network as a model whose computation is known, and a checkpoint of it."""
+    import tempfile
+
+    import torch
+
+    from ckptaudit.arch import build_model, computing
+    from ckptaudit.identification import index
+
+    if not _MADE:
+        folder = Path(tempfile.mkdtemp())
+        follow, known = computing.with_computation, {}
+
+        def followed(model, sizes=()):
+            """Once for each size: it takes longer than all else."""
+            key = model.module, tuple(map(tuple, sizes))
+            if key not in known:
+                known[key] = follow(model, sizes)
+            return known[key]
+
+        computing.with_computation = followed
+        built = index._built
+        once = cache(lambda entry, of, more: built(entry, of, dict(more)))
+        index._built = lambda entry, of, more: once(entry, of, tuple(more.items()))
+        for name, build in _networks().items():
+            module = build().eval()
+            torch.save(module.state_dict(), folder / f"{name}.pth")
+            _MADE.append((build_model(module), folder / f"{name}.pth"))
+    return _MADE
+
+
+def _exports():
+    """The networks as torch exports them, with names and without."""
+    import tempfile
+
+    sys.path.insert(0, str(ROOT))
+    from tests.exports import export, with_statistics
+
+    found = []
+    with tempfile.TemporaryDirectory() as folder:
+        for build in _networks().values():
+            for anonymous in (False, True):
+                path = Path(folder) / "a.onnx"
+                export(with_statistics(build()), path, (3, 16, 16), anonymous=anonymous, fold=anonymous)
+                found.append(path.read_bytes())
+    return found
 
 
 def seeds():
@@ -75,6 +184,7 @@ def seeds():
     outside.external_data.add(key="location", value="w.bin")
     graph = helper.make_graph(nodes, "g", [], [], [weight, typed, outside])
     found["onnx"].append(helper.make_model(graph, producer_name="p").SerializeToString())
+    found["onnx-graph"] += _exports()
     found["saved-model"].append(b"\x08\x01\x12\x14\x12\x12\x0a\x07\x0a\x01n\x12\x02Op\x0a\x07\x0a\x01n\x12\x02Op")
     real = Path(os.environ.get("CKPTAUDIT_REAL", "/nonexistent"))
     kinds = {"*.pt": "torch-legacy", "*.hdf5": "hdf5", "*.index": "tf-bundle", "*.jit": "torch-zip"}
@@ -94,8 +204,11 @@ TARGETS = {
     "keras-zip": (mutators.zipped, "f.keras"),
     "tf-bundle": (mutators.table, "ckpt-1.index"),
     "onnx": (mutators.protobuf, "f.onnx"),
+    "onnx-graph": (mutators.onnx_graph, "f.onnx"),
     "saved-model": (mutators.protobuf, "saved_model.pb"),
 }
+#: What is done with an input where it is more than to read it.
+AUDITS = {"onnx-graph": audit_export}
 
 
 def companions(folder):
@@ -123,7 +236,7 @@ def fuzz(target, folder, seeds, seed, stop, before=lambda data: None):
         before(executions)
         executions += 1
         try:
-            audit(path)
+            AUDITS.get(target, audit)(path)
         except Exception as error:
             yield data, f"{type(error).__name__}: {error}"
 

@@ -31,6 +31,14 @@ INTERESTING = [
     2**63,
     2**64 - 1,
 ]
+#: That the reader of computations, the alignment of graphs or the contract of an export treat in a way of their own.
+OPERATORS = (
+    *("Conv", "ConvTranspose", "Gemm", "MatMul", "Add", "Sub", "Mul", "Div", "Concat", "Split", "Slice", "Gather", "Reshape", "Transpose"),
+    *("BatchNormalization", "InstanceNormalization", "LayerNormalization", "GroupNormalization", "Softmax", "Sigmoid", "ArgMax", "Relu"),
+    *("PRelu", "Constant", "ConstantOfShape", "Identity", "Cast", "Shape", "Flatten", "Squeeze", "Unsqueeze", "Resize", "Upsample", "Pad"),
+    *("LSTM", "GRU", "Einsum", "Attention", "QuantizeLinear", "DequantizeLinear", "If", "Loop", "Scan", "ReduceMean", "Pow", "Sqrt", "Erf"),
+    *("Dropout", "Expand", "Clip", "Where", "Nothing", ""),
+)
 TEXTS = [
     "",
     "w",
@@ -388,6 +396,139 @@ def protobuf(data, random, depth=0):
     else:
         parts[at] = (number, wire, random.choice((b"", flipped(value, random), random.choice(TEXTS).encode("utf-8", "surrogatepass"))))
     return b"".join(_field(*part) for part in parts)
+
+
+def onnx_graph(data, random):
+    """Nodes, values and tensors of a model's graph changed so that it is still one; now and then a field of the message instead."""
+    import onnx
+    from google.protobuf.message import DecodeError
+
+    if random.random() < 0.25:
+        return protobuf(data, random)
+    model = onnx.ModelProto()
+    try:
+        model.ParseFromString(data)
+    except DecodeError:
+        return protobuf(data, random)
+    for _ in range(random.choice((1, 1, 2, 4))):
+        _change_graph(model.graph, random)
+    return model.SerializeToString()
+
+
+def _change_graph(graph, random):
+    import onnx
+
+    nodes, tensors = graph.node, graph.initializer
+    values = [name for node in nodes for name in (*node.input, *node.output)] + [tensor.name for tensor in tensors] + ["", "nothing"]
+
+    def value():
+        return random.choice(values) if random.random() < 0.9 else random.choice(TEXTS).encode("utf-8", "replace").decode()
+
+    node = random.choice(nodes) if nodes else nodes.add(op_type="Identity")
+    tensor = random.choice(tensors) if tensors else None
+    kind = random.randrange(18)
+    if kind == 0 and node.input:  # also cycles, and values that nothing makes
+        node.input[random.randrange(len(node.input))] = value()
+    elif kind == 1 and node.output:
+        node.output[random.randrange(len(node.output))] = value()
+    elif kind == 2:
+        random.choice((node.input, node.output)).append(value())
+    elif kind == 3:
+        del random.choice((node.input, node.output))[random.randrange(2) :]
+    elif kind == 4:
+        node.op_type = random.choice(OPERATORS)
+    elif kind == 5:
+        node.domain = random.choice(("", "ai.onnx", "com.microsoft", *TEXTS[:5]))
+    elif kind == 6:
+        node.name = random.choice([*(other.name for other in nodes), "", "a/b/c", "/", "..", "x" * 200])
+    elif kind == 7 and node.attribute:
+        _change_attribute(random.choice(node.attribute), random)
+    elif kind == 8:
+        name = random.choice(
+            ("axis", "perm", "axes", "epsilon", "transB", "pads", "strides", "group", "to", "value", "hidden_size", "equation")
+        )
+        made = random.choice((-1, 7, 2**62, -(2**63), 1.5, float("nan"), [], [0] * 40, [-1, 2**40], "text", b"\xff", "", [0.5]))
+        if isinstance(made, list) and not made:
+            made = node.attribute.add(name=name, type=onnx.AttributeProto.INTS)
+        else:
+            node.attribute.append(onnx.helper.make_attribute(name, made))
+    elif kind == 9:
+        nodes.add().CopyFrom(node)
+    elif kind == 10:
+        nodes.remove(node)
+    elif kind == 11:  # another order
+        held = list(nodes)
+        random.shuffle(held)
+        del nodes[:]
+        nodes.extend(held)
+    elif kind == 12 and tensor is not None:
+        _change_dims(tensor.dims, random)
+    elif kind == 13 and tensor is not None:  # another shape, and values to it
+        dims = random.choice(
+            ((), (0,), (1,), (4,), (2, 3), (1, 2, 1, 2), (1, 1, 1, 1, 1, 1, 3), tuple(reversed(tensor.dims)), (*tensor.dims, 1))
+        )
+        size = 1
+        for dim in dims:
+            size *= dim
+        if 0 <= size < 100_000:
+            tensor.ClearField("raw_data")
+            del tensor.dims[:]
+            tensor.dims.extend(dims)
+            tensor.data_type, tensor.raw_data = random.choice(
+                ((1, bytes(4 * size)), (7, bytes(8 * size)), (11, b"\xff" * 8 * size), (9, bytes(size)))
+            )
+    elif kind == 14 and tensor is not None:
+        tensor.name = value()
+    elif kind == 15:
+        ports = random.choice((graph.input, graph.output))
+        port = random.choice(ports) if ports and random.random() < 0.7 else ports.add(name=value())
+        if random.random() < 0.5:
+            port.name = value()
+        shape = port.type.tensor_type.shape
+        if shape.dim:
+            dim = random.choice(shape.dim)
+            if random.random() < 0.5:
+                dim.dim_value = random.choice((0, -1, 1, 3, 2**62, -(2**63)))
+            else:
+                dim.dim_param = random.choice(("N", "", "\n", "x" * 99))
+        if random.random() < 0.3:
+            del shape.dim[random.randrange(3) :]
+        elif random.random() < 0.3:
+            shape.dim.add(dim_value=random.choice((0, 1, 3, 2**40)))
+    elif kind == 16 and tensor is not None:
+        tensors.remove(tensor) if random.random() < 0.5 else tensors.add().CopyFrom(tensor)
+    elif kind == 17:  # a graph within a node: the graph itself
+        body = onnx.GraphProto()
+        body.CopyFrom(graph)
+        if body.ByteSize() < 50_000:
+            node.attribute.append(onnx.helper.make_attribute(random.choice(("body", "then_branch", "else_branch")), body))
+
+
+def _change_attribute(attribute, random):
+    import onnx
+
+    kind = random.randrange(6)
+    if kind == 0:
+        attribute.i = random.choice((-1, 0, 1, 7, 2**62, -(2**63)))
+    elif kind == 1:
+        attribute.f = random.choice((float("nan"), float("inf"), 0, -1, 1e30))
+    elif kind == 2:
+        _change_dims(attribute.ints, random)
+    elif kind == 3:
+        attribute.s = random.choice(TEXTS).encode("utf-8", "surrogatepass")
+    elif kind == 4:
+        attribute.type = random.choice(onnx.AttributeProto.AttributeType.values())
+    else:
+        attribute.name = random.choice(("axis", "perm", "axes", "", "value", *TEXTS[:6]))
+
+
+def _change_dims(dims, random):
+    if dims and random.random() < 0.6:
+        dims[random.randrange(len(dims))] = random.choice((-1, -(2**63), 0, 1, 2, 3, 2**31, 2**62))
+    elif dims and random.random() < 0.5:
+        del dims[random.randrange(len(dims)) :]
+    else:
+        dims.extend(random.choice(((0,), (1,), (-1,), (2**40,), (1,) * 20)))
 
 
 def _field(number, wire, value):
