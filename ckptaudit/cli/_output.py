@@ -92,7 +92,7 @@ def check_output(output: str | None, force: bool) -> None:
 
 
 def append(text: str, file: str) -> None:
-    """Add ``text`` to a file that others write to as well.
+    """Add ``text``, whole or not at all, to a file that others write to before and after.
 
     Raises
     ------
@@ -102,8 +102,16 @@ def append(text: str, file: str) -> None:
     from ckptaudit.errors import OutputError
 
     try:
-        with Path(file).open("a", encoding="utf-8", errors="backslashreplace") as opened:
-            opened.write(text)
+        with Path(file).open("ab", buffering=0) as opened:
+            before = opened.tell()
+            left = memoryview(text.encode("utf-8", "backslashreplace"))
+            try:
+                while left:
+                    left = left[opened.write(left) :]
+            except BaseException:
+                if opened.seekable():
+                    opened.truncate(before)
+                raise
     except OSError as error:
         raise OutputError(f"{file}: could not be written ({error.strerror or error})") from None
 

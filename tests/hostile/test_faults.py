@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 ROOT = Path(__file__).parent.parent.parent
 SAMPLE = str(ROOT / "sample_ckpts" / "resnet50_imagenet.pth")
@@ -16,7 +17,7 @@ SAMPLE = str(ROOT / "sample_ckpts" / "resnet50_imagenet.pth")
 
 def run_locked(arguments, folder):
     """The real command where permissions count, also for root, and nothing but the system's own folders can be written to."""
-    nowhere = dict.fromkeys(("HOME", "XDG_CACHE_HOME", "CKPTAUDIT_CACHE_DIR"), str(folder))
+    nowhere = dict.fromkeys(("HOME", "XDG_CACHE_HOME", "CKPTAUDIT_CACHE_DIR"), str(folder)) | {"GITHUB_STEP_SUMMARY": str(folder / "out")}
     powerless = ["setpriv", "--bounding-set", "-dac_override,-dac_read_search", "--"] if os.geteuid() == 0 else []
     command = [*powerless, sys.executable, "-m", "ckptaudit", *map(str, arguments)]
     environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1", **nowhere}
@@ -60,12 +61,18 @@ def test_a_home_that_cannot_be_written_to_is_no_fault(locked, arguments, code):
         ["diff", SAMPLE, "--arch", "resnet50", "--format", "sarif=OUT"],
         ["diff", SAMPLE, "--arch", "resnet50", "--format", "html=OUT"],
         ["remap", SAMPLE, "--arch", "resnet50", "--plan", "OUT"],
+        ["contract", SAMPLE, "--arch", "resnet50", "--format", "json=OUT"],
+        ["probe", "--mask", "MASK", "--format", "json", "-o", "OUT"],
+        ["diff", SAMPLE, "--arch", "resnet50", "--format", "github"],  # and the page of the job
     ],
     ids=lambda arguments: arguments[0],
 )
 def test_an_output_that_may_not_be_written_is_told_in_one_line(locked, arguments):
-    ended = run_locked([str(part).replace("OUT", str(locked / "out")) for part in arguments], locked)
+    Image.new("L", (20, 20)).save(locked.parent / "mask.png")
+    places = {"OUT": str(locked / "out"), "MASK": str(locked.parent / "mask.png")}
+    ended = run_locked([places.get(part, str(part).replace("OUT", places["OUT"])) for part in arguments], locked)
     assert ended.returncode in (2, 3)
+    assert not ended.stdout
     assert "permission denied" in ended.stderr.lower()
     assert str(locked / "out") in ended.stderr
     assert len(ended.stderr.splitlines()) == 1

@@ -10,7 +10,10 @@ import sys
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
+from PIL import Image
 
 ROOT = Path(__file__).parent.parent.parent
 SAMPLES = ROOT / "sample_ckpts"
@@ -24,6 +27,9 @@ name = "one"
 checkpoint = "a.pth"
 arch = "deeplabv3_resnet50"
 """
+
+
+SMALL = "from torch import nn\ndef build(): return nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))\n"
 
 
 def limited(folder):
@@ -51,16 +57,21 @@ def disk(request, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
-    """Plans to apply, and a project to lock."""
+    """Plans to apply, and a network with a mask and an image to probe."""
     folder = tmp_path_factory.mktemp("made")
+    (folder / "small.py").write_text(SMALL)
+    torch.save(torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4)).state_dict(), folder / "small.pth")
+    pixels = np.random.default_rng(0).integers(0, 255, (40, 40, 3), dtype="u1")
+    Image.fromarray(pixels).save(folder / "image.png")
+    Image.fromarray(pixels[..., 0]).save(folder / "mask.png")
     for plan, arguments in (("plan.yaml", [SAMPLE, "--arch", "deeplabv3_resnet50"]), ("keras.yaml", [KERAS, "--against", KERAS])):
         ended = command(["remap", *arguments, "--plan", folder / plan], folder)
         assert (folder / plan).exists(), ended.stderr
     return folder
 
 
-def command(arguments, cache, before=None):
-    environment = {**os.environ, "CKPTAUDIT_CACHE_DIR": str(cache), "PYTHONDONTWRITEBYTECODE": "1"}
+def command(arguments, cache, before=None, **more):
+    environment = {**os.environ, "CKPTAUDIT_CACHE_DIR": str(cache), "PYTHONDONTWRITEBYTECODE": "1", **more}
     return subprocess.run(
         [sys.executable, "-m", "ckptaudit", *map(str, arguments)],
         cwd=ROOT,
@@ -81,6 +92,8 @@ def command(arguments, cache, before=None):
         ["show", SAMPLE, "--graph", "OUT/a.dot"],
         *(["diff", SAMPLE, "--arch", "resnet50", "--format", f"{name}=OUT/a"] for name in ("html", "sarif", "json")),
         ["remap", SAMPLE, "--arch", "deeplabv3_resnet50", "--plan", "OUT/plan.yaml"],
+        ["contract", SAMPLE, "--arch", "deeplabv3_resnet50", "--format", "json=OUT/a.json"],
+        ["probe", *["--mask", "MADE/mask.png"] * 12, "--format", "json=OUT/a.json"],
         ["apply", "MADE/plan.yaml", SAMPLE, "-o", "OUT/a.safetensors"],
         ["apply", "MADE/plan.yaml", SAMPLE, "-o", "OUT/a.pth"],
         ["apply", "MADE/keras.yaml", KERAS, "--like", KERAS, "-o", "OUT/a.weights.h5"],
@@ -99,13 +112,32 @@ def test_nothing_is_left_of_an_output_that_finds_no_room(disk, made, arguments):
     assert sorted(folder.iterdir()) == there
 
 
+def test_the_page_of_a_job_keeps_what_others_wrote_on_it(disk, made):
+    folder, before = disk
+    page, other = folder / "summary.md", "what another step wrote\n" * 160
+    page.write_text(other)
+    arguments = ["diff", SAMPLE, "--arch", "resnet50", "-v", "--format", "github", "-o", made / "never"]
+    ended = command(arguments, made / "cache", before, GITHUB_STEP_SUMMARY=str(page))
+    assert (ended.returncode, ended.stdout, ended.stderr.count("\n")) == (3, "", 1), ended.stderr
+    assert f"{page}: could not be written" in ended.stderr
+    assert page.read_text() == other
+    assert not (made / "never").exists()
+    page.unlink()
+
+
 @pytest.mark.parametrize(
-    "arguments", [["lock", "--config", "OUT/pyproject.toml", "--from", f"one={SAMPLE}"], ["spec", "resnet50", "-o", "OUT/spec.json"]]
+    "arguments",
+    [
+        ["lock", "--config", "OUT/pyproject.toml", "--from", f"one={SAMPLE}"],
+        ["spec", "resnet50", "-o", "OUT/spec.json"],
+        ["probe", "MADE/small.pth", "--arch", "MADE/small.py:build", "--images", "MADE", "--input-size", "3x32x32", "--plot", "OUT/a.png"],
+    ],
+    ids=lambda arguments: arguments[0],
 )
-def test_a_lock_or_a_spec_that_finds_no_room_is_not_written(tmp_path, arguments):
-    """Both take a model that is built, and so their time: the limit does."""
+def test_what_a_built_model_tells_and_finds_no_room_is_not_written(tmp_path, made, arguments):
+    """They take a model that is built, and so their time: the limit does."""
     (tmp_path / "pyproject.toml").write_text(PROJECT)
-    texts = [part.replace("OUT", str(tmp_path)) for part in arguments]
+    texts = [part.replace("OUT", str(tmp_path)).replace("MADE", str(made)) for part in arguments]
     ended = command(texts, tmp_path / "cache", partial(resource.setrlimit, resource.RLIMIT_FSIZE, (LEFT, LEFT)))
     assert (ended.returncode, ended.stdout) == (3, ""), ended.stderr
     assert ended.stderr.count("\n") == 1
