@@ -101,13 +101,26 @@ def open_checkpoint(path: Path | str, *, branch: str | None = None, max_header: 
         except RecursionError:
             raise NotACheckpointError(named, "nested too deep to be a checkpoint") from None
         if checkpoint is None:
-            from ckptaudit.read.sniff import describe
-
-            raise NotACheckpointError(
-                source.path, describe(source) or "no checkpoint of a known format: neither its first bytes nor its end tell what it is"
-            )
+            raise _unknown(source)
     _refuse_deep_names(checkpoint)
     return checkpoint if branch is None else checkpoint.with_branch(branch)
+
+
+def _unknown(source: Source) -> NotACheckpointError:
+    """What the file is instead, and what the pickles within it would call: somebody may load them by other means."""
+    from ckptaudit.read.sniff import describe
+
+    words = describe(source) or "no checkpoint of a known format: neither its first bytes nor its end tell what it is"
+    error = NotACheckpointError(source.path, words)
+    if source.is_zip:
+        from ckptaudit.read.torch_zips import refusals_within
+
+        try:
+            with refusals_within(source).told_on_error():
+                raise error
+        except NotACheckpointError as told:
+            return told
+    return error
 
 
 def header_limit() -> int:

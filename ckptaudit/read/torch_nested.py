@@ -89,7 +89,7 @@ class _Nested:
         archive = ZipDirectory.parse(machine.path, data[start:end], end - start)
         found = False
         # Whichever of them the loader would take, all are run.
-        pickles = [member for name, member in archive.members.items() if name.endswith(".pkl")]
+        pickles = [member for name, member in archive.members.items() if name.lower().endswith(".pkl")]
         for member in pickles:
             self._left[0] -= member.size
             if self._left[0] < 0:
@@ -98,8 +98,8 @@ class _Nested:
             table = StorageTable()
             stored = self._machine(machine, content, len(content), table).run(0, len(content), f"{member.name} {at}")
             ref = storage_in(stored)
-            root = member.name.removesuffix("data.pkl")
-            payload = archive.members.get(f"{root}data/{ref.key}") if ref is not None else None
+            root = member.name[: -len("data.pkl")]
+            payload = archive.find(f"{root}data/{ref.key}") if ref is not None else None
             found = ref is not None and payload is not None and payload.size >= ref.nbytes
         return found and len(pickles) == 1
 

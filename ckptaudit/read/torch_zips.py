@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from ckptaudit.errors import CorruptCheckpointError
 from ckptaudit.read.checkpoint import Remark
@@ -14,11 +14,11 @@ from ckptaudit.read.torch_objects import StorageRef, StorageTable, TensorReader,
 from ckptaudit.read.torch_streams import nested_storages
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from ckptaudit.read.checkpoint import Checkpoint
     from ckptaudit.read.source import Source
-    from ckptaudit.read.zips import ZipDirectory
+    from ckptaudit.read.zips import Member, ZipDirectory
 
 _OBJECT = "data.pkl"
 
@@ -67,7 +67,9 @@ def root_of(source: Source) -> str | None:
     CorruptCheckpointError
         There are several, and readers would disagree on which of them counts.
     """
-    roots = [name[: -len(_OBJECT)] for name in archive_of(source).members if name == _OBJECT or name.endswith("/" + _OBJECT)]
+    # Torch's reader takes names for equal that differ in case alone.
+    objects = [name for name in archive_of(source).members if name.lower() == _OBJECT or name.lower().endswith("/" + _OBJECT)]
+    roots = [name[: -len(_OBJECT)] for name in objects]
     shallow = [root for root in roots if root.count("/") <= 1 and not root.startswith("__MACOSX")]
     if len(shallow) > 1:
         names = " and ".join(repr(root + _OBJECT) for root in shallow[:2])
@@ -78,7 +80,8 @@ def root_of(source: Source) -> str | None:
 def is_script(source: Source) -> bool:
     """Whether the zip holds TorchScript: constants or code beside the object."""
     root = root_of(source) or ""
-    return root + "constants.pkl" in source.zip.members or any(name.startswith(root + "code/") for name in source.zip.members)
+    code = f"{root}code/".lower()
+    return source.zip.find(root + "constants.pkl") is not None or any(name.lower().startswith(code) for name in source.zip.members)
 
 
 def read_object(
@@ -106,17 +109,10 @@ def read_object(
         The zip, the pickle or a tensor is damaged or contradicts itself.
     """
     archive, path, root = source.zip, source.path, root_of(source) or ""
-    label = root + _OBJECT
-    member = archive.members[label]
+    member = cast("Member", archive.find(root + _OBJECT))
+    label = member.name
     start = archive.payload(member)
-    remarks: list[str] = list(archive.remarks)
-    if (spelt := archive.local_name(member)) != label:
-        remarks.append(f"the local header of {label!r} calls it {spelt!r}")
-    if any(name.startswith("__MACOSX/") for name in archive.members):
-        remarks.append(Remark("the zip was packed again on a Mac (__MACOSX members); torch itself may refuse it", severity="note"))
-    odd = [name for name in archive.members if name.startswith(("/", "\\\\")) or ".." in name.split("/") or len(name) > 1000]
-    if odd:
-        remarks.append(f"the zip has members that a checkpoint has not: {', '.join(map(repr, odd[:3]))}")
+    remarks: list[str] = [*archive.remarks, *_oddities(archive, member)]
     if member.size > source.max_header:
         raise CorruptCheckpointError(path, f"{label} holds {member.size:,} bytes; more than {source.max_header:,} are not read")
     if not member.size:
@@ -126,7 +122,7 @@ def read_object(
 
     def locate(ref: StorageRef) -> Storage:
         name = f"{root}data/{ref.key}"
-        stored = archive.members.get(name)
+        stored = archive.find(name)
         if stored is None:
             raise CorruptCheckpointError(path, f"storage {name!r} is missing from the zip, as after a partial save or a merge")
         if stored.size < ref.nbytes:
@@ -161,12 +157,32 @@ def read_object(
         return checkpoint_of(value, path, kind, tensors, refusals, source.size, remarks)
 
 
-def _run_others(source: Source, root: str, refusals: Refusals, allowed: Callable[[str], bool]) -> list[str]:
+def _oddities(archive: ZipDirectory, member: Member) -> Iterator[str]:
+    """What the names of members tell of a zip that torch did not write; ``member`` is the object."""
+    if not member.name.endswith(_OBJECT):
+        yield f"its object is called {member.name!r}: torch takes that for {_OBJECT}, and other readers do not"
+    if (spelt := archive.local_name(member)) != member.name:
+        yield f"the local header of {member.name!r} calls it {spelt!r}"
+    if any(name.startswith("__MACOSX/") for name in archive.members):
+        yield Remark("the zip was packed again on a Mac (__MACOSX members); torch itself may refuse it", severity="note")
+    odd = [name for name in archive.members if name.startswith(("/", "\\\\")) or ".." in name.split("/") or len(name) > 1000]
+    if odd:
+        yield f"the zip has members that a checkpoint has not: {', '.join(map(repr, odd[:3]))}"
+
+
+def refusals_within(source: Source) -> Refusals:
+    """What the pickles of a zip without an object would call."""
+    refusals = Refusals()
+    _run_others(source, None, refusals, is_allowed)
+    return refusals
+
+
+def _run_others(source: Source, root: str | None, refusals: Refusals, allowed: Callable[[str], bool]) -> list[str]:
     """Look through the zip's other pickles (constants, and what torch does not know): somebody may load them, too."""
     left = _MAX_INFLATED
     told = []
     for name, member in source.zip.members.items():
-        if name == root + _OBJECT or not name.lower().endswith((".pkl", ".pickle")):
+        if (root is not None and name.lower() == (root + _OBJECT).lower()) or not name.lower().endswith((".pkl", ".pickle")):
             continue
         if max(member.size, member.packed) > left:
             told.append(f"{name!r} of {member.size:,} bytes was not looked through for code")
@@ -183,20 +199,21 @@ def _run_others(source: Source, root: str, refusals: Refusals, allowed: Callable
 
 def _unreferenced(archive: ZipDirectory, root: str, storages: StorageTable) -> list[Remark]:
     """What lies in the zip and is no part of what the object is made of."""
-    known = {root + name for name in _MEMBERS}
-    folders = tuple(root + folder for folder in _FOLDERS)
-    data = f"{root}data/"
+    known = {(root + name).lower() for name in _MEMBERS}
+    folders = tuple((root + folder).lower() for folder in _FOLDERS)
+    data = f"{root}data/".lower()
     unused, foreign = [], []
     for name, member in archive.members.items():
-        if not member.size or name in known or name.startswith("__MACOSX/"):
+        spelt = name.lower()
+        if not member.size or spelt in known or name.startswith("__MACOSX/"):
             continue
-        if name.startswith(data):
+        if spelt.startswith(data):
             ref = storages.declared.get(name[len(data) :])
             if ref is None:
                 unused.append(name)
             elif member.size > ref.nbytes:
                 unused.append(f"{name} from byte {ref.nbytes:,} on")
-        elif not name.startswith(folders):
+        elif not spelt.startswith(folders):
             foreign.append(name)
     told = []
     for names, words in ((unused, "hold bytes that no tensor refers to"), (foreign, "are no part of a torch file")):
@@ -207,7 +224,7 @@ def _unreferenced(archive: ZipDirectory, root: str, storages: StorageTable) -> l
 
 
 def _byte_order(source: Source, root: str) -> str:
-    member = source.zip.members.get(root + "byteorder")
+    member = source.zip.find(root + "byteorder")
     if member is None:
         return "little"  # as torch before 2.1 always wrote, and still assumes
     word = source.zip.content(member, _SMALL_MEMBER).strip()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import struct
 import zlib
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from ckptaudit.errors import CorruptCheckpointError
@@ -128,6 +129,14 @@ class ZipDirectory:
         if len(members) != count:
             remarks.append(Remark(f"the zip's end record counts {count:,} members, its directory {len(members):,}"))
         return cls(path, data, members, tuple(remarks), start)
+
+    def find(self, name: str) -> Member | None:
+        """The member of this name, or of one that differs in case alone: torch's reader asks no more, and no two members are so alike."""
+        return self.members.get(name) or self._folded.get(name.lower())
+
+    @cached_property
+    def _folded(self) -> Mapping[str, Member]:
+        return {name.lower(): member for name, member in self.members.items()}
 
     def payload(self, member: Member) -> int:
         """Where the member's content begins in the file: behind its local header, which may be longer than the directory tells.

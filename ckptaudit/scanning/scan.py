@@ -61,13 +61,14 @@ def _scan_target(target: Target, deep: bool) -> FileScan | None:
     try:
         return scan_file(target.path, deep=deep)
     except CheckpointError as error:
-        # An attack is told of whatever the file is called; damage only where it is called like a checkpoint, or like nothing at all.
-        if target.stray and not error.refused_globals and (isinstance(error, NotACheckpointError) or target.path.suffix):
-            return None
         refused = tuple(error.refused_globals)
-        return FileScan(
-            target.path, findings=by_weight(refused_global.graded(refused)), refused_globals=refused, reason=printable(error.reason)
-        )
+        findings = by_weight(refused_global.graded(refused))
+        # An attack is told of whatever the file is called; damage only where it is called like a checkpoint, or like nothing at all.
+        stranger = isinstance(error, NotACheckpointError)
+        attack = any(finding.severity == "error" for finding in findings) if stranger else bool(refused)
+        if target.stray and not attack and (stranger or target.path.suffix):
+            return None
+        return FileScan(target.path, findings=findings, refused_globals=refused, reason=printable(error.reason))
     except CkptAuditError as error:
         return FileScan(target.path, reason=str(error))
     except Exception as error:

@@ -4,11 +4,25 @@ from __future__ import annotations
 
 import pytest
 
-from tests.hostile import constructions_keras, constructions_pickle, constructions_protobuf, constructions_safetensors, constructions_zip
+from tests.hostile import (
+    constructions_keras,
+    constructions_more,
+    constructions_pickle,
+    constructions_protobuf,
+    constructions_safetensors,
+    constructions_zip,
+)
 from tests.hostile.checking import SCAN_JSON, SHOW, check_call, run_all
 from tests.hostile.making import FOUR, entry, safetensors
 
-MODULES = (constructions_pickle, constructions_zip, constructions_safetensors, constructions_protobuf, constructions_keras)
+MODULES = (
+    constructions_pickle,
+    constructions_zip,
+    constructions_safetensors,
+    constructions_protobuf,
+    constructions_keras,
+    constructions_more,
+)
 DIFF = ["diff", "--against", ""]
 #: Which verbs are run: all, but where many cases come to the same reader's same lines.
 CALLS = {

@@ -57,12 +57,12 @@ def _declarations(source: Source) -> tuple[dict[str, dict[str, list[str]]], set[
     """
     from ckptaudit.read.torch_zips import root_of
 
-    code = (root_of(source) or "") + "code/"
+    code = f"{root_of(source) or ''}code/".lower()
     declared: dict[str, dict[str, list[str]]] = {}
     reaching: set[str] = set()
     left = _MAX_CODE
     for name, member in source.zip.members.items():
-        if not name.startswith(code) or not name.endswith(".py") or member.size > left:
+        if not name.lower().startswith(code) or not name.lower().endswith(".py") or member.size > left:
             continue
         left -= member.size
         text = source.zip.content(member, _MAX_CODE).decode("utf-8", "replace")
