@@ -1,8 +1,9 @@
 """HDF5 files in the layout that h5py, and with it Keras, writes unless told otherwise, read without libhdf5.
 
 To open an object takes libhdf5 about a tenth of a millisecond, and ``import h5py`` as long as a thousand of them. Keras' files are simple:
-a superblock of version 0, object headers of version 1, groups as symbol tables, values in one piece (HDF5 File Format Specification 3.0,
-parts II to IV). Whatever is anything else, refers to anything outside of the file, or contradicts itself, makes the whole file
+a superblock of version 0, object headers of version 1, groups as symbol tables, values in one piece; with ``libver="latest"`` a superblock
+of version 2 or 3, headers of version 2, links and attributes in them while they are few (HDF5 File Format Specification 3.0, parts II to
+IV). Whatever is anything else, refers to anything outside of the file, or contradicts itself, makes the whole file
 :class:`NotPlain`, and libhdf5 is asked. So this reader has no opinion on damaged files; of those that it reads,
 ``tests/read/test_hdf5_plain.py`` holds it against libhdf5.
 
@@ -12,7 +13,7 @@ overlap cannot be more than the file, so that looking at more bytes than it has,
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from math import prod
 from struct import Struct, error, pack, unpack_from
 from types import MappingProxyType
@@ -20,6 +21,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ckptaudit.read.formats.hdf5 import signature_at
 from ckptaudit.read.hdf5 import MAX_LINKS, MAX_RANK, Content, Dataset, Group, Hdf5, Locate
+from ckptaudit.read.hdf5_checksum import checksum
 from ckptaudit.read.stored import StoredTensor, contiguous_strides
 from ckptaudit.records import replace
 
@@ -43,13 +45,16 @@ _ATTRIBUTE = Struct("<BBHHH")  # version, flags, bytes of name, type and space
 _TEXT = Struct("<IQI")  # bytes, address of the heap, number within it
 #: Messages of an object header that matter.
 _SPACE, _TYPE, _FILL, _LAYOUT, _ATTRIBUTES, _CONTINUED, _SYMBOLS = 0x01, 0x03, 0x05, 0x08, 0x0C, 0x10, 0x11
+#: And those that newer headers have in the place of a symbol table.
+_LINK_INFO, _LINK, _GROUP_INFO, _ATTRIBUTE_INFO, _REFERENCES = 0x02, 0x06, 0x0A, 0x15, 0x16
 _KNOWN = frozenset({_SPACE, _TYPE, _LAYOUT, _SYMBOLS})
 #: Room, old fill values, comments, times: they say nothing of where values lie.
 _IDLE = frozenset({0x00, 0x04, 0x0D, 0x0E, 0x12})
 #: Flags of a message: it never changes, it must not be shared. Others mean that it lies elsewhere, or what to do if it is not understood.
 _FLAGS = frozenset({0x00, 0x01, 0x04, 0x05})
 _CACHED_TABLE = 1
-_CONTIGUOUS = 1
+#: Version and class of a layout in one piece.
+_CONTIGUOUS = frozenset({b"\3\1", b"\4\1"})
 _SPACE_PADDED = 2
 _MAX_DEPTH = 32
 _NO_BLOCK = 1  # what ends the list of free blocks of a heap
@@ -102,10 +107,15 @@ class _Header(NamedTuple):
     """What the messages of one object say."""
 
     table: tuple[int, int] | None
+    links: list[tuple[bytes, int]] | None
     space: bytes | None
     type: bytes | None
     layout: bytes | None
     attributes: dict[str, Any]
+
+    @property
+    def is_group(self) -> bool:
+        return self.table is not None or self.links is not None
 
 
 def read_plain(path: Path, content: Content, locate: Locate, max_header: int) -> PlainHdf5 | None:
@@ -116,7 +126,7 @@ def read_plain(path: Path, content: Content, locate: Locate, max_header: int) ->
         locate = replace(locate, start=locate.start + block, size=locate.size - block)
     try:
         return PlainHdf5(path, content, locate, max_header, max(block, 0))
-    except (NotPlain, error):
+    except (NotPlain, error, IndexError):
         return None
 
 
@@ -169,6 +179,57 @@ class PlainHdf5(Hdf5):
         return self._window[at : at + count]
 
     def _walk(self, block: int) -> Group:
+        address, header = self._root_of_newer(block) if self._bytes(8, 1) in (b"\2", b"\3") else self._root(block)
+        root = Group("", address, header.attributes)
+        seen: dict[int, Group | Dataset] = {address: root}
+        groups = {address: header}
+        todo, links = [root], 0
+        while todo:
+            group = todo.pop()
+            before = f"{group.path}/" if group.path else ""
+            for raw, at, table in self._members(groups[group.address]):
+                links += 1
+                if links > MAX_LINKS:
+                    raise self.corrupt(f"of more than {MAX_LINKS:,} links")
+                name = raw.decode("utf-8", "surrogateescape")
+                child = seen.get(at)
+                if child is None:
+                    header = self._header(at)
+                    if header.is_group:
+                        child = Group(f"{before}{name}", at, header.attributes)
+                        groups[at] = header
+                        todo.append(child)
+                    else:
+                        child = Dataset(f"{before}{name}", at, self._tensor(header, str(at)))
+                    seen[at] = child
+                if table is not None and (at not in groups or table != groups[at].table):
+                    raise NotPlain("a group is two")
+                group.children[name] = child
+        return root
+
+    def _root_of_newer(self, block: int) -> tuple[int, _Header]:
+        """Address and header of the root, from a superblock of version 2 or 3."""
+        head = self._bytes(0, 48)
+        base, extension, end, address, told = unpack_from("<QQQQI", head, 12)
+        if (
+            not head.startswith(_SIGNATURE)
+            or head[9:12] != b"\x08\x08\0"
+            or base != block
+            or end - base > self._size
+            or extension != _NOWHERE
+        ):
+            raise NotPlain("another superblock")
+        if checksum(head[:44]) != told:
+            raise NotPlain("a superblock that is damaged")
+        self._size = end - base
+        self._in_table = self._in_node = 0
+        header = self._header(address)
+        if not header.is_group:
+            raise NotPlain("the root is no plain group")
+        return address, header
+
+    def _root(self, block: int) -> tuple[int, _Header]:
+        """Address and header of the root, from a superblock of version 0."""
         head = self._bytes(0, 96)
         base, free, end, driver = unpack_from("<QQQQ", head, 24)
         if not head.startswith(_SIGNATURE + _SUPERBLOCK) or base != block or end - base > self._size or {free, driver} != {_NOWHERE}:
@@ -181,40 +242,101 @@ class PlainHdf5(Hdf5):
         header = self._header(address)
         if flags or header.table is None or cached > _CACHED_TABLE or (cached and _TWO.unpack(scratch) != header.table):
             raise NotPlain("the root is no plain group")
-        root = Group("", address, header.attributes)
-        seen: dict[int, Group | Dataset] = {address: root}
-        tables = {address: header.table}
-        todo, links = [root], 0
-        while todo:
-            group = todo.pop()
-            before = f"{group.path}/" if group.path else ""
-            for raw, at, table in self._entries(*tables[group.address]):
-                links += 1
-                if links > MAX_LINKS:
-                    raise self.corrupt(f"of more than {MAX_LINKS:,} links")
-                name = raw.decode("utf-8", "surrogateescape")
-                child = seen.get(at)
-                if child is None:
-                    header = self._header(at)
-                    if header.table is not None:
-                        child = Group(f"{before}{name}", at, header.attributes)
-                        tables[at] = header.table
-                        todo.append(child)
-                    else:
-                        child = Dataset(f"{before}{name}", at, self._tensor(header, str(at)))
-                    seen[at] = child
-                if table is not None and table != tables.get(at):
-                    raise NotPlain("a group is two")
-                group.children[name] = child
-        return root
+        return address, header
 
-    def _header(self, address: int) -> _Header:
-        """The messages of an object header of version 1, in all of its blocks."""
-        version, count, _, size = _HEADER.unpack_from(*self._near(address, 16))
-        if version != 1:
+    def _members(self, header: _Header) -> Iterator[tuple[bytes, int, tuple[int, int] | None]]:
+        """Name and header's address of each member of a group, with its table where the entry tells, in the order of the names."""
+        if header.table is not None:
+            yield from self._entries(*header.table)
+            return
+        last = b""
+        for name, address in sorted(header.links or ()):
+            if name <= last:
+                raise NotPlain("two links of one name")
+            last = name
+            yield name, address, None
+
+    def _newer_header(self, address: int) -> _Header:
+        """The messages of an object header of version 2, in all of its blocks, each of which ends in a checksum."""
+        version, flags = self._bytes(address + 4, 2)
+        if version != 2 or flags & ~0x3F:
             raise NotPlain("another object header")
+        position = 6 + (16 if flags & 0x20 else 0) + (4 if flags & 0x10 else 0)
+        width = 1 << (flags & 3)
+        begin = position + width
+        size = int.from_bytes(self._bytes(address + position, width), "little")
+        ordered = 2 if flags & 4 else 0
+        messages: list[tuple[int, bytes]] = []
+        blocks = [(address, begin, begin + size + 4, b"OHDR")]
+        for start, first, length, signature in blocks:  # grows
+            block, position, end, room = self._bytes(start, length), first, length - 4, False
+            if block[:4] != signature or checksum(block[:end]) != int.from_bytes(block[end:], "little"):
+                raise NotPlain("a header that is damaged")
+            while position + 4 + ordered <= end:
+                kind, size, flags = unpack_from("<BHB", block, position)
+                body = block[position + 4 + ordered : position + 4 + ordered + size]
+                position += 4 + ordered + size
+                room |= kind == 0
+                if position > end or flags not in _FLAGS:
+                    raise NotPlain("a message that does not lie here")
+                if kind == _CONTINUED:
+                    at, more = _TWO.unpack_from(body)
+                    if more < 8:
+                        raise NotPlain("a header that is damaged")
+                    blocks.append((at, 4, more, b"OCHK"))
+                else:
+                    messages.append((kind, body))
+            if position < end and (any(block[position:end]) or room):
+                raise NotPlain("a gap that is none")
+        return self._made_of(messages, newer=True)
+
+    def _made_of(self, messages: Iterable[tuple[int, bytes]], *, newer: bool = False) -> _Header:
+        """What the messages of a header say of its object."""
         found: dict[int, bytes] = {}
         attributes: list[bytes] = []
+        links: list[tuple[bytes, int]] = []
+        for kind, body in messages:
+            if kind == _ATTRIBUTES:
+                if body[:2] not in (b"\x01\x00", b"\x03\x00"):
+                    raise NotPlain("another attribute")
+                attributes.append(body)
+            elif kind == _FILL:
+                if body[:1] not in (b"\1", b"\2", b"\3") or (newer and (body[0] != 3 or body[1] & 0xE0)):  # nor one that is told
+                    raise NotPlain("another fill value")
+            elif newer and kind == _LINK:
+                links.append(_hard_link(body))
+            elif newer and kind in (_LINK_INFO, _ATTRIBUTE_INFO):
+                # Many links or attributes lie in a heap of another kind.
+                begin = 2 + ((8 if kind == _LINK_INFO else 2) if body[1] & 1 else 0)
+                nowhere = b"\xff" * (24 if body[1] & 2 else 16)
+                if body[0] or body[1] & ~3 or body[begin : begin + len(nowhere)] != nowhere:
+                    raise NotPlain("another group")
+                if kind == _LINK_INFO and found.setdefault(kind, body) is not body:
+                    raise NotPlain("another object")
+            elif newer and kind in (_GROUP_INFO, _REFERENCES):
+                continue
+            elif kind not in _IDLE and (kind not in _KNOWN or found.setdefault(kind, body) is not body):
+                raise NotPlain("another object")
+        values = {}
+        if found.keys() in ({_SYMBOLS}, {_LINK_INFO}):
+            values = {_name(message): self._value(message) for message in attributes}
+            if len(values) < len(attributes):
+                raise NotPlain("two attributes of one name")
+        elif links or found.keys() != {_SPACE, _TYPE, _LAYOUT}:
+            raise NotPlain("another object")
+        table = _TWO.unpack_from(found[_SYMBOLS]) if _SYMBOLS in found else None
+        held = links if _LINK_INFO in found else None
+        return _Header(table, held, found.get(_SPACE), found.get(_TYPE), found.get(_LAYOUT), values)
+
+    def _header(self, address: int) -> _Header:
+        """The messages of an object header, in all of its blocks."""
+        near, at = self._near(address, 16)
+        if near[at : at + 4] == b"OHDR":
+            return self._newer_header(address)
+        version, count, _, size = _HEADER.unpack_from(near, at)
+        if version != 1:
+            raise NotPlain("another object header")
+        messages: list[tuple[int, bytes]] = []
         blocks = [(address + 16, size)]
         for start, length in blocks:  # grows
             block, position = self._part(start, length), 0
@@ -227,24 +349,11 @@ class PlainHdf5(Hdf5):
                     raise NotPlain("a message that does not lie here")
                 if kind == _CONTINUED:
                     blocks.append(_TWO.unpack_from(body))
-                elif kind == _ATTRIBUTES:
-                    if body[:2] not in (b"\x01\x00", b"\x03\x00"):
-                        raise NotPlain("another attribute")
-                    attributes.append(body)
-                elif kind == _FILL:
-                    if body[:1] not in (b"\1", b"\2", b"\3"):
-                        raise NotPlain("another fill value")
-                elif kind not in _IDLE and (kind not in _KNOWN or found.setdefault(kind, body) is not body):
-                    raise NotPlain("another object")
-        table = found.get(_SYMBOLS)
-        if count or (found.keys() != {_SYMBOLS} if table is not None else found.keys() != {_SPACE, _TYPE, _LAYOUT}):
+                else:
+                    messages.append((kind, body))
+        if count:
             raise NotPlain("another object")
-        if table is None:
-            return _Header(None, found[_SPACE], found[_TYPE], found[_LAYOUT], {})
-        values = {_name(message): self._value(message) for message in attributes}
-        if len(values) < len(attributes):
-            raise NotPlain("two attributes of one name")
-        return _Header(_TWO.unpack_from(table), None, None, None, values)
+        return self._made_of(messages)
 
     def _entries(self, tree: int, heap: int) -> Iterator[tuple[bytes, int, tuple[int, int] | None]]:
         """Name and header's address of each member of a group, with its table where the entry tells; names ascend as libhdf5 needs it."""
@@ -320,7 +429,7 @@ class PlainHdf5(Hdf5):
             shape = _shape(space)
             known = self._kinds[kind, space] = dtype, shape, contiguous_strides(shape), prod(shape) * size, big_endian
         dtype, shape, strides, nbytes, big_endian = known
-        if not nbytes or layout[:2] != bytes((3, _CONTIGUOUS)):
+        if not nbytes or layout[:2] not in _CONTIGUOUS:
             raise NotPlain("another dataset")
         offset, held = _TWO.unpack_from(layout, 2)
         if held != nbytes or offset + nbytes > self._size:
@@ -385,6 +494,30 @@ class PlainHdf5(Hdf5):
             found[number] = (position, length)
             position += (length + 7) // 8 * 8
         return content, found
+
+
+def _hard_link(body: bytes) -> tuple[bytes, int]:
+    """Name, and address of the object, of a link message."""
+    flags, at = body[1], 2
+    if body[0] != 1 or flags & ~0x1F:
+        raise NotPlain("another link")
+    if flags & 8:
+        if body[at]:
+            raise NotPlain("a link that leads elsewhere")
+        at += 1
+    at += 8 if flags & 4 else 0
+    if flags & 16:
+        if body[at] > 1:
+            raise NotPlain("another link")
+        at += 1
+    width = 1 << (flags & 3)
+    begin = at + width
+    end = begin + int.from_bytes(body[at:begin], "little")
+    name = body[begin:end]
+    if begin == end or b"\0" in name:
+        raise NotPlain("a name that is none")
+    (address,) = unpack_from("<Q", body, end)
+    return name, address
 
 
 def _number_type(kind: bytes) -> tuple[str, int, bool] | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +16,7 @@ import pytest
 from ckptaudit.errors import CkptAuditError
 from ckptaudit.read import open_checkpoint
 from ckptaudit.read.hdf5 import Content, Dataset, Group, Hdf5, Locate
+from ckptaudit.read.hdf5_checksum import checksum
 from ckptaudit.read.hdf5_library import open_with_library
 from ckptaudit.read.hdf5_plain import read_plain
 
@@ -142,8 +144,69 @@ def test_plain_files_are_told_as_libhdf5_tells_them(tmp_path: Path, fill: Callab
     assert both(path, path.read_bytes())
 
 
+def few(file: h5py.File) -> None:
+    for layer in ("b", "a", "é", "c" * 300):
+        group = file.create_group(f"model_weights/{layer}/{layer}")
+        group["kernel:0"] = np.arange(6, dtype="float32").reshape(2, 3)
+        group["bias:0"] = np.arange(3, dtype=">f8")
+        file[f"model_weights/{layer}"].attrs["weight_names"] = [f"{layer}/kernel:0".encode(), b"bias"]
+    file["model_weights"].attrs["layer_names"] = [b"a", b"b"]
+    file.attrs["keras_version"] = "2.11.0"
+    file.attrs["a"] = np.array([1, -2])
+    file.attrs["model_config"] = "x" * 60_000
+    file["again"] = file["model_weights/a"]
+    file["again/root"] = file["/"]
+
+
+NEWER = [{"libver": "latest"}, {"libver": "v108"}, {"libver": ("v110", "v112")}, {"libver": "latest", "track_order": True}]
+
+
+@pytest.mark.parametrize("options", NEWER, ids=str)
+def test_small_files_of_newer_versions_are_told_as_libhdf5_tells_them(tmp_path: Path, options: dict[str, Any]) -> None:
+    path = tmp_path / "x.h5"
+    with h5py.File(path, "w", **options) as file:
+        few(file)
+    assert both(path, path.read_bytes())
+
+
+def mended(data: bytes) -> bytes:
+    """The file with the checksums of its headers right again, as far as their lengths tell where they stand."""
+    changed = bytearray(data)
+    for start in (match.start() for match in re.finditer(b"OHDR", data)):
+        flags = data[start + 5]
+        at = start + 6 + (16 if flags & 0x20 else 0) + (4 if flags & 0x10 else 0)
+        end = at + (1 << (flags & 3)) + int.from_bytes(data[at : at + (1 << (flags & 3))], "little")
+        changed[end : end + 4] = checksum(bytes(changed[start:end])).to_bytes(4, "little")
+    return bytes(changed[: len(data)])
+
+
+def test_damaged_files_of_newer_versions_are_left_to_libhdf5_or_told_alike(tmp_path: Path) -> None:
+    path = tmp_path / "x.h5"
+    with h5py.File(path, "w", libver="latest") as file:
+        few(file)
+        del file.attrs["model_config"]
+    whole, chance = path.read_bytes(), random.Random(0)
+    assert mended(whole) == whole
+    headers = [match.start() for match in re.finditer(b"OHDR", whole)]
+    taken = differing = 0
+    for _ in range(300):
+        data = bytearray(whole)
+        for _ in range(chance.choice((1, 1, 2))):
+            data[chance.choice(headers) + chance.randrange(4, 90)] = chance.choice((0, 1, 2, 8, 0xFF, chance.randrange(256)))
+        try:
+            taken += both(path, mended(bytes(data)))
+        except CkptAuditError:
+            differing += 1  # libhdf5 refuses what the plain reader took
+    assert differing == 0
+    assert taken > 30
+
+
 NOT_PLAIN: dict[str, tuple[dict[str, Any], Callable[[h5py.File], object]]] = {
-    "new layout": ({"libver": "latest"}, lambda file: file.create_dataset("w", data=np.zeros(3))),
+    "many new links": ({"libver": "latest"}, lambda file: [file.create_dataset(f"w{n}", data=np.zeros(3)) for n in range(9)]),
+    "many new attributes": ({"libver": "latest"}, lambda file: [file.attrs.__setitem__(f"a{n}", n) for n in range(9)]),
+    "new soft link": ({"libver": "latest"}, lambda file: file.__setitem__("w", h5py.SoftLink("/elsewhere"))),
+    "new external link": ({"libver": "latest"}, lambda file: file.__setitem__("w", h5py.ExternalLink("/etc/passwd", "/w"))),
+    "new chunks": ({"libver": "latest"}, lambda file: file.create_dataset("w", data=np.zeros(3), chunks=(2,))),
     "ordered": ({"track_order": True}, lambda file: file.create_dataset("w", data=np.zeros(3))),
     "chunks": ({}, lambda file: file.create_dataset("w", data=np.zeros(3), chunks=(2,))),
     "nothing written": ({}, lambda file: file.create_dataset("w", (3,), "f4")),
