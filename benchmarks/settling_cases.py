@@ -13,11 +13,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+import torchvision
 from torch import nn
 
 from ckptaudit.align import align
 from ckptaudit.arch import build_model
 from ckptaudit.plan import make_plan
+from ckptaudit.prove.images import crops, image_files, pixels_of
+from ckptaudit.prove.presets import PRESETS, prepared
 from ckptaudit.prove.settling_by_statistics import settle_by_statistics
 from ckptaudit.read import open_checkpoint
 from tests.probe.conftest import CHECKED, CHOSEN
@@ -32,6 +35,8 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], int]] = {
     "ESPNetv2, Cityscapes": (lambda: espnet("cityscapes", 20), 224),
 }
 
+UNTRAINED = ("resnet18", "googlenet", "mobilenet_v2", "shufflenet_v2_x1_0", "efficientnet_b0", "regnet_y_400mf", "densenet121")
+
 
 def main(seeds: int) -> None:
     """Print one line for each network, order and set of photographs: the least and the most of all seeds."""
@@ -42,8 +47,33 @@ def main(seeds: int) -> None:
             for order in ("kept", "shuffled"):
                 for label, folder in folders.items():
                     rows = [settled(build(), side, seed, order == "shuffled", folder, Path(made)) for seed in range(seeds)]
-                    cells = (" to ".join(dict.fromkeys((str(min(column)), str(max(column))))) for column in zip(*rows, strict=True))
-                    print(f"| {name} | {order} | {label} | {' | '.join(cells)} s |", flush=True)
+                    print(f"| {name} | {order} | {label} | {_cells(rows)} s |", flush=True)
+        for name in UNTRAINED:
+            for order in ("kept", "shuffled"):
+                rows = [
+                    settled(untrained(name, seed, folders["checked"]), 96, seed, order == "shuffled", folders["chosen"], Path(made))
+                    for seed in range(seeds)
+                ]
+                print(f"| {name}, random weights | {order} | chosen, statistics of checked | {_cells(rows)} s |", flush=True)
+
+
+def _cells(rows: list[tuple[int, int, int, int]]) -> str:
+    return " | ".join(" to ".join(dict.fromkeys((str(min(column)), str(max(column))))) for column in zip(*rows, strict=True))
+
+
+def untrained(name: str, seed: int, images: Path) -> nn.Module:
+    """A network of torchvision with random weights, whose BatchNorms remember photographs."""
+    torch.manual_seed(seed)
+    arguments = {"init_weights": True, "aux_logits": False} if name == "googlenet" else {}
+    module: nn.Module = torchvision.models.get_model(name, weights=None, num_classes=10, **arguments)
+    for norm in module.modules():
+        if isinstance(norm, nn.BatchNorm2d):
+            norm.momentum = None
+            nn.init.uniform_(norm.weight, 0.5, 1.5)
+            nn.init.normal_(norm.bias, 0, 0.3)
+    with torch.no_grad():
+        module.train()(torch.from_numpy(prepared(pixels_of(crops(image_files(images), 48), (96, 96)), PRESETS["imagenet"])))
+    return module.eval()
 
 
 def settled(module: nn.Module, side: int, seed: int, shuffle: bool, images: Path, made: Path) -> tuple[int, int, int, int]:
