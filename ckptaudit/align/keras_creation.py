@@ -6,7 +6,7 @@ wrote it down in the order of its code. Keras' numbers count the layers of a cla
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from math import prod
 from types import MappingProxyType
 
 from ckptaudit.align.keras_loading import automatic_names
@@ -20,48 +20,47 @@ _KERNELS = frozenset({"conv", "depthwise_conv", "linear"})
 def in_order_of_creation(graph: LayerGraph) -> LayerGraph:
     """The same tensors with the layers of each class, among the places that the class has, by their numbers.
 
-    Where normalisations and kernels are as many, and each has as many channels as its counterpart by number, the one comes right behind the
-    other. A graph whose layers have names of their own is given back as it is.
+    Where normalisations and kernels of a module are as many, and each has as many channels as its counterpart by number, the one comes
+    right behind the other. A graph whose layers have names of their own is given back as it is.
     """
     numbered = automatic_names(graph) if graph.framework == "keras" else {}
     if not numbered:
         return graph
-    by_class: dict[tuple[str, str], list[str]] = {}
+    modules: dict[str, dict[str, list[str]]] = {}
     for layer in graph.layers:
         if layer.path in numbered:
-            by_class.setdefault((parent(layer.path), numbered[layer.path][0]), []).append(layer.path)
-    ordered = {key: sorted(paths, key=lambda path: numbered[path][1]) for key, paths in by_class.items()}
-    instead = {old: new for key, paths in by_class.items() for old, new in zip(paths, ordered[key], strict=True)}
+            modules.setdefault(parent(layer.path), {}).setdefault(numbered[layer.path][0], []).append(layer.path)
+    instead: dict[str, str] = {}
+    followers: dict[str, str] = {}
+    for classes in modules.values():
+        ordered = {stem: sorted(paths, key=lambda path: numbered[path][1]) for stem, paths in classes.items()}
+        for stem, paths in classes.items():
+            instead.update(zip(paths, ordered[stem], strict=True))
+        followers |= _followers([[graph.by_path[path] for path in paths] for paths in ordered.values()])
+    following = set(followers.values())
     order = [instead.get(layer.path, layer.path) for layer in graph.layers]
-    for (above, _), paths in ordered.items():
-        if graph.by_path[paths[0]].kind != "batch_norm":
-            continue
-        for (beside, _), kernels in ordered.items():
-            if above == beside and len(kernels) == len(paths) and _fit(graph.by_path, kernels, paths):
-                order = _behind(order, dict(zip(kernels, paths, strict=True)))
+    return _reordered(graph, [path for first in order if first not in following for path in (first, *filter(None, [followers.get(first)]))])
+
+
+def _followers(classes: list[list[Layer]]) -> dict[str, str]:
+    """Each kernel's normalisation, by path, for the first class of kernels whose members fit those of a class of normalisations."""
+    found: dict[str, str] = {}
+    for norms in classes:
+        for kernels in classes if norms[0].kind == "batch_norm" else ():
+            pairs = list(zip(kernels, norms, strict=False))
+            if len(kernels) == len(norms) and all(kernel.path not in found and _fit(kernel, norm) for kernel, norm in pairs):
+                found |= {kernel.path: norm.path for kernel, norm in pairs}
                 break
-    return _reordered(graph, order)
+    return found
 
 
-def _fit(layers: Mapping[str, Layer], kernels: list[str], norms: list[str]) -> bool:
-    """Whether each of these kernels gives as many channels as the normalisation of its number takes."""
-    return all(
-        layers[kernel].kind in _KERNELS and _channels(layers[kernel]) == layers[norm].tensors["running_mean"].shape[-1]
-        for kernel, norm in zip(kernels, norms, strict=True)
-        if "running_mean" in layers[norm].tensors
-    )
-
-
-def _channels(layer: Layer) -> int:
-    """How many channels a layer gives; Keras has them last, and those of a depthwise convolution in two axes."""
-    shape = next(iter(layer.tensors.values())).shape
-    return shape[-1] * shape[-2] if layer.kind == "depthwise_conv" and len(shape) > 1 else shape[-1]
-
-
-def _behind(order: list[str], follower: Mapping[str, str]) -> list[str]:
-    """The same paths, each follower right behind its leader."""
-    following = set(follower.values())
-    return [path for leader in order if leader not in following for path in (leader, *filter(None, [follower.get(leader)]))]
+def _fit(kernel: Layer, norm: Layer) -> bool:
+    """Whether a kernel gives as many channels as a normalisation takes; Keras has them last, those of a depthwise kernel in two axes."""
+    weight, mean = kernel.tensors.get("weight"), norm.tensors.get("running_mean")
+    if kernel.kind not in _KERNELS or weight is None or mean is None:
+        return False
+    channels = prod(weight.shape[-2:]) if kernel.kind == "depthwise_conv" else weight.shape[-1]
+    return mean.shape == (channels,)
 
 
 def _reordered(graph: LayerGraph, order: list[str]) -> LayerGraph:

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from types import MappingProxyType
 
 from ckptaudit.align.pairs import Alignment, Pair
-from ckptaudit.graph import LayerGraph
-from ckptaudit.graph.names import leaf, parent
+from ckptaudit.graph import Layer, LayerGraph
+from ckptaudit.graph.names import parent
 from ckptaudit.records import replace
 
 __all__ = ["doubting_lost_parts", "loses_part"]
@@ -15,17 +15,16 @@ __all__ = ["doubting_lost_parts", "loses_part"]
 _LOST = {
     "bias": "the model has no place for the bias that the file adds to its result",
     "weight": "the model has no place for the scale that the file multiplies its result by",
+    "running_mean": "the model has no place for the statistics by which the file normalises",
 }
 _CONFIDENCE = 0.3
-#: Layers whose bias changes nothing: softmax takes no notice of what is added to every score of a row, as the bias of the keys is.
-_KEYS = frozenset({"k", "key", "keys", "k_proj", "key_proj", "k_lin", "to_k", "wk", "key_dense"})
 
 
 def doubting_lost_parts(alignment: Alignment, source: LayerGraph, target: LayerGraph) -> Alignment:
     """The alignment with those pairs ambiguous that restore part of a layer of which the model has no place for the rest.
 
-    Names and shapes are right; outputs are not, unless the bias happens to be zero, or the scale one. The bias of an attention's keys
-    has no effect.
+    Names and shapes are right; outputs are not, unless the bias happens to be zero, or the scale one. (The bias of the keys has no effect
+    in an attention that takes the softmax of plain products; whether it is one, names and shapes do not tell.)
     """
     doubted = {pair.target: pair for pair in _doubted(alignment, source, target)}
     if not doubted:
@@ -41,12 +40,30 @@ def loses_part(pair: Pair) -> bool:
 def _doubted(alignment: Alignment, source: LayerGraph, target: LayerGraph) -> Iterator[Pair]:
     unused = set(alignment.unmatched_source)
     for layer in target.layers:
-        for lost, kept in (("bias", "weight"), ("weight", "bias")):
-            spec = layer.tensors.get(kept)
-            pair = alignment.pairs.get(spec.name) if spec is not None and lost not in layer.tensors else None
-            if pair is None or not pair.sure or len(pair.sources) != 1:
+        for role, spec in layer.tensors.items():
+            pair = alignment.pairs.get(spec.name)
+            if pair is None or not pair.sure:
                 continue
-            held = source.by_path[parent(pair.sources[0])]
-            part = held.tensors.get(lost)
-            if part is not None and part.name in unused and not (lost == "bias" and leaf(held.path) in _KEYS):
-                yield replace(pair, grade="ambiguous", confidence=_CONFIDENCE, evidence=(*pair.evidence, _LOST[lost]))
+            held = [source.by_path[parent(name)] for name in pair.sources]
+            for kind, lost in _partners(role):
+                if any(lost in part.tensors and part.tensors[lost].name in unused for part in held) and not _keeps(layer, kind, target):
+                    yield replace(pair, grade="ambiguous", confidence=_CONFIDENCE, evidence=(*pair.evidence, _LOST[kind]))
+                    break
+
+
+def _partners(role: str) -> Iterator[tuple[str, str]]:
+    """What a layer needs beside its tensor of this role: the kind of it, and its own role (``bias_ih_l0`` beside ``weight_ih_l0``)."""
+    if "weight" in role:
+        yield "bias", role.replace("weight", "bias")
+    if role == "weight":
+        yield "running_mean", "running_mean"
+    if role == "bias":
+        yield "weight", "weight"
+
+
+def _keeps(layer: Layer, kind: str, target: LayerGraph) -> bool:
+    """Whether the model's layer has something of this kind. InstanceNorm once kept statistics that nothing reads."""
+    module = target.modules.get(layer.path)
+    if kind == "running_mean" and (module is None or module.type_name.startswith("InstanceNorm")):
+        return True
+    return any(kind in role for role in layer.tensors)

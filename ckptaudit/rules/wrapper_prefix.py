@@ -60,8 +60,7 @@ def _wrapped(comparison: Comparison) -> tuple[dict[str, list[str]], dict[str, li
     structural = frozenset(comparison.alignment.structural)
     for target, source in counterparts.items():
         if source != target:
-            # Under other names altogether, what stands in every block may be the author's own word (``module`` of a residual).
-            file_words, model_words = (unwrap(_above_blocks(name) if target in structural else name)[1] for name in (source, target))
+            file_words, model_words = (_words(name, own=target in structural) for name in (source, target))
             for held, name, words, others in ((sides[0], source, file_words, model_words), (sides[1], target, model_words, file_words)):
                 for word in dict.fromkeys(words):
                     if words.count(word) > others.count(word):
@@ -69,10 +68,13 @@ def _wrapped(comparison: Comparison) -> tuple[dict[str, list[str]], dict[str, li
     return sides
 
 
-def _above_blocks(name: str) -> str:
-    """The name up to its first number, and its last segment."""
-    *path, word = name.split(".")
-    return ".".join((*takewhile(lambda segment: not segment.isdecimal(), path), word))
+def _words(name: str, *, own: bool) -> tuple[str, ...]:
+    """The wrapper segments of a name. Under other names ``module`` below a number may be the author's, of a residual."""
+    words = unwrap(name)[1]
+    if not own or "module" not in words:
+        return words
+    above = list(takewhile(lambda segment: not segment.isdecimal(), name.split(".")))
+    return (*(word for word in words if word != "module"), *("module" for _ in range(above.count("module"))))
 
 
 def _dotted(words: Iterable[str]) -> str:

@@ -11,17 +11,19 @@ os.environ.setdefault("KERAS_BACKEND", "torch")
 import keras
 
 import ckptaudit
+from ckptaudit.align.keras_creation import in_order_of_creation
 from ckptaudit.arch import build_model
+from ckptaudit.graph import LayerGraph, TensorSpec
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # Keras' own
 
 
-def keras_cell(x, scale):
+def keras_cell(x, **without):
     """Branches of different depth: Keras' files have them level by level, or class by class."""
 
     def conv(x, width, size):
         x = keras.layers.Conv2D(width, size, padding="same", use_bias=False)(x)
-        return keras.layers.Activation("relu")(keras.layers.BatchNormalization(scale=scale, epsilon=1e-5)(x))
+        return keras.layers.Activation("relu")(keras.layers.BatchNormalization(epsilon=1e-5, **without)(x))
 
     one = conv(x, 8, 1)
     two = conv(conv(x, 4, 1), 8, 3)
@@ -29,10 +31,10 @@ def keras_cell(x, scale):
     return keras.layers.Concatenate()([one, two, three])
 
 
-def numbered(scale):
+def numbered(**without):
     keras.utils.clear_session()
     image = keras.Input((8, 8, 3))
-    x = keras_cell(keras_cell(keras_cell(image, scale), scale), scale)
+    x = keras_cell(keras_cell(keras_cell(image, **without), **without), **without)
     model = keras.Model(image, keras.layers.Dense(5)(keras.layers.GlobalAveragePooling2D()(x)))
     for weight in model.weights:
         values = keras.random.uniform(weight.shape, 0.5, 1.5) if "variance" in weight.path else keras.random.normal(weight.shape)
@@ -66,22 +68,66 @@ class Twin(nn.Module):
 
 
 @pytest.mark.parametrize("name", ["m.weights.h5", "m.h5", "m.keras"])
-@pytest.mark.parametrize("scale", [True, False])
-def test_the_order_of_making_finds_every_layer(tmp_path, name, scale):
-    source, target = numbered(scale), Twin().eval()
+@pytest.mark.parametrize("without", [{}, {"scale": False}, {"center": False}])
+def test_the_order_of_making_finds_every_layer(tmp_path, name, without):
+    source, target = numbered(**without), Twin().eval()
     path = tmp_path / name
     (source.save_weights if name == "m.weights.h5" else source.save)(path)
     for norm in target.modules():
         if isinstance(norm, nn.BatchNorm2d):
             nn.init.zeros_(norm.weight)  # as some networks begin; a file without a scale means ones
+            nn.init.ones_(norm.bias)
     plan = ckptaudit.audit(path, target).plan
     assert plan.complete, plan.initial
+    if "center" in without and name == "m.weights.h5":  # the numbers of three variables do not tell which of two is there
+        unsure = {step.target for step in plan.steps if not step.sure}
+        assert all({f"{path}.weight", f"{path}.bias"} <= unsure for path, m in target.named_modules() if isinstance(m, nn.BatchNorm2d))
+        return
     target.load_state_dict(plan.apply(path, as_torch=True, allow_ambiguous=True), strict=False)
     image = torch.randn(2, 3, 8, 8)
     expected = source(keras.ops.convert_to_tensor(image.permute(0, 2, 3, 1).numpy()), training=False)
     wanted = torch.from_numpy(keras.ops.convert_to_numpy(expected))
     with torch.no_grad():
         torch.testing.assert_close(target(image), wanted, rtol=1e-3, atol=1e-3 * float(wanted.std()))
+
+
+@pytest.mark.parametrize("suffix", [".weights.h5", ".h5", ".keras"])
+@pytest.mark.parametrize("without", [{"scale": False}, {"center": False}])
+def test_a_guessed_scale_is_restored_by_nobody(tmp_path, suffix, without):
+    """The same names on both sides, and one vector fewer in the file."""
+
+    def model(**without):
+        keras.utils.clear_session()
+        image = keras.Input((8, 8, 3))
+        x = keras.layers.BatchNormalization(name="bn", **without)(keras.layers.Conv2D(4, 3, name="conv")(image))
+        return keras.Model(image, keras.layers.Dense(3, name="fc")(keras.layers.GlobalAveragePooling2D()(x)))
+
+    source, target = model(**without), model()
+    source.set_weights([keras.random.uniform(weight.shape, 0.5, 1.5) for weight in source.weights])
+    path = tmp_path / f"m{suffix}"
+    (source.save_weights if suffix == ".weights.h5" else source.save)(path)
+    image = keras.random.normal((2, 8, 8, 3))
+    audit = ckptaudit.audit(path, target)
+    if suffix == ".weights.h5":
+        assert not audit.plan.safe
+        with pytest.raises(ckptaudit.IncompatibleCheckpoint):
+            ckptaudit.load(target, path)
+    elif audit.plan.safe and audit.plan.complete:
+        ckptaudit.load(target, path)
+        wanted, found = (keras.ops.convert_to_numpy(m(image, training=False)) for m in (source, target))
+        assert abs(wanted - found).max() < 1e-4
+
+
+@pytest.mark.parametrize("stray", ["scalar statistics", "no statistics", "another count"])
+def test_odd_layers_stay_in_the_graph(stray):
+    """Numbered layers that are no kernel and no normalisation as Keras writes them."""
+    shapes = {
+        "scalar statistics": {"batch_normalization/moving_mean": (), "batch_normalization/beta": (4,), "dense/kernel": (3, 4)},
+        "no statistics": {"batch_normalization/gamma": (4,), "batch_normalization/moving_variance": (4,), "dense/kernel": (3, 4)},
+        "another count": {"batch_normalization_3/moving_mean": (4,), "dense/kernel": (3, 4), "dense_9/kernel": (3, 4)},
+    }[stray]
+    graph = LayerGraph.from_tensors([TensorSpec(name, shape, "float32") for name, shape in shapes.items()], "keras")
+    assert set(in_order_of_creation(graph).tensors) == set(graph.tensors)
 
 
 def test_equal_branches_in_another_order_are_not_sure(tmp_path):
@@ -94,15 +140,18 @@ def test_equal_branches_in_another_order_are_not_sure(tmp_path):
                 cell.branch2, cell.branch3 = cell.branch3, cell.branch2
 
     path = tmp_path / "m.weights.h5"
-    numbered(scale=True).save_weights(path)
+    numbered().save_weights(path)
     plan = ckptaudit.audit(path, Swapped()).plan
     assert not plan.safe
 
 
 class Attention(nn.Module):
-    def __init__(self, *, key_bias, query_bias):
+    def __init__(self, *, fused, bias):
         super().__init__()
-        self.query, self.key = nn.Linear(6, 6, bias=query_bias), nn.Linear(6, 6, bias=key_bias)
+        parts = {"qkv": 18} if fused else {"query": 6, "key": 6, "value": 6}
+        for name, width in parts.items():
+            self.add_module(name, nn.Linear(6, width, bias=bias))
+        self.out = nn.Linear(6, 7)
 
 
 @pytest.mark.parametrize(
@@ -112,8 +161,10 @@ class Attention(nn.Module):
         (nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2)), nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2, bias=False)), ["1.weight"]),
         (nn.Sequential(nn.Conv2d(3, 4, 3, bias=False)), nn.Sequential(nn.Conv2d(3, 4, 3)), []),
         (nn.Sequential(nn.LayerNorm(4)), nn.Sequential(nn.LayerNorm(4, bias=False)), ["0.weight"]),
-        (Attention(key_bias=True, query_bias=True), Attention(key_bias=False, query_bias=True), []),
-        (Attention(key_bias=True, query_bias=True), Attention(key_bias=True, query_bias=False), ["query.weight"]),
+        (Attention(fused=False, bias=True), Attention(fused=True, bias=False), ["qkv.weight"]),
+        (nn.LSTM(3, 4), nn.LSTM(3, 4, bias=False), ["weight_ih_l0", "weight_hh_l0"]),
+        (nn.Sequential(nn.BatchNorm2d(4)), nn.Sequential(nn.GroupNorm(2, 4)), ["0.weight"]),
+        (nn.Sequential(nn.BatchNorm2d(4)), nn.Sequential(nn.InstanceNorm2d(4, affine=True)), []),
     ],
 )
 def test_a_layer_that_loses_its_bias_is_not_sure(tmp_path, file, model, unsure):

@@ -14,6 +14,8 @@ __all__ = ["Twin", "find_twin"]
 
 #: A copy holds at least this share of all tensors, and at least this share of it has a twin.
 _LARGE, _EQUAL = 0.25, 0.95
+#: Two members of one series (net1, net2) are copies if they hold this share of all tensors together.
+_WHOLE = 0.9
 
 _COPIES = frozenset({"ema", "teacher", "shadow", "averaged", "average", "swa", "momentum", "target", "copy"})
 
@@ -39,7 +41,9 @@ def find_twin(graph: LayerGraph) -> Twin | None:
     large = {path: held for path, held in large.items() if len({parent(name) for name in held}) > 1}  # one layer is no model
     for copy in sorted(large, key=lambda path: (not _says_so(path), -len(large[path]), path)):
         for original in ("", *large):
-            if original == copy or _inside(original, copy) or (original and _inside(copy, original)) or masked(original) == masked(copy):
+            if original == copy or _inside(original, copy) or (original and _inside(copy, original)):
+                continue
+            if masked(original) == masked(copy) and len(large[original]) + len(large[copy]) < _WHOLE * len(names):
                 continue  # of two blocks of one series (layer3, layer4) neither is a copy of the model
             twins = _twins(graph, original, copy, large[copy])
             if len(twins) >= _EQUAL * len(large[copy]) and not (_says_so(original) and not _says_so(copy)):

@@ -81,7 +81,7 @@ def _beyond_names(source: LayerGraph, target: LayerGraph, known: dict[str, Pair]
 def _general(
     source: LayerGraph, target: LayerGraph, done_source: frozenset[str], done_target: frozenset[str], known: dict[str, Pair]
 ) -> Iterator[Pair]:
-    sides = read(source, done_source), read(target, done_target)
+    sides = read(source, target, done_source), read(target, source, done_target)
     split_fused(*sides)
     ids, builds = Ids(), Ids()
     here, there = Forest(sides[0], ids, builds), Forest(sides[1], ids, builds)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from itertools import pairwise
 
 from ckptaudit.align.by_structure.words import masked, tokens
 from ckptaudit.graph import LayerGraph, TensorSpec, is_float
@@ -45,6 +46,8 @@ _COMPOUND = re.compile(r"^(.+?)_((?:weight|bias|kernel)s?)$")
 _DERIVED = re.compile(
     r"(relative_position_index|relative_coords|attn_mask|position_ids|token_type_ids|inv_freq|num_batches_tracked|_idxs?$|_index$)"
 )
+#: No filter has a longer side.
+_LONGEST_KERNEL = 11
 _LETTERED = re.compile(r"(.*\d)([a-z])\Z")
 _EMBEDDING = frozenset({"embed", "position", "token", "table"})
 _VARS = {4: STANDARD_ROLES, 2: STANDARD_ROLES[:2], 1: STANDARD_ROLES[:1]}
@@ -116,14 +119,14 @@ class Side:
     plain: bool = False
 
 
-def read(graph: LayerGraph, exclude: frozenset[str] = frozenset()) -> Side:
-    """Read a graph, without the tensors named in ``exclude``."""
+def read(graph: LayerGraph, other: LayerGraph, exclude: frozenset[str] = frozenset()) -> Side:
+    """Read a graph that is to be aligned with another, without the tensors named in ``exclude``."""
     specs = [spec for spec in graph if spec.name not in exclude]
     derived = [spec for spec in specs if _is_derived(spec)]
     apart = {spec.name for spec in derived}
     rows = [(spec, segments(spec.name)) for spec in specs if spec.name not in apart]
     channels_last = _is_channels_last(graph)
-    rows = _flat_names_cut([(spec, path) for spec, path in rows])
+    rows = _flat_names_cut(rows, other)
     owned: dict[tuple[str, ...], dict[str, TensorSpec]] = {}
     for spec, path in rows:
         word, named = path[-1], owned.setdefault(path[:-1], {})
@@ -169,8 +172,8 @@ def _is_derived(spec: TensorSpec) -> bool:
 
 
 def _canonical(shape: tuple[int, ...], *, weight: bool) -> tuple[int, ...]:
-    """A shape without ones; the kernel of a convolution keeps them, for 1 × 7 is not 7 × 1. A vector is one, whatever its rank."""
-    if weight and len(shape) > 3 and max(shape[2:]) > 1 and sum(n > 1 for n in shape) > 1:
+    """A shape without ones; the kernel of a convolution keeps them, for 1 × 7 is not 7 × 1. A long vector is no kernel."""
+    if weight and len(shape) > 3 and max(shape[2:]) > 1 and (sum(n > 1 for n in shape) > 1 or max(shape) <= _LONGEST_KERNEL):
         return shape
     return tuple(n for n in shape if n != 1) if 1 in shape else shape
 
@@ -214,7 +217,7 @@ def _is_channels_last(graph: LayerGraph) -> bool:
 
 def _window(sides: tuple[int, ...]) -> bool:
     """Whether two dimensions look like a filter's height and width."""
-    return max(sides) <= 11 or sides == (1, 1)
+    return max(sides) <= _LONGEST_KERNEL or sides == (1, 1)
 
 
 def _to_torch(spec: TensorSpec, role: str, path: tuple[str, ...], layer: dict[str, TensorSpec]) -> tuple[int, ...]:
@@ -262,12 +265,18 @@ def _turn_transposed(layers: dict[tuple[str, ...], list[Item]]) -> None:
 # --- names ------------------------------------------------------------------------------------------------------------
 
 
-def _flat_names_cut(rows: list[tuple[TensorSpec, tuple[str, ...]]]) -> list[tuple[TensorSpec, tuple[str, ...]]]:
-    """Cut segments at ``_`` too where names are flat (``block_2_expand_BN/gamma``), for they hide a tree."""
+def _flat_names_cut(rows: list[tuple[TensorSpec, tuple[str, ...]]], other: LayerGraph) -> list[tuple[TensorSpec, tuple[str, ...]]]:
+    """Cut segments at ``_`` too where names are flat (``block_2_expand_BN/gamma``), for they hide a tree.
+
+    Letters behind a number (``block4b``) are numbers too, but where the other side has the same, or the file counts there already.
+    """
     if not rows or sum(len(path) <= 2 for _, path in rows) < 0.8 * len(rows):
         return rows
     cut = [(spec, _cut(path[:-1]), path[-1]) for spec, path in rows]
     lettered = {stem for stem, letters in _letters(path for _, path, _ in cut).items() if {"a", "b"} <= letters}
+    if lettered:
+        lettered -= _letters(_cut(split_name(name)) for name in other.tensors).keys()
+        lettered -= {first for _, path, _ in cut for first, second in pairwise(path) if second.isdecimal()}
     return [(spec, (*_numbered(path, lettered), word)) for spec, path, word in cut]
 
 

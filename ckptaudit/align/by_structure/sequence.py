@@ -6,7 +6,6 @@ Nothing of it is sure: of two layers with one shape either may have been written
 from __future__ import annotations
 
 from collections.abc import Iterator
-from difflib import SequenceMatcher
 from itertools import takewhile
 
 from ckptaudit.align.by_structure.grading import Found
@@ -15,33 +14,33 @@ from ckptaudit.align.by_structure.tree import Forest
 
 __all__ = ["in_sequence"]
 
-#: Share of the smaller side's kernels that must stand in one order on both sides. Networks of one family, such as two depths of a ResNet,
-#: come close; they have containers, by which they are found before.
-_AGREEING = 0.95
+#: Share of the smaller side's kernels that must be of shapes that both sides have.
+_SHARED = 0.95
 #: Share of the smaller side's layers that have been placed where nothing is asked of the order.
 _PLACED = 0.9
-#: Kernels up to which orders are compared, which takes time with the square of their number.
-_MANY = 4000
 
 
 def in_sequence(here: Forest, there: Forest, found: list[Found]) -> list[Found]:
-    """What is sure of the pairs, and what the order of all layers adds; the pairs as they are where they are many or go against it."""
-    kernels = [sum(key > 0 for key in side.keys[2]) for side in (here, there)]
-    fewer = min(kernels)
-    if not (here.side.ordered and there.side.ordered and 0 < fewer <= max(kernels) <= _MANY):
+    """What is sure of the pairs, and what the order of all layers adds; the pairs as they are where they are many or go against it.
+
+    The kernels of shapes that both sides have must be equally many, and in one order.
+    """
+    if not (here.side.ordered and there.side.ordered) or len(found) >= _PLACED * min(len(here.atoms), len(there.atoms)):
         return found
-    if len(found) >= _PLACED * min(len(here.atoms), len(there.atoms)):
+    runs, others = _runs(here), _runs(there)
+    fewer = min(len(runs), len(others))
+    shared = {here.keys[2][run[0]] for run in runs} & {there.keys[2][run[0]] for run in others}
+    runs = [run for run in runs if here.keys[2][run[0]] in shared]
+    others = [run for run in others if there.keys[2][run[0]] in shared]
+    if not runs or len(runs) < _SHARED * fewer or [here.keys[2][run[0]] for run in runs] != [there.keys[2][run[0]] for run in others]:
         return found
-    sides = _runs(here), _runs(there)
-    keys = [[side.keys[2][run[0]] for run in runs] for side, runs in zip((here, there), sides, strict=True)]
-    blocks = SequenceMatcher(None, keys[0], keys[1], autojunk=False).get_matching_blocks()
-    pairs = [(sides[0][block.a + i], sides[1][block.b + i]) for block in blocks for i in range(block.size)]
     sure = [pair for pair in found if pair.level]
-    forth, back = {pair.source: pair.target for pair in sure}, {pair.target for pair in sure}
-    if len(pairs) < _AGREEING * fewer or any(forth.get(first[0], second[0]) != second[0] for first, second in pairs):
+    forth, back = {pair.source: pair.target for pair in sure}, {pair.target: pair.source for pair in sure}
+    placed = [pair for run, other in zip(runs, others, strict=True) for pair in _together(here, there, run, other)]
+    if any(forth.get(s, t) != t or back.get(t, s) != s for s, t in placed):
         return found
-    added = [(s, t) for runs in pairs for s, t in _together(here, there, *runs) if s not in forth and t not in back]
-    return [*sure, *(Found(s, t, Level.AMBIGUOUS, ("same place in the order of all layers",), None) for s, t in added)]
+    added = (Found(s, t, Level.AMBIGUOUS, ("same place in the order of all layers",), None) for s, t in placed if s not in forth)
+    return [*sure, *added]
 
 
 def _runs(side: Forest) -> list[list[int]]:

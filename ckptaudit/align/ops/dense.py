@@ -1,4 +1,4 @@
-"""A transposed array laid out anew in C order, several times as fast as numpy does it by itself."""
+"""A large transposed array laid out anew in C order, several times as fast as numpy does it by itself."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ if TYPE_CHECKING:
 
 #: Bytes from which on it is done box by box; a smaller array stays in the cache as it is.
 _LARGE = 1 << 19
-#: Elements that lie side by side in a box, at least, before and after; and those of a whole box, which stays in the cache with its copy.
-_RUN, _BOX = 128, 128 * 128
+#: Elements that lie side by side in a box, if there are so many, before and after; and those of a whole box, which stays in the cache with
+#: its copy. Where there are few, nothing is won.
+_RUN, _FEW, _BOX = 128, 32, 128 * 128
 #: Elements between the rows of the buffer. Rows at powers of two would share a few lines of the cache, and drive each other out.
 _GAP = 16
 
@@ -32,8 +33,9 @@ def dense(array: numpy.ndarray[Any, Any]) -> numpy.ndarray[Any, Any]:
         return array
     result = numpy.empty(array.shape, array.dtype)
     given, wanted = array.squeeze(), result.squeeze()
-    if array.dtype.isbuiltin != 1 and array.dtype.itemsize == 2:  # bfloat16 is numpy's only by extension, and copied number by number
-        given, wanted = given.view(numpy.uint16), wanted.view(numpy.uint16)
+    if array.dtype.isbuiltin == 2:  # numpy has bfloat16 and float8 by extension only, and copies them number by number
+        bits = f"u{array.dtype.itemsize}"
+        given, wanted = given.view(bits), wanted.view(bits)
     box = _Box.of(given) if given.nbytes >= _LARGE else None
     if box is None:
         wanted[...] = given
@@ -60,7 +62,7 @@ class _Box:
 
     @classmethod
     def of(cls, array: numpy.ndarray[Any, Any]) -> _Box | None:
-        """The box to copy an array by; None where its own runs are those of the result."""
+        """The box to copy an array by; None where its own runs are those of the result, or either's are short."""
         last = array.ndim - 1
         sizes = [1] * array.ndim
         by_stride = sorted(range(array.ndim), key=lambda axis: abs(array.strides[axis]))
@@ -68,6 +70,8 @@ class _Box:
         if not columns:
             return None
         rows = _run(array.shape, sizes, [axis for axis in reversed(range(array.ndim)) if axis not in columns])
+        if min(prod(sizes[axis] for axis in axes) for axes in (rows, columns)) < _FEW:
+            return None
         for axis in (columns[-1], rows[-1]):
             sizes[axis] = min(array.shape[axis], sizes[axis] * max(1, _BOX // prod(sizes)))
         return cls(tuple(sizes), tuple(sorted(rows)), tuple(reversed(columns)))
