@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 #: Most that one read of libhdf5's metadata may ask for, and most bytes of values that are unpacked for one tensor.
 _MAX_METADATA_READ = 128 << 20
 _MAX_UNPACKED = 4 << 30
-#: What a heap of strings (a "global heap collection") begins with: signature, version, three bytes of nothing.
-_HEAP = b"GCOL\x01\0\0\0"
+#: What a heap of strings (a "global heap collection") begins with: signature and version; three bytes follow that libhdf5 does not look at.
+_HEAP = b"GCOL\x01"
 #: Deflate cannot pack better than 1 to 1032; chunks that were never written take no bytes at all.
 _MAX_RATIO = 1100
 #: Filters within libhdf5 and h5py; any other would be looked for as a plug-in, a library to load.

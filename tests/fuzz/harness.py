@@ -150,6 +150,7 @@ def _exports():
 
 def seeds():
     """Small whole files of every format, by target: the repository's own, made ones, and real ones where they are at hand."""
+    import h5py
     import numpy as np
     import onnx
     import torch
@@ -170,6 +171,12 @@ def seeds():
     found["shards"] += [path.read_bytes() for path in sorted((ROOT / "sample_ckpts/tiny_unet_sharded").glob("*.json"))]
     found["tf-bundle"] += [path.read_bytes() for path in sorted((ROOT / "tests/data/keras").rglob("*.index"))]
     found["hdf5"] += [path.read_bytes() for path in sorted((ROOT / "tests/data/keras").rglob("*.h5"))]
+    newer = io.BytesIO()
+    with h5py.File(newer, "w", libver="latest") as file:
+        file["model_weights/a/kernel:0"] = np.ones((2, 3), "f4")
+        file["model_weights/a"].attrs["weight_names"] = [b"kernel:0"]
+        file["model_weights"].attrs["layer_names"] = [b"a"]
+    found["hdf5"].append(newer.getvalue())
     found["keras-zip"] += [path.read_bytes() for path in sorted((ROOT / "tests/data/keras").rglob("*.keras"))]
     weight = numpy_helper.from_array(np.ones((2, 2), "f4"), "c.weight")
     typed = helper.make_tensor("t", onnx.TensorProto.INT64, (3,), [1, -1, 2**40])

@@ -432,6 +432,18 @@ def _shared_type(file: h5py.File) -> None:
     file.create_dataset("w", (4,), file["t"])
 
 
+def _endless_heap(path: Path) -> None:
+    """Found by fuzzing: libhdf5 looks neither at three bytes of a heap's signature nor at whether it gets on within."""
+    _hdf5(lambda file: _legacy(file, names=np.array(["a", "b"], h5py.string_dtype())))(path)
+    content = bytearray(path.read_bytes())
+    at = content.find(b"GCOL")
+    while at >= 0:
+        content[at + 5 : at + 8] = b"\xff" * 3
+        content[at + 24 : at + 32] = struct.pack("<Q", (1 << 64) - 16)
+        at = content.find(b"GCOL", at + 1)
+    path.write_bytes(content)
+
+
 def _files() -> Iterator[Case]:
     past = struct.pack("<Q", (1 << 64) - 16)
     layered = {"class_name": "Sequential", "config": {"name": "s", "layers": [LAMBDA]}}
@@ -453,6 +465,7 @@ def _files() -> Iterator[Case]:
         ("attribute_empty_space", _hdf5(lambda f: _legacy(f, names=h5py.Empty("S4"))), ANY),
         ("names_not_utf8", _hdf5(lambda f: _legacy(f, names=np.array([b"\xff\xfe", b"\x1b[31m"]))), EITHER),
         ("config_of_lambda_by_bytes", _hdf5(lambda f: _legacy(f, config=layered)), EITHER),
+        ("heap_that_does_not_end", _endless_heap, EITHER),
         ("tree_of_itself", _reopened(_at(b"TREE", 8, bytes(16))), EITHER),
         ("tree_level_255", _reopened(_at(b"TREE", 5, b"\xff")), EITHER),
         ("tree_entries_65535", _reopened(_at(b"TREE", 6, b"\xff\xff")), EITHER),
