@@ -75,6 +75,14 @@ def everything_renamed(pair: Pair, rng: random.Random) -> Pair:
     return rename(pair, lambda name: "".join(part if part in "./" else word_for(part) for part in SEPARATOR.split(name)))
 
 
+def numbered_at_random(pair: Pair, rng: random.Random) -> Pair:
+    """Call every module by a number that says nothing, all of them side by side; roles stay."""
+    modules = list(dict.fromkeys(module_of(tensor.name) for tensor in pair.source))
+    numbers = rng.sample(range(len(modules)), len(modules))
+    new = {module: f"m{number}" for module, number in zip(modules, numbers, strict=True)}
+    return rename(pair, lambda name: new[module_of(name)] + name[len(module_of(name)) :])
+
+
 @dataclass
 class Folder:
     """What shares one prefix: tensors and folders in the order in which they were met."""
@@ -305,6 +313,7 @@ ROWS = {
     "unchanged": Row(lambda pair, _: pair, seeded=False),
     "words renamed": Row(words_renamed),
     "everything renamed": Row(everything_renamed),
+    "numbered at random": Row(numbered_at_random),
     "siblings shuffled": Row(siblings_shuffled),
     "alphabetical order": Row(lambda pair, _: replace(pair, source=sorted(pair.source)), seeded=False),
     "both alphabetical": Row(lambda pair, _: replace(pair, source=sorted(pair.source), target=sorted(pair.target)), seeded=False),
@@ -316,6 +325,7 @@ ROWS = {
     "dropped and renamed": Row(lambda pair, rng: words_renamed(modules_dropped(pair, rng), rng)),
     "dropped and shuffled": Row(lambda pair, rng: siblings_shuffled(modules_dropped(pair, rng), rng)),
     "second EMA copy": Row(second_copy),
+    "numbered at random, shuffled": Row(lambda pair, rng: siblings_shuffled(numbered_at_random(pair, rng), rng)),
     "everything renamed, shuffled": Row(lambda pair, rng: siblings_shuffled(everything_renamed(pair, rng), rng)),
     "everything renamed, dropped": Row(lambda pair, rng: everything_renamed(modules_dropped(pair, rng), rng)),
     "30 % of leaf modules dropped": Row(lambda pair, rng: modules_dropped(pair, rng, 0.3)),

@@ -12,6 +12,7 @@ from ckptaudit.align.by_structure.grading import Found, Whole, audited, order_ag
 from ckptaudit.align.by_structure.granularity import split_fused
 from ckptaudit.align.by_structure.joining import Proposal, inside_atom, joined
 from ckptaudit.align.by_structure.level import Level
+from ckptaudit.align.by_structure.numbering import EVIDENCE, worth_of_numbers
 from ckptaudit.align.by_structure.reading import read
 from ckptaudit.align.by_structure.rules import Context, Path, Rules
 from ckptaudit.align.by_structure.samename import astray, same_names
@@ -98,9 +99,13 @@ def _general(
 def _passes(here: Forest, there: Forest) -> list[Found]:
     rules, ordered = Rules(), False  # the first pass trusts no order: it finds out whether order may be trusted
     last = _PASSES - 1 if len(here.atoms) <= _MANY else _PASSES - 2
+    numbered = EVIDENCE
     for number in range(last + 1):
-        solution = Solver(here, there, rules, ordered=ordered).solve(here.top, there.top)
+        solution = Solver(here, there, rules, ordered=ordered, numbered=numbered).solve(here.top, there.top)
         found = list(_flattened(here, there, solution, (0, 0), Level.DECIDED, ()))
+        if not number and (numbered := worth_of_numbers(here, there, found)) < EVIDENCE:
+            solution = Solver(here, there, rules, ordered=ordered, numbered=numbered).solve(here.top, there.top)
+            found = list(_flattened(here, there, solution, (0, 0), Level.DECIDED, ()))
         if number == last or (number and all(pair.level for pair in found)):
             return found
         ordered = here.side.ordered and there.side.ordered and order_agreement(here, there, found) >= AGREEING
@@ -178,7 +183,7 @@ def _learn(rules: Rules, here: Forest, there: Forest, solution: Solution, *, fir
                 seen.add(key)
                 visit(inner.solution, start, (*frames[-2:], (s, t, inner.context)))
 
-    visit(solution, (0, 0), ((here.top, there.top, Solver(here, there, rules, ordered=False).context(here.top, there.top)),))
+    visit(solution, (0, 0), ((here.top, there.top, Solver(here, there, rules, ordered=False, numbered=0).context(here.top, there.top)),))
 
 
 def _container(forest: Forest, low: int, path: Path) -> Node:

@@ -62,6 +62,8 @@ class Surroundings:
         Some of these shapes went to places that are mere proposals: of what is left, only learned rules are sure.
     ordered:
         Definition order may be trusted on both sides.
+    numbered:
+        What the numbers in names are good for: nothing (0), a proposal (1), or evidence (2).
     rule:
         Verdict of the learned rules on two relative paths: 1, 0 or -1.
     """
@@ -69,6 +71,7 @@ class Surroundings:
     balanced: bool
     uncertain: bool
     ordered: bool
+    numbered: int
     rule: Callable[[tuple[str, ...], tuple[str, ...]], int]
 
 
@@ -114,7 +117,9 @@ def _significant(member: Member) -> frozenset[str]:
     return _words(member) - _KINDS
 
 
-def _features(sources: Sequence[Member], targets: Sequence[Member]) -> tuple[list[frozenset[Feature]], list[frozenset[Feature]]]:
+def _features(
+    sources: Sequence[Member], targets: Sequence[Member], *, numbered: bool
+) -> tuple[list[frozenset[Feature]], list[frozenset[Feature]]]:
     """What distinguishes each member inside its side of the group: words that not all have, and the rank of its number.
 
     Ranks are taken among members with the same words, and only where both sides fall into such series of equal lengths:
@@ -131,7 +136,8 @@ def _features(sources: Sequence[Member], targets: Sequence[Member]) -> tuple[lis
         features: list[set[Feature]] = [set(words - common) for words, _ in named]
         both.append((named, features, list(series.values())))
     (names_here, here, series_here), (names_there, there, series_there) = both
-    for number, (indices, others) in enumerate(_same_series(names_here, series_here, names_there, series_there)):
+    same = _same_series(names_here, series_here, names_there, series_there) if numbered else []
+    for number, (indices, others) in enumerate(same):
         for names, features, run in ((names_here, here, indices), (names_there, there, others)):
             ranks = {numbers: rank for rank, numbers in enumerate(sorted({names[i][1] for i in run}))}
             for i in run:
@@ -193,7 +199,7 @@ class _EqualCounts:
 
     def __init__(self, sources: Sequence[Member], targets: Sequence[Member], around: Surroundings) -> None:
         self.sources, self.targets, self.around = sources, targets, around
-        self.here, self.there = _features(sources, targets)
+        self.here, self.there = _features(sources, targets, numbered=around.numbered > 0)
         self.named = _telling(self.here, self.there)
 
     def matches(self) -> list[Match]:
@@ -205,7 +211,14 @@ class _EqualCounts:
             pairs = sorted(self.named.items())
         else:
             pairs = best_assignment(self._scores(rules))
+        self._leave_numbers()
         return [self._graded(i, j, pairs, rules) for i, j in pairs]
+
+    def _leave_numbers(self) -> None:
+        """Grade by words alone what numbers may have proposed, where these are no evidence."""
+        if self.around.numbered == 1:
+            self.here, self.there = _worded(self.here), _worded(self.there)
+            self.named = _telling(self.here, self.there)
 
     def _joined(self) -> list[Match]:
         pairs = [Match(i, j, self._level(), ("same words and numbers",)) for i, j in self.named.items()]
@@ -216,7 +229,7 @@ class _EqualCounts:
         return pairs
 
     def _level(self) -> Level:
-        return Level.ORDERED if self.around.balanced else Level.AMBIGUOUS
+        return Level.ORDERED if self.around.balanced and self.around.numbered != 1 else Level.AMBIGUOUS
 
     def _scores(self, rules: list[list[int]]) -> list[list[float]]:
         rank_here, rank_there = _ranks(self.sources), _ranks(self.targets)
@@ -273,6 +286,10 @@ class _EqualCounts:
         return "", loss
 
 
+def _worded(side: list[frozenset[Feature]]) -> list[frozenset[Feature]]:
+    return [frozenset(feature for feature in features if isinstance(feature, str)) for features in side]
+
+
 def _telling(here: list[frozenset[Feature]], there: list[frozenset[Feature]]) -> dict[int, int]:
     """Members that share a feature, or their whole set of features, which no other member of the group has."""
     votes: dict[int, set[int]] = defaultdict(set)
@@ -312,7 +329,8 @@ def _ranks(members: Sequence[Member]) -> list[int]:
 def _unequal(sources: Sequence[Member], targets: Sequence[Member], around: Surroundings) -> list[Match]:
     found: dict[int, Match] = {}
     taken: set[int] = set()
-    for match in (*_by_rule(sources, targets, around), *_by_index(sources, targets), *_by_word(sources, targets)):
+    by_index = _by_index(sources, targets) if around.numbered > 1 else []
+    for match in (*_by_rule(sources, targets, around), *by_index, *_by_word(sources, targets)):
         free = match.source not in found and match.target not in taken
         if free and around.rule(sources[match.source].path, targets[match.target].path) >= 0:
             found[match.source] = match

@@ -75,8 +75,8 @@ class Solution:
 class Solver:
     """Matches scopes of two forests under given rules; equal pairs of scopes are solved once."""
 
-    def __init__(self, source: Forest, target: Forest, rules: Rules, *, ordered: bool) -> None:
-        self.source, self.target, self.rules, self.ordered = source, target, rules, ordered
+    def __init__(self, source: Forest, target: Forest, rules: Rules, *, ordered: bool, numbered: int) -> None:
+        self.source, self.target, self.rules, self.ordered, self.numbered = source, target, rules, ordered, numbered
         self._memo: dict[Hashable, Solution] = {}
 
     def solve(self, a: Node, b: Node) -> Solution:
@@ -364,7 +364,7 @@ class _Scope:
         def rule(source: Path, target: Path) -> int:
             return self.solver.rules.verdict(self.context, source, target, self.place, wide=not balanced)
 
-        return Surroundings(balanced, uncertain, self.solver.ordered and self._in_order(), rule)
+        return Surroundings(balanced, uncertain, self.solver.ordered and self._in_order(), self.solver.numbered, rule)
 
     def _in_order(self) -> bool:
         if len(self.anchors) < 4:
