@@ -7,7 +7,7 @@ before its size is known, and libhdf5 is given a window on bytes of the file tha
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from math import prod
 from types import MappingProxyType
@@ -33,6 +33,29 @@ _MAX_RATIO = 1100
 #: Filters within libhdf5 and h5py; any other would be looked for as a plug-in, a library to load.
 _FILTERS = MappingProxyType({1: "deflate", 2: "shuffle", 3: "fletcher32", 4: "szip", 5: "nbit", 6: "scaleoffset", 32000: "lzf"})
 _FAILURES = (OSError, RuntimeError, ValueError, KeyError, TypeError, OverflowError, MemoryError, AttributeError, LookupError)
+
+
+@contextmanager
+def _bounded_memory() -> Iterator[None]:
+    """Let the process take little more memory meanwhile: libhdf5 allocates as many bytes as a string says that it has.
+
+    Where the system cannot do that, nothing is bounded.
+    """
+    try:
+        import resource
+
+        with open("/proc/self/statm", "rb") as file:  # noqa: PTH123 (as short as it can be: it is asked for each such attribute)
+            held = int(file.read().split()[0]) * resource.getpagesize()
+        before = resource.getrlimit(resource.RLIMIT_AS)
+    except (ImportError, OSError):
+        yield
+        return
+    most = held + _MAX_METADATA_READ
+    resource.setrlimit(resource.RLIMIT_AS, (most if before[0] == resource.RLIM_INFINITY else min(most, before[0]), before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, before)
 
 
 class Window:
@@ -119,7 +142,8 @@ class LibraryHdf5(Hdf5):
             # Strings of variable length lie in a heap; many may be the same large one.
             before, self._window.limit = self._window.limit, min(self._limit, MAX_STRINGS // max(1, count)) if variable else self._limit
             try:
-                value = h5py.AttributeManager(_Identified(handle))[name]
+                with _bounded_memory() if variable else nullcontext():
+                    value = h5py.AttributeManager(_Identified(handle))[name]
             finally:
                 self._window.limit = before
         except _FAILURES as error:

@@ -444,6 +444,21 @@ def _endless_heap(path: Path) -> None:
     path.write_bytes(content)
 
 
+def _long_string(path: Path) -> None:
+    """A string in a heap that says it has two billion characters."""
+
+    def named(file: h5py.File) -> None:
+        _legacy(file, names=np.array(["a name of its own"], h5py.string_dtype()))
+        file["elsewhere"] = h5py.SoftLink("/w")  # which only libhdf5 reads
+
+    _hdf5(named)(path)
+    content = path.read_bytes()
+    heap = struct.pack("<Q", content.find(b"GCOL"))
+    told = struct.pack("<I", len("a name of its own")) + heap
+    assert told in content
+    path.write_bytes(content.replace(told, struct.pack("<I", (1 << 31) - 1) + heap))
+
+
 def _files() -> Iterator[Case]:
     past = struct.pack("<Q", (1 << 64) - 16)
     layered = {"class_name": "Sequential", "config": {"name": "s", "layers": [LAMBDA]}}
@@ -466,6 +481,7 @@ def _files() -> Iterator[Case]:
         ("names_not_utf8", _hdf5(lambda f: _legacy(f, names=np.array([b"\xff\xfe", b"\x1b[31m"]))), EITHER),
         ("config_of_lambda_by_bytes", _hdf5(lambda f: _legacy(f, config=layered)), EITHER),
         ("heap_that_does_not_end", _endless_heap, EITHER),
+        ("string_of_2_gib", _long_string, ANY),
         ("tree_of_itself", _reopened(_at(b"TREE", 8, bytes(16))), EITHER),
         ("tree_level_255", _reopened(_at(b"TREE", 5, b"\xff")), EITHER),
         ("tree_entries_65535", _reopened(_at(b"TREE", 6, b"\xff\xff")), EITHER),
