@@ -69,6 +69,10 @@ class Audit:
     offers: tuple[Step, ...] = ()
     settled: tuple[Settled, ...] = ()
 
+    def __repr__(self) -> str:
+        """One line: all that it holds would fill a notebook."""
+        return f"<Audit of {self.checkpoint.path} and {self.model.arch}: {self.verdict.status}; {self.verdict.summary}>"
+
     def to_json(self) -> dict[str, Any]:
         """The audit as JSON values, schema ``ckptaudit.audit/1``."""
         return {

@@ -68,7 +68,7 @@ if not TYPE_CHECKING:
                 fields[name] = given if isinstance(given, _Field) else _Field(given)
                 if isinstance(given, _Field) or slots:
                     body.pop(name, None)
-            body |= {"_fields": fields, "__match_args__": tuple(fields), "_frozen": frozen, "__repr__": _repr}
+            body |= {"_fields": fields, "__match_args__": tuple(fields), "_frozen": frozen, "__repr__": body.get("__repr__", _repr)}
             if cls.__reduce__ is object.__reduce__:
                 body["__reduce__"] = _reduce
             body |= {name: _Original(name) for name in ("__dataclass_fields__", "__dataclass_params__")}

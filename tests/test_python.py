@@ -79,3 +79,12 @@ def test_the_branch_that_fits_is_taken(tmp_path):
         audit = ckptaudit.audit(tmp_path / "gan.pth", live)
         assert (audit.checkpoint.branch.name, audit.verdict.status) == (branch, "compatible")
     assert "fits the model best" in ckptaudit.audit(tmp_path / "gan.pth", critic).checkpoint.branch_reason
+
+
+def test_an_audit_shows_itself_in_one_line(tmp_path):
+    model = torch.nn.Linear(3, 2)
+    torch.save(model.state_dict(), tmp_path / "m.pth")
+    assert (
+        repr(ckptaudit.audit(tmp_path / "m.pth", model))
+        == f"<Audit of {tmp_path / 'm.pth'} and Linear: compatible; It fits: fit to evaluate.>"
+    )
