@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-from ckptaudit.records import dataclass, field
+from ckptaudit.records import dataclass, field, replace
 
 Status = Literal["cause", "possible", "cleared", "cannot tell", "not tested"]
 Cause = Literal["restoring", "numbers", "preprocessing", "batch-norm", "mode", "head", "reading", "opencv", "mask"]
@@ -95,6 +95,15 @@ def undecided(cause: Cause, message: str, figures: Mapping[str, Any] | None = No
 def untested(cause: Cause, message: str) -> Hypothesis:
     """A hypothesis for which something is missing."""
     return Hypothesis(cause, "not tested", 0.0, message)
+
+
+def on_a_guess(hypotheses: Sequence[Hypothesis]) -> list[Hypothesis]:
+    """Hypotheses whose figures were taken of tensors that a guess had put in their places: none is surer than that this is the cause.
+
+    What is NaN, and what an image holds, is so wherever the tensors belong.
+    """
+    facts: tuple[Cause, ...] = ("numbers", "mask")
+    return [h if h.cause in facts or h.sure <= POSSIBLE else replace(h, status="possible", sure=POSSIBLE) for h in hypotheses]
 
 
 def ranked(hypotheses: Sequence[Hypothesis]) -> tuple[Hypothesis, ...]:

@@ -19,7 +19,7 @@ from ckptaudit.pipeline import Audit
 from ckptaudit.probe.batch_norm import judge_batch_norm
 from ckptaudit.probe.feeding import FeedingError, Given, fed, parse_given
 from ckptaudit.probe.head import Head, judge_head
-from ckptaudit.probe.hypothesis import Hypothesis, ranked, untested
+from ckptaudit.probe.hypothesis import Hypothesis, on_a_guess, ranked, untested
 from ckptaudit.probe.mask import judge_mask
 from ckptaudit.probe.mode import judge_mode
 from ckptaudit.probe.numbers import judge_numbers
@@ -185,7 +185,8 @@ def probe_checkpoint(audit: Audit, question: Question) -> Probe:
         missing=frozenset(missing_tensors(audit)),
         dtype=facts_of(checkpoint.graph).dtype,
     )
-    return replace(outcome, checkpoint=checkpoint.path.name, arch=model.arch, hypotheses=ranked([restoring, *outcome.hypotheses]))
+    found = outcome.hypotheses if audit.plan.safe else on_a_guess(outcome.hypotheses)
+    return replace(outcome, checkpoint=checkpoint.path.name, arch=model.arch, hypotheses=ranked([restoring, *found]))
 
 
 def with_masks(probe: Probe, masks: Sequence[Path]) -> Probe:
