@@ -85,8 +85,8 @@ SMALL = (
 WAYS = {
     "torch.load(mmap=True) + load_state_dict": ("", TORCH),
     "ckptaudit.load": ("", OURS),
-    "the first, after a small file": (SMALL.format(TORCH), TORCH),
-    "the second, after a small file": (SMALL.format(OURS), OURS),
+    "torch.load(mmap=True) + load_state_dict, the second of a process": (SMALL.format(TORCH), TORCH),
+    "ckptaudit.load, the second of a process": (SMALL.format(OURS), OURS),
     "torch.load + load_state_dict": ("", "model.load_state_dict(torch.load(path), assign=False)"),
 }
 

@@ -9,7 +9,6 @@ from ckptaudit.align.auto_numbers import with_shifted_numbers
 from ckptaudit.align.by_name import align_by_name
 from ckptaudit.align.by_position import align_by_position, doubted_by_position
 from ckptaudit.align.flattened import with_flattened_order
-from ckptaudit.align.keras_creation import in_order_of_creation
 from ckptaudit.align.pairs import Alignment, Pair, Scope
 from ckptaudit.align.recurrent import recurrent_pairs
 from ckptaudit.garbage import collector_paused
@@ -76,6 +75,7 @@ def _aligned(source: LayerGraph, target: LayerGraph) -> Alignment:
     if not _may_go_on(source, target, named):
         return named
     from ckptaudit.align.by_structure import align_by_structure  # most audits never need it
+    from ckptaudit.align.keras_creation import in_order_of_creation
 
     found = align_by_structure(in_order_of_creation(source), in_order_of_creation(target))
     by_structure = {name: with_flattened_order(pair, source, target) for name, pair in found.pairs.items()}

@@ -7,7 +7,6 @@ shapes of the file's layer, and other values.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from types import MappingProxyType
 
 from ckptaudit.align.pairs import Alignment, Pair
 from ckptaudit.graph import Layer, LayerGraph
@@ -57,9 +56,7 @@ def doubting_lost_norms(alignment: Alignment, source: LayerGraph, target: LayerG
         for pair in filter(None, map(alignment.pairs.get, (lost.weight, lost.bias))):
             confidence = min(pair.confidence, _CONFIDENCE)
             doubted[pair.target] = replace(pair, grade="ambiguous", confidence=confidence, evidence=(*pair.evidence, why))
-    if not doubted:
-        return alignment
-    return replace(alignment, pairs=MappingProxyType({name: doubted.get(name, pair) for name, pair in alignment.pairs.items()}))
+    return alignment.doubting(doubted)
 
 
 def doubting_folded_norms(alignment: Alignment, source: LayerGraph, target: LayerGraph) -> Alignment:
@@ -81,9 +78,7 @@ def doubting_folded_norms(alignment: Alignment, source: LayerGraph, target: Laye
         for found in filter(None, (alignment.pairs.get(spec.name) for spec in layer.tensors.values())):
             confidence = min(found.confidence, _CONFIDENCE)
             doubted[found.target] = replace(found, grade="ambiguous", confidence=confidence, evidence=(*found.evidence, why))
-    if not doubted:
-        return alignment
-    return replace(alignment, pairs=MappingProxyType({name: doubted.get(name, pair) for name, pair in alignment.pairs.items()}))
+    return alignment.doubting(doubted)
 
 
 def norm_behind(graph: LayerGraph, weight: str, channels: int) -> Layer | None:

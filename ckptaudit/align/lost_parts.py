@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from types import MappingProxyType
 
 from ckptaudit.align.pairs import Alignment, Pair
 from ckptaudit.graph import Layer, LayerGraph
@@ -26,10 +25,7 @@ def doubting_lost_parts(alignment: Alignment, source: LayerGraph, target: LayerG
     Names and shapes are right; outputs are not, unless the bias happens to be zero, or the scale one. (The bias of the keys has no effect
     in an attention that takes the softmax of plain products; whether it is one, names and shapes do not tell.)
     """
-    doubted = {pair.target: pair for pair in _doubted(alignment, source, target)}
-    if not doubted:
-        return alignment
-    return replace(alignment, pairs=MappingProxyType({name: doubted.get(name, pair) for name, pair in alignment.pairs.items()}))
+    return alignment.doubting({pair.target: pair for pair in _doubted(alignment, source, target)})
 
 
 def loses_part(pair: Pair) -> bool:

@@ -95,6 +95,12 @@ class Alignment:
     scopes: tuple[Scope, ...] = ()
     structural: tuple[str, ...] = ()
 
+    def doubting(self, doubted: Mapping[str, Pair]) -> Alignment:
+        """The same with these pairs, by target, in place of the same pairs that were sure."""
+        if not doubted:
+            return self
+        return replace(self, pairs=MappingProxyType({name: doubted.get(name, pair) for name, pair in self.pairs.items()}))
+
     def with_pairs(self, pairs: Mapping[str, Pair], source: LayerGraph, target: LayerGraph) -> Alignment:
         """The same with other pairs, by target in any order: what is left on either side follows from them.
 

@@ -112,10 +112,10 @@ def test_a_guessed_scale_is_restored_by_nobody(tmp_path, suffix, without):
         assert not audit.plan.safe
         with pytest.raises(ckptaudit.IncompatibleCheckpoint):
             ckptaudit.load(target, path)
-    elif audit.plan.safe and audit.plan.complete:
-        ckptaudit.load(target, path)
-        wanted, found = (keras.ops.convert_to_numpy(m(image, training=False)) for m in (source, target))
-        assert abs(wanted - found).max() < 1e-4
+        return
+    ckptaudit.load(target, path)
+    wanted, found = (keras.ops.convert_to_numpy(m(image, training=False)) for m in (source, target))
+    assert abs(wanted - found).max() < 1e-4
 
 
 @pytest.mark.parametrize("stray", ["scalar statistics", "no statistics", "another count"])

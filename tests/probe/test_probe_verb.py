@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
+import random
 from pathlib import Path
 
 import jsonschema
 import pytest
 import torch
 from PIL import Image
+
+from tests.prove.renaming import renamed
 
 ROOT = Path(__file__).parents[2]
 SCHEMA = json.loads((ROOT / "docs" / "probe-1.schema.json").read_text())
@@ -157,17 +159,9 @@ def test_terminal_and_markdown(run, real, photographs, tmp_path):
 def test_a_guess_is_no_ground_to_be_sure_on(run, real, photographs, tmp_path):
     """Names that say nothing, in no order: figures of what was put in place by a guess convict nothing else."""
     state = torch.load(real / "cifar10_resnet20.th", map_location="cpu", weights_only=False)["state_dict"]
-    modules = sorted({name.rpartition(".")[0] for name in state}, key=hash_of)
-    words = {module: "".join(chr(97 + int(digit, 16)) for digit in hash_of(module)[:6]) for module in modules}
-    mixed = {f"{words[m]}.{name.rpartition('.')[2]}": state[name] for m in modules for name in state if name.rpartition(".")[0] == m}
-    torch.save(mixed, tmp_path / "mixed.pth")
+    torch.save(renamed(state, random.Random(0), shuffle=True)[0], tmp_path / "mixed.pth")
     sizes = ("--input-size", "3x32x32", "--crops", "12")
     result = run("probe", tmp_path / "mixed.pth", "--arch", CIFAR, "--images", photographs, *sizes, "--format", "json")
     document = _json(result)
     assert document["hypotheses"][0]["cause"] == "restoring", document["hypotheses"][0]
     assert all(h["status"] != "cause" and h["sure"] <= 0.4 for h in document["hypotheses"])
-
-
-def hash_of(text):
-    """The same digits in every run."""
-    return hashlib.sha256(text.encode()).hexdigest()

@@ -11,12 +11,12 @@ from ckptaudit.align.by_structure.flattening import undecided_where_flattened
 from ckptaudit.align.by_structure.grading import Found, Whole, audited, order_agreement
 from ckptaudit.align.by_structure.granularity import split_fused
 from ckptaudit.align.by_structure.joining import Proposal, inside_atom, joined
-from ckptaudit.align.by_structure.level import Level
-from ckptaudit.align.by_structure.numbering import EVIDENCE, worth_of_numbers
+from ckptaudit.align.by_structure.level import Level, Worth
+from ckptaudit.align.by_structure.numbering import worth_of_numbers
 from ckptaudit.align.by_structure.reading import read
 from ckptaudit.align.by_structure.rules import Context, Path, Rules
 from ckptaudit.align.by_structure.samename import astray, same_names
-from ckptaudit.align.by_structure.scopes import AGREEING, Inner, Solution, Solver
+from ckptaudit.align.by_structure.scopes import AGREEING, Inner, Solution, Solver, context_of
 from ckptaudit.align.by_structure.sequence import in_sequence
 from ckptaudit.align.by_structure.singles import singles
 from ckptaudit.align.by_structure.tree import Forest, Ids, Node
@@ -99,13 +99,16 @@ def _general(
 def _passes(here: Forest, there: Forest) -> list[Found]:
     rules, ordered = Rules(), False  # the first pass trusts no order: it finds out whether order may be trusted
     last = _PASSES - 1 if len(here.atoms) <= _MANY else _PASSES - 2
-    numbered = EVIDENCE
-    for number in range(last + 1):
+    numbered = Worth.EVIDENCE
+
+    def solved() -> tuple[Solution, list[Found]]:
         solution = Solver(here, there, rules, ordered=ordered, numbered=numbered).solve(here.top, there.top)
-        found = list(_flattened(here, there, solution, (0, 0), Level.DECIDED, ()))
-        if not number and (numbered := worth_of_numbers(here, there, found)) < EVIDENCE:
-            solution = Solver(here, there, rules, ordered=ordered, numbered=numbered).solve(here.top, there.top)
-            found = list(_flattened(here, there, solution, (0, 0), Level.DECIDED, ()))
+        return solution, list(_flattened(here, there, solution, (0, 0), Level.DECIDED, ()))
+
+    for number in range(last + 1):
+        solution, found = solved()
+        if not number and (numbered := worth_of_numbers(here, there, found)) < Worth.EVIDENCE:
+            solution, found = solved()
         if number == last or (number and all(pair.level for pair in found)):
             return found
         ordered = here.side.ordered and there.side.ordered and order_agreement(here, there, found) >= AGREEING
@@ -183,7 +186,7 @@ def _learn(rules: Rules, here: Forest, there: Forest, solution: Solution, *, fir
                 seen.add(key)
                 visit(inner.solution, start, (*frames[-2:], (s, t, inner.context)))
 
-    visit(solution, (0, 0), ((here.top, there.top, Solver(here, there, rules, ordered=False, numbered=0).context(here.top, there.top)),))
+    visit(solution, (0, 0), ((here.top, there.top, context_of(here, there, here.top, there.top)),))
 
 
 def _container(forest: Forest, low: int, path: Path) -> Node:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Hashable, Sequence
 from itertools import product
 
 from ckptaudit.align.by_structure.assignment import best_assignment
-from ckptaudit.align.by_structure.level import Level
+from ckptaudit.align.by_structure.level import Level, Worth
 from ckptaudit.align.by_structure.words import POSITIONS, PROJECTIONS, numbers_in, tokens
 from ckptaudit.records import dataclass, replace
 
@@ -63,7 +63,7 @@ class Surroundings:
     ordered:
         Definition order may be trusted on both sides.
     numbered:
-        What the numbers in names are good for: nothing (0), a proposal (1), or evidence (2).
+        What the numbers in names are good for.
     rule:
         Verdict of the learned rules on two relative paths: 1, 0 or -1.
     """
@@ -71,7 +71,7 @@ class Surroundings:
     balanced: bool
     uncertain: bool
     ordered: bool
-    numbered: int
+    numbered: Worth
     rule: Callable[[tuple[str, ...], tuple[str, ...]], int]
 
 
@@ -199,7 +199,7 @@ class _EqualCounts:
 
     def __init__(self, sources: Sequence[Member], targets: Sequence[Member], around: Surroundings) -> None:
         self.sources, self.targets, self.around = sources, targets, around
-        self.here, self.there = _features(sources, targets, numbered=around.numbered > 0)
+        self.here, self.there = _features(sources, targets, numbered=around.numbered > Worth.NOTHING)
         self.named = _telling(self.here, self.there)
 
     def matches(self) -> list[Match]:
@@ -216,7 +216,7 @@ class _EqualCounts:
 
     def _leave_numbers(self) -> None:
         """Grade by words alone what numbers may have proposed, where these are no evidence."""
-        if self.around.numbered == 1:
+        if self.around.numbered == Worth.PROPOSAL:
             self.here, self.there = _worded(self.here), _worded(self.there)
             self.named = _telling(self.here, self.there)
 
@@ -229,7 +229,7 @@ class _EqualCounts:
         return pairs
 
     def _level(self) -> Level:
-        return Level.ORDERED if self.around.balanced and self.around.numbered != 1 else Level.AMBIGUOUS
+        return Level.ORDERED if self.around.balanced and self.around.numbered != Worth.PROPOSAL else Level.AMBIGUOUS
 
     def _scores(self, rules: list[list[int]]) -> list[list[float]]:
         rank_here, rank_there = _ranks(self.sources), _ranks(self.targets)
@@ -329,7 +329,7 @@ def _ranks(members: Sequence[Member]) -> list[int]:
 def _unequal(sources: Sequence[Member], targets: Sequence[Member], around: Surroundings) -> list[Match]:
     found: dict[int, Match] = {}
     taken: set[int] = set()
-    by_index = _by_index(sources, targets) if around.numbered > 1 else []
+    by_index = _by_index(sources, targets) if around.numbered == Worth.EVIDENCE else []
     for match in (*_by_rule(sources, targets, around), *by_index, *_by_word(sources, targets)):
         free = match.source not in found and match.target not in taken
         if free and around.rule(sources[match.source].path, targets[match.target].path) >= 0:

@@ -1,4 +1,4 @@
-"""Grades as numbers."""
+"""Grades, and what numbers are worth, as numbers."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from enum import IntEnum
 
 from ckptaudit.align.pairs import Grade
 
-__all__ = ["Level"]
+__all__ = ["Level", "Worth"]
 
 
 class Level(IntEnum):
@@ -20,6 +20,14 @@ class Level(IntEnum):
     def grade(self) -> Grade:
         """The grade's name."""
         return _GRADES[self]
+
+
+class Worth(IntEnum):
+    """What the numbers in names are good for."""
+
+    NOTHING = 0
+    PROPOSAL = 1
+    EVIDENCE = 2
 
 
 _GRADES: tuple[Grade, ...] = ("ambiguous", "ordered", "decided")

@@ -7,13 +7,11 @@ from itertools import pairwise
 from operator import itemgetter
 
 from ckptaudit.align.by_structure.grading import Found
-from ckptaudit.align.by_structure.level import Level
+from ckptaudit.align.by_structure.level import Level, Worth
 from ckptaudit.align.by_structure.tree import Forest, masked_path
 from ckptaudit.align.by_structure.words import NUMBER, numbers_in
 
-__all__ = ["EVIDENCE", "worth_of_numbers"]
-
-NOTHING, PROPOSAL, EVIDENCE = range(3)
+__all__ = ["worth_of_numbers"]
 
 #: Share of neighbours in a series that must stand in one order on the other side, and neighbours below which nothing is concluded. Numbers
 #: given at random come to a half.
@@ -24,7 +22,7 @@ _ONE_ORDER = 0.85
 _Numbers = tuple[int, ...]
 
 
-def worth_of_numbers(here: Forest, there: Forest, found: list[Found]) -> int:
+def worth_of_numbers(here: Forest, there: Forest, found: list[Found]) -> Worth:
     """What the numbers of both sides are good for: layers that shapes alone decide stand on the other side as the numbers say, or do not.
 
     That is by the other side's order, if both have one, or by its numbers. Where neither tells enough, numbers of one flat series that go
@@ -36,7 +34,7 @@ def worth_of_numbers(here: Forest, there: Forest, found: list[Found]) -> int:
     return min(_worth(here, there, pairs, ordered=ordered), _worth(there, here, back, ordered=ordered))
 
 
-def _worth(side: Forest, other: Forest, pairs: list[tuple[int, int]], *, ordered: bool) -> int:
+def _worth(side: Forest, other: Forest, pairs: list[tuple[int, int]], *, ordered: bool) -> Worth:
     series: dict[tuple[str, ...], list[tuple[_Numbers, int]]] = defaultdict(list)
     for atom, counterpart in pairs:
         if numbers := _numbers(side, atom):
@@ -49,8 +47,8 @@ def _worth(side: Forest, other: Forest, pairs: list[tuple[int, int]], *, ordered
     ]
     telling = [verdict for verdict in verdicts if len(verdict) >= _FEW]
     if telling:
-        return EVIDENCE if any(sum(verdict) >= _AGREEING * len(verdict) for verdict in telling) else NOTHING
-    return PROPOSAL if _flat_at_random(side) else EVIDENCE
+        return Worth.EVIDENCE if any(sum(verdict) >= _AGREEING * len(verdict) for verdict in telling) else Worth.NOTHING
+    return Worth.PROPOSAL if _flat_at_random(side) else Worth.EVIDENCE
 
 
 def _flat_at_random(side: Forest) -> bool:

@@ -16,12 +16,12 @@ from functools import partial
 from itertools import accumulate, pairwise
 
 from ckptaudit.align.by_structure.groups import Match, Member, Surroundings, resolve
-from ckptaudit.align.by_structure.level import Level
+from ckptaudit.align.by_structure.level import Level, Worth
 from ckptaudit.align.by_structure.rules import Context, Path, Rules
 from ckptaudit.align.by_structure.tree import Forest, Node, masked_path
 from ckptaudit.records import dataclass, field, replace
 
-__all__ = ["AGREEING", "AtomPair", "Inner", "Solution", "Solver"]
+__all__ = ["AGREEING", "AtomPair", "Inner", "Solution", "Solver", "context_of"]
 
 _MASK = (1 << 61) - 1
 
@@ -75,22 +75,23 @@ class Solution:
 class Solver:
     """Matches scopes of two forests under given rules; equal pairs of scopes are solved once."""
 
-    def __init__(self, source: Forest, target: Forest, rules: Rules, *, ordered: bool, numbered: int) -> None:
+    def __init__(self, source: Forest, target: Forest, rules: Rules, *, ordered: bool, numbered: Worth) -> None:
         self.source, self.target, self.rules, self.ordered, self.numbered = source, target, rules, ordered, numbered
         self._memo: dict[Hashable, Solution] = {}
 
     def solve(self, a: Node, b: Node) -> Solution:
         """Match what is below two containers."""
-        key = (a.build, b.build, self.context(a, b))
+        key = (a.build, b.build, context_of(self.source, self.target, a, b))
         known = self._memo.get(key)
         if known is None:
             known = self._memo[key] = _Scope(self, a, b).run()
         return known
 
-    def context(self, a: Node, b: Node) -> Context:
-        """Context in which renames inside this pair of containers hold."""
-        paths = masked_path(a.path), masked_path(b.path)
-        return Context(paths, (a.naming, b.naming), (partial(self.source.names, a), partial(self.target.names, b)))
+
+def context_of(source: Forest, target: Forest, a: Node, b: Node) -> Context:
+    """Context in which renames inside this pair of containers hold."""
+    paths = masked_path(a.path), masked_path(b.path)
+    return Context(paths, (a.naming, b.naming), (partial(source.names, a), partial(target.names, b)))
 
 
 class _Scope:
@@ -98,7 +99,7 @@ class _Scope:
 
     def __init__(self, solver: Solver, a: Node, b: Node) -> None:
         self.solver, self.a, self.b = solver, a, b
-        self.context = solver.context(a, b)
+        self.context = context_of(solver.source, solver.target, a, b)
         self.place = (a.low, b.low)
         self.found = Solution()
         self.claimed_source, self.claimed_target = bytearray(a.high - a.low), bytearray(b.high - b.low)
@@ -190,7 +191,7 @@ class _Scope:
             return
         names = s.below(self.a), t.below(self.b)
         solution = self.solver.solve(s, t)
-        context = self.solver.context(s, t)
+        context = context_of(self.solver.source, self.solver.target, s, t)
         begin, sizes = (s.low - self.a.low, t.low - self.b.low), (s.high - s.low, t.high - t.low)
         self.found.inner.append(Inner(*begin, match.level, match.evidence, names, context, solution, sizes))
         self._consume(self.claimed_source, s, self.a, solution.left_source)
