@@ -67,7 +67,8 @@ def remap(
     from ckptaudit.errors import UsageError
     from ckptaudit.pipeline import audit
     from ckptaudit.read import open_checkpoint
-    from ckptaudit.report._plan import render_plan
+    from ckptaudit.report._next import apply_command
+    from ckptaudit.report._plan import render_plan, render_written
 
     build = model_side(arch, against, arch_args, fresh)
     check_output(plan_path, force)
@@ -105,10 +106,14 @@ def remap(
         text = remap_json(plan, outcome.offers, proof)
     else:
         text = render_plan(plan, render_options(None, quiet, verbose), outcome.verdict, outcome.offers, proof, outcome.settled)
+    refuted = proof is not None and proof.status == "refuted"
     if plan_path is not None:
         plan.save(plan_path, force=force)
+        if form is None and output_format == "terminal" and not quiet:
+            command = "" if refuted or not plan.steps else apply_command(plan_path, checkpoint, outcome.model.graph.framework)
+            text += render_written(plan, plan_path, command, render_options(None, quiet, verbose))
     emit(text)
-    sys.exit(NOT_FIT if proof is not None and proof.status == "refuted" else exit_code(outcome))
+    sys.exit(NOT_FIT if refuted else exit_code(outcome))
 
 
 def _model_that_wrote(opened: Checkpoint, source_arch: str | None, guess: bool) -> Model | None:

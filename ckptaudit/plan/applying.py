@@ -50,7 +50,10 @@ def refuse_ambiguous(plan: Plan, allow_ambiguous: bool) -> None:
     unsure = [step.target for step in plan.steps if not step.sure]
     if unsure and not allow_ambiguous:
         more = f" and {len(unsure) - 1} more" if len(unsure) > 1 else ""
-        raise PlanError(f"the plan is ambiguous for {unsure[0]}{more}: decide these steps in its file, or allow ambiguous ones")
+        raise PlanError(
+            f"the plan is not sure of {unsure[0]}{more}: write `grade: decided` in its file where such a step is right, "
+            "or take all of them as they are (--allow-ambiguous)"
+        )
 
 
 def open_for(plan: Plan, source: str | os.PathLike[str] | Checkpoint) -> Checkpoint:

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 #: Each tensor that a module in doubt gets as the plan has it → the one that it would get.
 Rival = Mapping[str, str]
+#: What the evidence of a settled step begins with.
+BY_RUNNING, BY_STATISTICS = "both models were run", "what reaches BatchNorm fits what it remembers"
 #: Values in double precision that agree to eight digits in four figures are the same; statistics that agree while no others do, too.
 _CONFIDENCE = 0.99
 

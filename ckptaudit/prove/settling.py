@@ -17,7 +17,7 @@ from ckptaudit.arch.isolation import isolated, output_to_stderr
 from ckptaudit.errors import ArchitectureError, PlanError
 from ckptaudit.graph.names import parent
 from ckptaudit.plan import make_plan
-from ckptaudit.prove.doubts import Doubt, Rival, decided, doubts_of, put, with_settled
+from ckptaudit.prove.doubts import BY_RUNNING, Doubt, Rival, decided, doubts_of, put, with_settled
 from ckptaudit.prove.networks import common_inputs, own_plan, restore, runnable, tensors_of
 from ckptaudit.prove.outputs import TOLERANCES, Digest, equal_outputs, without_wrapper
 from ckptaudit.records import dataclass, field
@@ -123,7 +123,7 @@ class _Pass:
                 self.decided[step.target] = step
 
     def _put(self, path: str, rival: Rival) -> list[Step]:
-        told = f"both models were run, and of {len(self.doubts[path].rivals)} that could be meant it alone is given the same"
+        told = f"{BY_RUNNING}, and of {len(self.doubts[path].rivals)} that could be meant it alone is given the same"
         steps = [decided(step, told) for step in self.doubts[path].taking(rival)]
         put(self.target, steps, self.plan, self.checkpoint)
         return steps
@@ -159,7 +159,7 @@ def _run(
         if made is None or ours is None:
             continue
         if equal_outputs(ours, made, this.tolerance):
-            told = "both models were run and give equal outputs"
+            told = f"{BY_RUNNING}, and give equal outputs"
             left = [step for path in this.ran for step in doubts[path].steps if step.target not in this.decided]
             this.decided.update({step.target: decided(step, told) for step in left})
         return this.decided

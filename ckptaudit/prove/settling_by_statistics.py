@@ -24,7 +24,7 @@ from ckptaudit.graph.kinds import DERIVED_BUFFERS
 from ckptaudit.graph.names import leaf
 from ckptaudit.plan import make_plan
 from ckptaudit.prove.agreement import measure_agreement
-from ckptaudit.prove.doubts import Doubt, Settled, decided, doubts_of, put, with_settled
+from ckptaudit.prove.doubts import BY_STATISTICS, Doubt, Settled, decided, doubts_of, put, with_settled
 from ckptaudit.prove.images import crops, image_files, pixels_of
 from ckptaudit.prove.networks import restore, runnable
 from ckptaudit.prove.presets import PRESETS, prepared
@@ -213,7 +213,7 @@ class _Search:
             doubt = self.doubts[path]
             for step in doubt.taking(doubt.rivals[source]):
                 if path in sure:
-                    steps[step.target] = decided(step, f"what reaches BatchNorm fits what it remembers: {told[path].why}")
+                    steps[step.target] = decided(step, f"{BY_STATISTICS}: {told[path].why}")
                 elif path in told:
                     open_ = f"what reaches BatchNorm leaves it open: {told[path].why}"
                     steps[step.target] = replace(step, evidence=(*step.evidence, open_), runner_up=None)
@@ -379,9 +379,9 @@ def _told(trial: _Trial, path: str, sure: bool) -> str:
     """The margin of a choice, in words."""
     other = trial.others.get(path)
     if other is None:
-        return f"{trial.figure:.2g} nats, and nothing else is left" + ("" if sure else " where the others are as they are here")
+        return f"divergence {trial.figure:.2g}, and nothing else is left" + ("" if sure else " where the others are as they are here")
     figure, name = other
-    margin = f"{trial.figure:.2g} nats, the next best (`{name}`) {figure:.2g}"
+    margin = f"divergence {trial.figure:.2g}, of the next best (`{name}`) {figure:.2g}"
     return margin if not sure or figure > _limit(trial.figure) else f"{margin}, with which layers behind it do not fit"
 
 

@@ -40,6 +40,12 @@ def next_command(audit: Audit) -> str:
     return f"ckptaudit diff {path} --arch {shlex.quote(arch or own)}{_arguments(arguments)}{_branch(branch)}{intent}"
 
 
+def apply_command(plan_path: str, checkpoint: str, framework: str) -> str:
+    """The command that carries out a plan that was just written; the plan itself says of which branch."""
+    output = "fixed.weights.h5 --like fresh.weights.h5" if framework == "keras" else "fixed.safetensors"
+    return f"ckptaudit apply {shlex.quote(printable(plan_path))} {shlex.quote(printable(checkpoint))} -o {output}"
+
+
 def _branch(name: str | None) -> str:
     return "" if name is None else f" --branch {shlex.quote(printable(name))}"
 

@@ -13,8 +13,9 @@ from rich.text import Text
 
 from ckptaudit.align.adapting import WAYS, way_of
 from ckptaudit.graph.kinds import DERIVED_BUFFERS
-from ckptaudit.graph.names import fold_names, leaf, numbers_masked
+from ckptaudit.graph.names import fold_names, leaf, numbers_masked, parent
 from ckptaudit.plan import Plan, RenameRule
+from ckptaudit.prove.doubts import BY_RUNNING, BY_STATISTICS
 from ckptaudit.report._proof import proof_lines
 from ckptaudit.report._words import plural
 from ckptaudit.report.terminal import _broken, _console, _page
@@ -35,6 +36,8 @@ _GRADES = {
     "ordered": "names and order agree among equals",
     "ambiguous": "not applied without asking",
 }
+
+_SETTLED = {BY_STATISTICS: "settled by BatchNorm statistics", BY_RUNNING: "settled by running both models"}
 
 
 def render_plan(
@@ -92,11 +95,11 @@ def render_plan(
         console.print()
         console.print(Text("grades", style="bold"))
         table = Table.grid(padding=(0, 2))
-        grades: Counter[str] = Counter(step.grade for step in plan.steps)
-        for grade, meaning in _GRADES.items():
-            if grades[grade]:
-                table.add_row(f"  {grade}", str(grades[grade]), Text(meaning, style="dim"))
+        grades = Counter((step.grade, _meaning(step)) for step in plan.steps)
+        for grade, meaning in sorted(grades, key=lambda row: list(_GRADES).index(row[0])):
+            table.add_row(f"  {grade}", str(grades[grade, meaning]), Text(meaning, style="dim"))
         console.print(table)
+        _print_unsure(console, plan, {one.path for one in settled}, options)
     _print_settled(console, settled, options)
     _print_offers(console, offers)
     if proof is not None:
@@ -107,6 +110,41 @@ def render_plan(
     return _page(out)
 
 
+def render_written(plan: Plan, path: str, command: str, options: Options) -> str:
+    """What follows the page once the plan is written: where it is, what in it wants a look, and the command that carries it out."""
+    console, out = _console(options)
+    unsure = sum(not step.sure for step in plan.steps)
+    look = f"; {plural(unsure, 'step')} in it {'is' if unsure == 1 else 'are'} ambiguous, to be looked at before" if unsure else ""
+    console.print()
+    console.print(Text("written  ", style="bold").append(f"{printable(path)}{look}", style="default not bold"), soft_wrap=True)
+    if command:
+        console.print(Text("next     ", style="bold").append(command, style="default not bold"), soft_wrap=True)
+    return _page(out)
+
+
+def _meaning(step: Step) -> str:
+    """What a step's grade rests on, in words."""
+    told = step.evidence[0] if step.evidence and step.sure else ""
+    return next((meaning for start, meaning in _SETTLED.items() if told.startswith(start)), _GRADES[step.grade])
+
+
+def _print_unsure(console: Console, plan: Plan, told: set[str], options: Options) -> None:
+    """The ambiguous steps and why each is, those of equal reasons together, but for modules that are ``told`` of elsewhere."""
+    reasons: dict[str, list[str]] = {}
+    for step in plan.steps:
+        if not step.sure and parent(step.target) not in told:
+            reasons.setdefault("; ".join(step.evidence), []).append(step.target)
+    shown = list(reasons.items()) if options.verbose else list(reasons.items())[:_MAX_ROWS]
+    for reason, names in shown:
+        patterns = fold_names(names)
+        more = f" … {plural(len(patterns) - 1, 'pattern')} more" if len(patterns) > 1 and not options.verbose else ""
+        for pattern in patterns if options.verbose else patterns[:1]:
+            for line in _broken(printable(pattern + more), options.width - 4):
+                console.print(Text(f"    {line}"), soft_wrap=True)
+        console.print(Padding(Text(printable(reason or "no reason is given"), style="dim"), (0, 0, 0, 6)))
+    _print_rest(console, len(reasons) - len(shown), "reason")
+
+
 def _print_settled(console: Console, settled: Sequence[Settled], options: Options) -> None:
     """What stays open first: it is what somebody has to look at."""
     if not settled:
@@ -115,6 +153,7 @@ def _print_settled(console: Console, settled: Sequence[Settled], options: Option
     console.print()
     counts = f"{plural(len(settled) - still_open, 'layer')} by what each BatchNorm remembers; {still_open} open"
     console.print(Text("settled  ", style="bold").append(counts, style="default not bold"))
+    console.print(Text("  divergence: 0 where a BatchNorm is given the mean and variance that it remembers", style="dim"), soft_wrap=True)
     order = sorted(settled, key=lambda one: one.sure)
     shown = order if options.verbose else order[:_MAX_ROWS]
     for one in shown:

@@ -65,7 +65,13 @@ def test_remap_then_apply_then_restore(run, samples, tmp_path):
     checkpoint, plan, fixed = samples / "dataparallel_10classes.pth", tmp_path / "plan.yaml", tmp_path / "fixed.safetensors"
     content = checkpoint.read_bytes()
     arguments = ("remap", checkpoint, "--arch", "deeplabv3_resnet50", "--arch-arg", "num_classes=10", "--plan", plan)
-    assert run(*arguments).returncode == 0
+    written = run(*arguments)
+    assert written.returncode == 0
+    *_, written_to, follows = written.stdout.splitlines()
+    assert written_to == f"written  {plan}"
+    assert follows.startswith(f"next     ckptaudit apply {plan} {checkpoint} -o fixed.")
+    for silent in (["--quiet"], ["--format", "json"], ["--emit", "python"]):
+        assert "written  " not in run(*arguments, "--force", *silent).stdout
     refused = run(*arguments)
     assert (refused.returncode, refused.stdout) == (3, "")
     assert "exists already" in refused.stderr
@@ -80,6 +86,24 @@ def test_remap_then_apply_then_restore(run, samples, tmp_path):
     assert checkpoint.read_bytes() == content
     assert run("diff", fixed, "--arch", "deeplabv3_resnet50", "--arch-arg", "num_classes=10").returncode == 0
     assert sorted(path.name for path in tmp_path.iterdir()) == ["fixed.safetensors", "plan.yaml"]
+
+
+def test_what_is_not_sure_is_told_with_its_reason_and_what_to_do(run, tmp_path):
+    """The biases of convolutions that the model has without: names and shapes fit, outputs do not."""
+    stem = torchvision.models.resnet18(weights=None)
+    state = {**stem.state_dict(), "conv1.bias": torch.ones(64), "layer1.0.conv1.bias": torch.ones(64)}
+    torch.save(state, tmp_path / "a.pth")
+    plan = tmp_path / "plan.yaml"
+    result = run("remap", tmp_path / "a.pth", "--arch", "resnet18", "--plan", plan)
+    page = " ".join(result.stdout.split())
+    assert result.returncode == 1
+    assert "ambiguous 2 not applied without asking conv1.weight … 1 pattern more same name; the model has no place for the bias" in page
+    assert f"written {plan}; 2 steps in it are ambiguous" in page
+    refused = run("apply", plan, tmp_path / "a.pth", "-o", tmp_path / "b.pth")
+    assert (refused.returncode, refused.stdout) == (3, "")
+    assert "`grade: decided`" in refused.stderr
+    plan.write_text(plan.read_text().replace("grade: ambiguous", "grade: decided"))
+    assert run("apply", plan, tmp_path / "a.pth", "-o", tmp_path / "b.pth").returncode == 0
 
 
 def test_the_plan_takes_its_branch(run, samples, tmp_path):

@@ -174,6 +174,7 @@ def test_a_real_network_in_any_order(run, real, tmp_path, seed):
     assert "complete, safe" in page
     assert "settled 35 layers by what each BatchNorm remembers; 0 open" in page
     assert "the next best" in page
+    assert "settled by BatchNorm statistics" in page
     assert "consistent with the BatchNorm statistics" in page
     plan = ckptaudit.Plan.load(tmp_path / "plan.yaml")
     assert {step.target: step.sources[0] for step in plan.steps} == truth
