@@ -47,6 +47,8 @@ _IN_COMMON = 0.3
 _MAX_VALUES = 1 << 28
 #: How many candidates are named where none is sure; no name of an architecture is longer.
 _NAMED, _MAX_NAME = 3, 80
+#: Comes before findings of the same weight: what loading the file would do to whoever loads it.
+_DANGER = "refused-global"
 INTENTS: tuple[Intent, ...] = get_args(Intent)
 
 
@@ -570,5 +572,13 @@ def _by_weight(findings: list[Finding]) -> tuple[Finding, ...]:
     from ckptaudit.rules.finding import SEVERITIES, STATUSES
 
     return tuple(
-        sorted(findings, key=lambda f: (-SEVERITIES.index(f.severity), -STATUSES.index(f.status), -len(f.model) - len(f.checkpoint)))
+        sorted(
+            findings,
+            key=lambda f: (
+                -SEVERITIES.index(f.severity),
+                -STATUSES.index(f.status),
+                f.rule != _DANGER,
+                -len(f.model) - len(f.checkpoint),
+            ),
+        )
     )

@@ -33,3 +33,8 @@ def printable(text: str, limit: int = 2000) -> str:
 
 def _escape(character: str) -> str:
     return character.encode("unicode_escape", "surrogatepass").decode("ascii")
+
+
+def plural(number: int, word: str) -> str:
+    """``1 tensor``, ``2 tensors``."""
+    return f"{number:,} {word}{'' if number == 1 else 's'}"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+from ckptaudit.align import Pair
+from ckptaudit.align.lost_parts import loses_part
 from ckptaudit.graph import TensorSpec
 from ckptaudit.graph.kinds import DERIVED_BUFFERS
 from ckptaudit.graph.names import first_segment, is_under, leaf
@@ -90,7 +92,7 @@ class Verdict:
 
 
 def measure_coverage(comparison: Comparison) -> Coverage:
-    """Count what the sure pairs of the alignment would set; derived buffers count nowhere."""
+    """Count what the alignment has a sure counterpart for; derived buffers count nowhere."""
     pairs = comparison.alignment.pairs
     repeated = {name for group in comparison.model.graph.tied for name in group[1:]}
     counted = [spec for spec in comparison.model.graph if leaf(spec.name) not in DERIVED_BUFFERS]
@@ -100,8 +102,7 @@ def measure_coverage(comparison: Comparison) -> Coverage:
             modules.setdefault(first_segment(spec.name), []).append(spec)
 
     def is_set(spec: TensorSpec) -> bool:
-        pair = pairs.get(spec.name)
-        return pair is not None and pair.sure
+        return _has_counterpart(pairs.get(spec.name))
 
     rows = tuple(
         ModuleCoverage(top, sum(s.numel for s in specs if is_set(s)), sum(s.numel for s in specs)) for top, specs in modules.items()
@@ -142,8 +143,13 @@ def _starting_point(comparison: Comparison) -> str | None:
     repeated = {name for group in graph.tied for name in group[1:]}
     body = [spec for spec in graph if not spec.buffer and spec.name not in repeated and not in_head(spec.name)]
     total = sum(spec.numel for spec in body)
-    held = sum(spec.numel for spec in body if spec.name in pairs and pairs[spec.name].sure)
+    held = sum(spec.numel for spec in body if _has_counterpart(pairs.get(spec.name)))
     return f"only {held / total:.1%} of the parameters outside the head set" if held < _MIN_TO_FINETUNE * total else None
+
+
+def _has_counterpart(pair: Pair | None) -> bool:
+    """Whether it is sure which tensor of the file is meant, whatever else its layer may lack."""
+    return pair is not None and (pair.sure or loses_part(pair))
 
 
 def _status(comparison: Comparison, plan: Plan, coverage: Coverage) -> Status:

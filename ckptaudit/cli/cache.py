@@ -23,10 +23,14 @@ def cache(clear: bool) -> None:
 
     where = specs.folder() or "nowhere: there is no home folder"
     if clear:
-        emit(f"{specs.clear()} entries deleted from {where}\n")
+        emit(f"{_entries(specs.clear())} deleted from {where}\n")
         return
     found = specs.entries()
-    emit(f"{where}\n{len(found)} entries, {sum(map(_size, found)) / 1e6:.1f} MB\n")
+    emit(f"{where}\n{_entries(len(found))}, {sum(map(_size, found)) / 1e6:.1f} MB\n")
+
+
+def _entries(number: int) -> str:
+    return "1 entry" if number == 1 else f"{number:,} entries"
 
 
 def _size(path: Path) -> int:

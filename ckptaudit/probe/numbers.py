@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from ckptaudit.probe.hypothesis import Hypothesis, judged
 from ckptaudit.prove.running import Look, Network, Pass
+from ckptaudit.text import plural
 
 #: The largest number of float16.
 _HALF = 65504.0
@@ -35,7 +36,8 @@ def judge_numbers(network: Network, seen: Pass | None, dtype: str | None, images
         return judged(
             "numbers",
             0.99,
-            f"{len(bad)} tensors hold NaN or infinity, the first is `{bad[0]}`: everything behind it is NaN, and NaN never wins an argmax.",
+            f"{plural(len(bad), 'tensor')} {'holds' if len(bad) == 1 else 'hold'} NaN or infinity, the first is `{bad[0]}`: everything "
+            "behind it is NaN, and NaN never wins an argmax.",
             "the training diverged, or the file is damaged: take an earlier checkpoint",
             {"tensors": len(bad)},
             bad,

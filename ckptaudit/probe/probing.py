@@ -32,6 +32,7 @@ from ckptaudit.prove.images import crops, image_files, pixels_of
 from ckptaudit.prove.presets import PRESETS, flipped, prepared
 from ckptaudit.prove.running import Network, Pass, batches_of, divergences, network_of
 from ckptaudit.records import dataclass, field, replace
+from ckptaudit.text import plural
 
 if TYPE_CHECKING:
     import numpy
@@ -307,7 +308,7 @@ class _Judge:
         pixels = pixels_of(pictures, (height, width))
         self.images = (len(files), count, (height, width))
         part = f", and ways to feed them are judged by the first {_FRONT} BatchNorms" if until else ""
-        crops_in_words = f"{count} crops of {len(files)} images at {height}×{width}"
+        crops_in_words = f"{plural(count, 'crop')} of {plural(len(files), 'image')} at {height}×{width}"
         if count < self.question.crops:
             self.remarks.append(f"{crops_in_words} were run, as many as {self.question.budget:.0f} s allow{part}; --budget gives it more")
         best = self._best_way(pixels, own, batch, until)

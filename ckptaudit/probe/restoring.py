@@ -34,7 +34,7 @@ def judge_restoring(audit: Audit, head: str | None) -> Hypothesis:
         return judged(
             "restoring",
             0.97,
-            f"{len(missing)} of {total} tensors of the model are not set by the file and hold their initial values: {_few(others)}.",
+            f"The file leaves {len(missing)} of {total} tensors of the model as they were initialised: {_few(others)}.",
             "`ckptaudit diff` says why; with strict=False nothing would have been said",
             figures,
             others,
@@ -44,7 +44,7 @@ def judge_restoring(audit: Audit, head: str | None) -> Hypothesis:
         return judged(
             "restoring",
             0.4,
-            f"{len(unsure)} of {total} tensors were matched without being sure of it: {_few(unsure)}.",
+            f"{len(unsure)} of {total} tensors {'was' if len(unsure) == 1 else 'were'} matched without being sure of it: {_few(unsure)}.",
             "settle the plan: `ckptaudit remap --plan`, and --verify-with these images",
             figures,
             unsure,

@@ -19,6 +19,7 @@ from ckptaudit.read.keras_config import (
     training_summary,
 )
 from ckptaudit.read.keras_names import legacy_names, natural, variable_names
+from ckptaudit.text import plural
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -201,7 +202,10 @@ def _tell_unlisted(file: Hdf5, branches: Iterable[Branch]) -> None:
     listed = {id(tensor) for branch in branches for tensor in branch.tensors.values()}
     extra = [name for name, weight in every_dataset(file).items() if id(weight.tensor) not in listed]
     if extra:
-        file.remark(f"{len(extra):,} datasets belong to no layer that the file lists, the first {extra[0]!r}")
+        file.remark(
+            f"{plural(len(extra), 'dataset')} {'belongs' if len(extra) == 1 else 'belong'} to no layer that the file lists, the first "
+            f"{extra[0]!r}"
+        )
 
 
 def read_datasets(file: Hdf5, nbytes: int) -> Checkpoint:

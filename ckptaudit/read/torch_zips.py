@@ -12,6 +12,7 @@ from ckptaudit.read.stored import Storage
 from ckptaudit.read.torch_nested import torch_machine
 from ckptaudit.read.torch_objects import StorageRef, StorageTable, TensorReader, is_allowed
 from ckptaudit.read.torch_streams import nested_storages
+from ckptaudit.text import plural
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -151,7 +152,9 @@ def read_object(
         remarks += _run_others(source, root, refusals, allowed)
         remarks += _unreferenced(archive, root, storages)
         if machine.position < end:
-            remarks.append(Remark(f"{end - machine.position:,} bytes follow the end of {label}", "unreferenced-bytes"))
+            behind = end - machine.position
+            told = f"{plural(behind, 'byte')} {'follows' if behind == 1 else 'follow'} the end of {label}"
+            remarks.append(Remark(told, "unreferenced-bytes"))
         tensors = TensorReader(path, locate, inline=member.stored, nested=nested_storages(data, path))
         adapt(value, tensors)
         return checkpoint_of(value, path, kind, tensors, refusals, source.size, remarks)
@@ -216,10 +219,14 @@ def _unreferenced(archive: ZipDirectory, root: str, storages: StorageTable) -> l
         elif not spelt.startswith(folders):
             foreign.append(name)
     told = []
-    for names, words in ((unused, "hold bytes that no tensor refers to"), (foreign, "are no part of a torch file")):
+    for names, one, many, words in (
+        (unused, "holds", "hold", "bytes that no tensor refers to"),
+        (foreign, "is", "are", "no part of a torch file"),
+    ):
         if names:
+            verb = one if len(names) == 1 else many
             shown = ", ".join(map(repr, names[:3])) + (" …" if names[3:] else "")
-            told.append(Remark(f"{len(names):,} members of the zip {words}: {shown}", "unreferenced-bytes"))
+            told.append(Remark(f"{plural(len(names), 'member')} of the zip {verb} {words}: {shown}", "unreferenced-bytes"))
     return told
 
 

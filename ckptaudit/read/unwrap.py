@@ -16,6 +16,7 @@ from ckptaudit.read.checkpoint import Branch
 from ckptaudit.read.pickles import Instance, OpaqueKey, PickledDict
 from ckptaudit.read.stored import StoredTensor
 from ckptaudit.records import dataclass, field
+from ckptaudit.text import plural
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -159,7 +160,10 @@ class Unwrapper:
         branches = tuple(candidate.branch(alone=alone) for candidate in candidates)
         lost = sum(len(c.tensors) - len(b.tensors) for c, b in zip(candidates, branches, strict=True))
         if lost:
-            self.remarks.append(f"{lost:,} tensors have the name of another one once their keys are joined; the last of each name counts")
+            self.remarks.append(
+                f"{plural(lost, 'tensor')} {'has' if lost == 1 else 'have'} the name of another one once their keys are joined; the last "
+                "of each name counts"
+            )
         return branches
 
     def _holders_of_tensors(self, root: Any) -> set[int]:

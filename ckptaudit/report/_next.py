@@ -33,6 +33,8 @@ def next_command(audit: Audit) -> str:
         command = f"ckptaudit remap {path} --arch {shlex.quote(own)}{_arguments(arguments)}{_branch(by_hand)}{intent} --plan plan.yaml"
         return command if changed else ""
     if not retry:
+        if audit.verdict.status == "partial" and not audit.plan.safe:  # it tells which steps are not sure, and why
+            return f"ckptaudit remap {path} --arch {shlex.quote(own)}{_arguments(arguments)}{_branch(branch)}"
         if audit.verdict.status == "partial" and audit.verdict.intent == "eval":
             return f"ckptaudit diff {path} --arch {shlex.quote(own)}{_arguments(arguments)}{_branch(branch)} --for finetune"
         return f"ckptaudit show {path}"

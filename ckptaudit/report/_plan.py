@@ -74,9 +74,10 @@ def render_plan(
         "complete" if plan.complete else "not complete",
         *([f"{plural(unsure, 'step')} not sure"] if unsure else ["safe"] if plan.steps else []),
     ]
+    kept = "keeps its initial value" if len(plan.initial) == 1 else "keep their initial value"
     counts = (
         f"{', '.join(words)} · {plural(len(plan.steps), 'tensor')} set: {renamed} renamed, {len(changed)} changed, "
-        f"{len(plan.steps) - renamed - len(changed)} as they are · {len(plan.initial)} keep their initial value · "
+        f"{len(plan.steps) - renamed - len(changed)} as they are · {len(plan.initial)} {kept} · "
         f"{len(plan.dropped)} of the file dropped"
     )
     console.print(Padding(Text(counts), (0, 0, 0, 2)))

@@ -35,13 +35,22 @@ def render_probe(probe: Probe, output_format: str, options: Options) -> str:
     return _markdown(probe) if output_format == "markdown" else _terminal(probe, options)
 
 
+def _likely(probe: Probe) -> list[Hypothesis]:
+    """The causes, or what may be one."""
+    return list(probe.causes) or [hypothesis for hypothesis in probe.hypotheses if hypothesis.status == "possible"]
+
+
+def _diagnosis(probe: Probe) -> str:
+    """The answer where nothing follows it: what was found, with its figures."""
+    likely = _likely(probe)
+    return f"{'' if probe.causes else 'No cause is sure. '}{likely[0].message}" if likely else _answer(probe)
+
+
 def _answer(probe: Probe) -> str:
-    causes = probe.causes
-    if causes:
-        return causes[0].message
-    possible = [hypothesis for hypothesis in probe.hypotheses if hypothesis.status == "possible"]
-    if possible:
-        return f"No cause is sure. {possible[0].message}"
+    """What was found, by title: the figures follow."""
+    if likely := _likely(probe):
+        found = "; ".join(f"{hypothesis.title} ({hypothesis.sure:.0%} sure)" for hypothesis in likely)
+        return found[0].upper() + found[1:] + "." if probe.causes else f"No cause is sure; possible: {found}."
     tested = sum(hypothesis.status not in ("not tested", "cannot tell") for hypothesis in probe.hypotheses)
     return f"No cause was found; {tested} of {len(probe.hypotheses)} hypotheses were tested and cleared."
 
@@ -56,7 +65,7 @@ def _terminal(probe: Probe, options: Options) -> str:
     found = bool(probe.causes)
     head = Text("✗ cause found" if found else "✓ no cause found", style="bold red" if found else "bold green")
     console.print(head.append(f"  {printable(_head(probe))}", style="default not bold"), soft_wrap=True)
-    console.print(Padding(Text(printable(_answer(probe))), (0, 0, 0, 2)))
+    console.print(Padding(Text(printable(_diagnosis(probe) if options.quiet else _answer(probe))), (0, 0, 0, 2)))
     if options.quiet:
         return _page(out)
     for hypothesis in probe.hypotheses:

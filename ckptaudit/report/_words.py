@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from ckptaudit.text import plural
+
+__all__ = ["count", "nbytes", "plural", "share"]
+
 
 def count(number: float) -> str:
     """``39633729`` as ``39.6 M``."""
@@ -29,8 +33,3 @@ def share(part: int, whole: int) -> str:
     if 99.9 < percent < 100:
         return ">99.9 %"
     return f"{percent:.1f} %" if 0 < percent < 100 else f"{percent:.0f} %"
-
-
-def plural(number: int, word: str) -> str:
-    """``1 tensor``, ``2 tensors``."""
-    return f"{number:,} {word}{'' if number == 1 else 's'}"

@@ -2,11 +2,65 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from types import MappingProxyType
 
-from ckptaudit.graph.kinds import DERIVED_BUFFERS
+from ckptaudit.graph import LayerGraph
+from ckptaudit.graph.kinds import BUFFER_ROLES, DERIVED_BUFFERS
 from ckptaudit.graph.layers import module_paths
 from ckptaudit.graph.names import common_prefix, leaf, numbers_masked, parent
+from ckptaudit.records import dataclass
+from ckptaudit.rules.wording import plural
+
+#: Kinds of layers as messages call them; others are not named.
+_KINDS = MappingProxyType({"conv": "conv ", "depthwise_conv": "depthwise conv ", "linear": "linear ", "batch_norm": "BatchNorm "})
+_PARTS: Mapping[tuple[str, ...], tuple[str, str]] = MappingProxyType({("bias",): ("bias", "es"), ("weight",): ("weight", "s")})
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Tensors that one cause explains.
+
+    Attributes
+    ----------
+    what:
+        How many of what, in words: ``20 conv biases``, ``2 tensors``.
+    place:
+        Where all of them lie, or ``""``.
+    names:
+        The tensors.
+    parts:
+        They are parts of layers whose other tensors are there.
+    """
+
+    what: str
+    place: str
+    names: tuple[str, ...]
+    parts: bool
+
+
+def by_part_or_place(names: Iterable[str], graph: LayerGraph, kept: Collection[str]) -> Iterator[Group]:
+    """Group ``names`` of a graph by what they are to the layers that are there without them, or else by the place: see :func:`by_cause`.
+
+    ``kept`` are the paths of layers of which something is there. A bias that each of 20 layers lacks is one cause, wherever they lie.
+    """
+    parts: dict[tuple[str, tuple[str, ...]], list[str]] = {}
+    lacking: dict[str, dict[str, str]] = {}
+    rest = []
+    for name in names:
+        layer = graph.by_path[parent(name)]
+        role = next(role for role, spec in layer.tensors.items() if spec.name == name)
+        if layer.path in kept and role not in BUFFER_ROLES:
+            lacking.setdefault(layer.path, {})[role] = name
+        else:
+            rest.append(name)
+    for path, of_layer in lacking.items():
+        parts.setdefault((_KINDS.get(graph.by_path[path].kind, ""), tuple(of_layer)), []).extend(of_layer.values())
+    for (kind, roles), found in parts.items():
+        word, ending = _PARTS.get(roles, ("tensor", "s"))
+        yield Group(f"{len(found):,} {kind}{word}{'' if len(found) == 1 else ending}", "", tuple(found), parts=True)
+    for place, found_here in by_cause(rest, graph.tensors):
+        yield Group(plural(len(found_here), "tensor"), place, found_here, parts=False)
 
 
 def by_cause(names: Iterable[str], everything: Collection[str]) -> Iterator[tuple[str, tuple[str, ...]]]:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from ckptaudit.graph.names import leaf, parent
 from ckptaudit.rules.comparison import Comparison
 from ckptaudit.rules.finding import Finding, Rule
-from ckptaudit.rules.grouping import by_cause
-from ckptaudit.rules.wording import plural
+from ckptaudit.rules.grouping import by_part_or_place
 
 RULE = Rule("missing-layers", "Layers of the model are absent from the file", "error", "symptom")
 
@@ -15,14 +15,18 @@ RULE = Rule("missing-layers", "Layers of the model are absent from the file", "e
 def check(comparison: Comparison) -> Iterator[Finding]:
     """Yield one finding per place of the model where layers are missing."""
     missing = comparison.unexplained(comparison.missing, "model")
-    for place, names in by_cause(missing, comparison.model.graph.tensors):
-        in_head = all(comparison.in_model_head(name) for name in names)
+    kept = {parent(name) for name in comparison.alignment.pairs}
+    for group in by_part_or_place(missing, comparison.model.graph, kept):
+        one = len(group.names) == 1
+        in_head = all(comparison.in_model_head(name) for name in group.names)
         yield RULE.finding(
-            f"{plural(len(names), 'tensor')} of the model {f'in `{place}` ' if place else ''}"
-            f"{'are' if len(names) > 1 else 'is'} not in the file and would keep {'their' if len(names) > 1 else 'its'} initial values.",
-            model=names,
+            f"{group.what} of the model {f'in `{group.place}` ' if group.place else ''}{'is' if one else 'are'} not in the file and would "
+            f"keep {'its' if one else 'their'} initial values.",
+            model=group.names,
             severity="note" if in_head and comparison.intent == "finetune" else "error",
-            fix="check that the model is built with the arguments it was trained with",
+            fix="build the layers as in training (bias=False)"
+            if group.parts and all(leaf(name) == "bias" for name in group.names)
+            else "check that the model is built with the arguments it was trained with",
             status="partial" if in_head else "incompatible",
-            phrase=f"{f'`{place}`' if place else plural(len(names), 'tensor')} absent",
+            phrase=f"{f'`{group.place}`' if group.place else group.what} absent",
         )

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from ckptaudit.rules.comparison import Comparison
 from ckptaudit.rules.finding import Finding, Rule
+from ckptaudit.rules.wording import plural
 
 RULE = Rule("numpy-arrays", "Arrays of numpy instead of tensors", "error", "file")
 
@@ -23,8 +24,10 @@ def check(comparison: Comparison) -> Iterator[Finding]:
     }
     if arrays:
         given = len({source for pair in comparison.alignment.pairs.values() for source in pair.sources})
+        found = len(set(arrays.values()))
         yield RULE.finding(
-            f"{len(set(arrays.values())):,} of {given:,} tensors for the model are arrays of numpy: load_state_dict refuses them, "
+            f"{found:,} of {plural(given, 'tensor')} for the model {'is an array' if found == 1 else 'are arrays'} of numpy: "
+            f"load_state_dict refuses {'it' if found == 1 else 'them'}, "
             "also with strict=False.",
             checkpoint=arrays.values(),
             model=arrays,

@@ -73,7 +73,7 @@ def check(comparison: Comparison) -> Iterator[Finding]:
             if more
             else "give the optimizer the same parameters as in training, or start it anew",
             status="partial",
-            phrase=f"optimizer state of {held:,} parameters for {wanted:,}",
+            phrase=f"optimizer state of {plural(held, 'parameter')} for {wanted:,}",
         )
 
 

@@ -40,8 +40,9 @@ def check(comparison: Comparison) -> Iterator[Finding]:
         )
     elif agreeing:
         worst = max(layer.difference for layer in agreeing)
+        compared = f"All {len(agreeing)} layers that were compared hold" if len(agreeing) > 1 else "The one layer that was compared holds"
         yield RULE.finding(
-            f"All {len(agreeing)} layers that were compared hold the values of the checkpoint{how} {within} (the most: {worst:.1g}).",
+            f"{compared} the values of the checkpoint{how} {within} (the most: {worst:.1g}).",
             severity="note",
             confidence=0.99,
         )

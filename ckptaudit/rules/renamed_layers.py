@@ -52,7 +52,9 @@ def check(comparison: Comparison) -> Iterator[Finding]:
             status="remappable",
             phrase="other names",
         )
-    if undecided := [pair for pair in found if not pair.sure and not loses_part(pair)]:
+    # Counters of batches among them: as many as the plan has steps that are not sure.
+    every = (pairs[name] for name in comparison.alignment.structural if name not in comparison.numbered_otherwise)
+    if undecided := [pair for pair in every if not pair.sure and not loses_part(pair)]:
         rival = next((pair for pair in undecided if pair.runner_up), undecided[0])
         other = f", or `{rival.runner_up[0]}`" if rival.runner_up else ""
         yield RULE.finding(

@@ -9,8 +9,7 @@ from ckptaudit.graph.kinds import BUFFER_ROLES, role_of
 from ckptaudit.graph.names import leaf, parent, split_name
 from ckptaudit.rules.comparison import Comparison
 from ckptaudit.rules.finding import Finding, Rule
-from ckptaudit.rules.grouping import by_cause
-from ckptaudit.rules.wording import plural
+from ckptaudit.rules.grouping import by_part_or_place
 
 RULE = Rule("unexpected-layers", "Layers of the file have no place in the model", "warning", "symptom")
 
@@ -27,11 +26,11 @@ def check(comparison: Comparison) -> Iterator[Finding]:
         return
     graph, head = comparison.checkpoint.graph, comparison.file_head
     restored = {parent(name) for name in comparison.used}
-    for place, names in by_cause(unexpected, graph.tensors):
+    for group in by_part_or_place(unexpected, graph, restored):
+        names, place = group.names, group.place
         training_state = all(_TRAINING_STATE & set(split_name(name)) for name in names)
         # A bias whose weight is restored belongs to a layer that the model has: without it the layer gives something else.
-        torn = any(parent(name) in restored and role_of(leaf(name)) not in BUFFER_ROLES for name in names)
-        in_the_head = not torn and all(in_head(name, head) for name in names)
+        in_the_head = not group.parts and all(in_head(name, head) for name in names)
         # InstanceNorm kept statistics before torch 0.4.
         statistics = all(role_of(leaf(name)) in BUFFER_ROLES and parent(name) in comparison.paired_modules for name in names)
         harmless = training_state or in_the_head
@@ -42,12 +41,12 @@ def check(comparison: Comparison) -> Iterator[Finding]:
             if in_the_head
             else "running statistics of layers that keep none in the model"
             if statistics
-            else "parts of layers that the model has without them"
-            if torn
+            else "parts that the model's layers lack, and without which they give other outputs"
+            if group.parts
             else "layers that the model does not have"
         )
         yield RULE.finding(
-            f"{plural(len(names), 'tensor')} of the file {f'in `{place}` ' if place else ''}would be dropped: {what}.",
+            f"{group.what} of the file {f'in `{place}` ' if place else ''}would be dropped: {what}.",
             checkpoint=names,
             severity="note" if harmless else "warning",
             fix=""
@@ -55,8 +54,8 @@ def check(comparison: Comparison) -> Iterator[Finding]:
             else "build the layers with track_running_stats=True if the network was trained so"
             if statistics
             else "build the layers as in training (bias=True)"
-            if torn and all(leaf(name) == "bias" for name in names)
+            if group.parts and all(leaf(name) == "bias" for name in names)
             else "a network that was trained with these layers gives other outputs without them",
             status="remappable" if harmless else "partial",
-            phrase="" if harmless else f"{f'`{place}`' if place else plural(len(names), 'tensor')} of the file unused",
+            phrase="" if harmless else f"{f'`{place}`' if place else group.what} of the file unused",
         )

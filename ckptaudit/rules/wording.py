@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from ckptaudit.text import plural
 
-def plural(number: int, word: str) -> str:
-    """``1 tensor``, ``2 tensors``."""
-    return f"{number:,} {word}{'' if number == 1 else 's'}"
+__all__ = ["are", "have", "plural", "quoted"]
 
 
 def are(number: int, word: str) -> str:

@@ -63,7 +63,10 @@ def test_diff_says_that_the_model_is_from_the_cache(run, samples):
     assert shown.stdout.splitlines()[0] == os.environ["CKPTAUDIT_CACHE_DIR"]
     count = int(shown.stdout.splitlines()[1].split()[0])
     assert count >= 1
-    assert run("cache", "--clear").stdout == f"{count} entries deleted from {os.environ['CKPTAUDIT_CACHE_DIR']}\n"
+    assert (
+        run("cache", "--clear").stdout
+        == f"{count} {'entry' if count == 1 else 'entries'} deleted from {os.environ['CKPTAUDIT_CACHE_DIR']}\n"
+    )
     assert run("cache").stdout.splitlines()[1] == "0 entries, 0.0 MB"
 
 

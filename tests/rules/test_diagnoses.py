@@ -14,6 +14,7 @@ from ckptaudit.graph import LayerGraph, TensorSpec
 from ckptaudit.graph.backbones import backbone_of
 from ckptaudit.graph.facts import facts_of
 from ckptaudit.read import open_checkpoint
+from ckptaudit.report._next import next_command
 
 
 def described(model):
@@ -106,6 +107,38 @@ def test_segmentation_network_into_a_classifier(tmp_path):
     assert rules(result) == ["backbone-only", "whole-into-part"]
     assert "`fc` absent" in result.verdict.summary
     assert not result.verdict.fit
+
+
+@pytest.mark.parametrize(
+    ("in_file", "summary", "covered", "next_words"),
+    [
+        (True, "The same backbone (resnet18); 20 conv biases of the file unused: not fit to evaluate.", [102, 102], "ckptaudit remap "),
+        (False, "The same backbone (resnet18); 20 conv biases absent: not fit to evaluate.", [102, 122], "ckptaudit show "),
+    ],
+)
+def test_a_bias_of_every_convolution_is_one_cause(in_file, summary, covered, next_words, tmp_path):
+    biased = built("resnet18")
+    for module in biased.modules():
+        if isinstance(module, nn.Conv2d):
+            module.bias = nn.Parameter(torch.zeros(module.out_channels, device="meta"))
+    file, model = (biased, built("resnet18")) if in_file else (built("resnet18"), biased)
+    result = audit(described(file), model, tmp_path)
+    assert rules(result) == ["unexpected-layers" if in_file else "missing-layers"]
+    assert result.verdict.summary == summary
+    assert list(result.coverage.tensors) == covered
+    assert result.plan.safe != in_file
+    assert next_command(result).startswith(next_words)
+
+
+def test_what_is_undecided_is_counted_once(tmp_path):
+    """Layers of equal shapes under names that mean nothing, counters of batches among them."""
+    model = nn.Sequential(*(nn.Sequential(nn.Conv2d(4, 4, 3), nn.BatchNorm2d(4)) for _ in range(3)))
+    words = {"0.0": "q2", "0.1": "x9", "1.0": "a4", "1.1": "c7", "2.0": "h3", "2.1": "b5"}
+    state = {f"{words[name[:3]]}{name[3:]}": tensor for name, tensor in described(model).items()}
+    result = audit(dict(sorted(state.items())), model, tmp_path)
+    unsure = sum(not step.sure for step in result.plan.steps)
+    assert unsure == len(state) == 21
+    assert result.verdict.summary.startswith(f"{unsure} tensors undecided")
 
 
 def test_two_encoders_are_never_claimed_sure(tmp_path):

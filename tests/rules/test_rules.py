@@ -1377,6 +1377,11 @@ def test_what_a_partial_would_call_counts_as_called(tmp_path):
     assert result.verdict.status == "incompatible"
 
 
-def audit_with_globals(folder, *names):
+def test_what_runs_code_comes_first(tmp_path):
+    result = audit_with_globals(tmp_path, RefusedGlobal("posix.system", 1, True), model=LeNet(6))
+    assert [finding.rule for finding in result.findings] == ["refused-global", "nothing-matched"]
+
+
+def audit_with_globals(folder, *names, model=None):
     opened = replace(open_checkpoint(write(fine(), folder)), refused_globals=names)
-    return ckptaudit.audit(opened, Net())
+    return ckptaudit.audit(opened, model or Net())

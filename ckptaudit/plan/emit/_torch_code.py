@@ -25,6 +25,7 @@ from ckptaudit.align.ops import (
 from ckptaudit.errors import PlanError
 from ckptaudit.plan.plan import Plan, Step
 from ckptaudit.plan.rename_rules import RenameRule
+from ckptaudit.text import plural
 
 _REMAP = '''
 def {function}:
@@ -81,7 +82,7 @@ def heading(plan: Plan) -> str:
     """A comment that says what the code was made of."""
     sides = [side.name or side.fingerprint[:19] for side in (plan.source, plan.target) if side is not None]
     words = f": {' to '.join(sides)}" if len(sides) == 2 else ""
-    text = f"Made by ckptaudit {__version__} from a plan of {len(plan.steps)} tensors{words}."
+    text = f"Made by ckptaudit {__version__} from a plan of {plural(len(plan.steps), 'tensor')}{words}."
     return f"# {text.encode('ascii', 'backslashreplace').decode('ascii')}\n".replace("\r", " ")
 
 
