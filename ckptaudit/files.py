@@ -68,6 +68,16 @@ def new_file(path: str | os.PathLike[str], *, force: bool = False) -> Iterator[B
             Path(temporary).unlink(missing_ok=True)
 
 
+def write_in_pieces(write: Callable[[memoryview], int], data: memoryview) -> None:
+    """Write all of it with a function that writes some and gives how many bytes.
+
+    A few hundred KiB at a time: for more at once Linux looks for large runs of free memory for its page cache, which can take several times
+    as long as the writing.
+    """
+    while data:
+        data = data[write(data[: 256 << 10]) :]
+
+
 class WriteBehind:
     """Writes to a file in a thread of its own, in turn, while the next bytes are read or computed; one piece of work is under way at most.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +14,7 @@ from ckptaudit.graph import TensorSpec
 from ckptaudit.plan.fingerprint import fingerprint
 from ckptaudit.plan.plan import Plan, Step
 from ckptaudit.read import Checkpoint, open_checkpoint
+from ckptaudit.read.stored import StoredTensor
 from ckptaudit.records import dataclass
 
 if TYPE_CHECKING:
@@ -120,11 +121,21 @@ def step_result(step: Step, checkpoint: Checkpoint, initial: Mapping[str, Any] |
     return dense(step_values(step, checkpoint, initial))
 
 
-def step_values(step: Step, checkpoint: Checkpoint, initial: Mapping[str, Any] | None = None) -> numpy.ndarray[Any, Any]:
-    """What a step gives, in whatever order it lies in memory; its sources alone are read."""
+def step_values(
+    step: Step,
+    checkpoint: Checkpoint,
+    initial: Mapping[str, Any] | None = None,
+    *,
+    read: Callable[[StoredTensor], numpy.ndarray[Any, Any]] = StoredTensor.read,
+) -> numpy.ndarray[Any, Any]:
+    """What a step gives, in whatever order it lies in memory; its sources alone are read.
+
+    ``read`` may give memory that the next call uses again: a step of several sources is not read with it.
+    """
     for name in step.sources:
         refuse_undecoded(checkpoint.branch.tensors[name].dtype)
-    arrays = [checkpoint.read(name) for name in step.sources]
+    stored = [checkpoint.branch.tensors[name] for name in step.sources]
+    arrays = [read(stored[0])] if len(stored) == 1 else [tensor.read() for tensor in stored]
     return apply_ops(step.ops, arrays, _initial(step, initial))
 
 

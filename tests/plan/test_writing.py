@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import time
 import zipfile
 
 import h5py
@@ -12,8 +13,9 @@ import numpy as np
 import pytest
 import torch
 
-from ckptaudit.align.ops import Permute
+from ckptaudit.align.ops import Permute, Reshape, Split
 from ckptaudit.errors import OutputError, PlanError
+from ckptaudit.files import WriteBehind
 from ckptaudit.pipeline import audit
 from ckptaudit.plan.writing import write_restored
 from ckptaudit.read import open_checkpoint
@@ -50,6 +52,32 @@ def test_a_torch_file(tmp_path, suffix):
     assert len(offsets) == len(wanted)
     assert hashlib.sha256((tmp_path / "a.pth").read_bytes()).digest() == digest
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(["a.pth", output.name])
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
+def test_memory_is_not_used_again_before_it_is_written(tmp_path, monkeypatch, suffix):
+    """Tensors of several pieces, transposed or parts of others or as they are, where writing takes longer than reading and laying out."""
+    written = WriteBehind._done
+    monkeypatch.setattr(WriteBehind, "_done", lambda *arguments: (time.sleep(0.005), written(*arguments))[1])
+    source = {f"{i}.kernel": torch.rand(3, 3, 256, 512 + 64 * i) for i in range(4)} | {
+        "fused": torch.rand(9, 300_000),
+        "none": torch.rand(0, 3),
+    }
+    torch.save(source, tmp_path / "a.pth")
+    steps = [step(f"{i}.weight", f"{i}.kernel", [Permute((3, 2, 0, 1))]) for i in (0, 3, 1, 2)]
+    steps += [step(f"part.{i}", "fused", [Split(0, i, 3)]) for i in range(3)]
+    steps += [
+        step("whole", "fused"),
+        step("same", "2.kernel"),
+        step("none", "none", [Permute((1, 0))]),
+        step("row", "fused", [Reshape((27, 100_000))]),
+    ]
+    plan = plan_for(steps, source)
+    write_restored(plan, tmp_path / "a.pth", tmp_path / f"b{suffix}")
+    result = open_checkpoint(tmp_path / f"b{suffix}")
+    wanted = plan.apply(source)
+    for name, tensor in wanted.items():
+        assert torch.equal(torch.from_numpy(result.read(name)), tensor), name
 
 
 def test_dtypes_of_a_torch_file(tmp_path):

@@ -11,7 +11,7 @@ from ckptaudit.align.ops.base import Op
 from ckptaudit.align.ops.between import moved_dim, ops_between, permuted
 from ckptaudit.align.ops.biases import Sum
 from ckptaudit.align.ops.chains import apply_ops, reverse_ops, shape_after
-from ckptaudit.align.ops.dense import dense
+from ckptaudit.align.ops.dense import dense, lay_out
 from ckptaudit.align.ops.fill import Fill
 from ckptaudit.align.ops.fuse import Fuse
 from ckptaudit.align.ops.inflate import Inflate
@@ -41,6 +41,7 @@ __all__ = [
     "Unsqueeze",
     "apply_ops",
     "dense",
+    "lay_out",
     "moved_dim",
     "op_from_json",
     "ops_between",

@@ -21,27 +21,32 @@ _GAP = 16
 
 
 def dense(array: numpy.ndarray[Any, Any]) -> numpy.ndarray[Any, Any]:
-    """The array itself where it is in C order, and otherwise a copy that is.
-
-    A large one is copied box by box. A box holds long runs of elements that lie side by side in the array, and long runs that shall lie
-    side by side in the copy. It is copied run by run into a buffer that stays in the cache, and transposed on the way out of it, so that
-    memory is read and written by whole cache lines.
-    """
+    """The array itself where it is in C order, and otherwise a copy that is."""
     import numpy
 
     if array.flags.c_contiguous:
         return array
     result = numpy.empty(array.shape, array.dtype)
+    lay_out(array, result)
+    return result
+
+
+def lay_out(array: numpy.ndarray[Any, Any], result: numpy.ndarray[Any, Any]) -> None:
+    """Copy an array into another of its shape and dtype that is in C order.
+
+    A large one is copied box by box. A box holds long runs of elements that lie side by side in the array, and long runs that shall lie
+    side by side in the copy. It is copied run by run into a buffer that stays in the cache, and transposed on the way out of it, so that
+    memory is read and written by whole cache lines.
+    """
     given, wanted = array.squeeze(), result.squeeze()
     if array.dtype.isbuiltin == 2:  # numpy has bfloat16 and float8 by extension only, and copies them number by number
         bits = f"u{array.dtype.itemsize}"
         given, wanted = given.view(bits), wanted.view(bits)
-    box = _Box.of(given) if given.nbytes >= _LARGE else None
+    box = _Box.of(given) if given.nbytes >= _LARGE and not given.flags.c_contiguous else None
     if box is None:
         wanted[...] = given
     else:
         _copy(given, wanted, box)
-    return result
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,13 +12,13 @@ from math import prod
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from ckptaudit._version import __version__
-from ckptaudit.align.ops import dense, shape_after
+from ckptaudit.align.ops import lay_out, shape_after
 from ckptaudit.errors import CorruptCheckpointError, PlanError, ValuesUnavailableError
-from ckptaudit.files import WriteBehind
+from ckptaudit.files import WriteBehind, write_in_pieces
 from ckptaudit.graph import DTYPE_BITS
 from ckptaudit.plan.applying import refuse_undecoded, step_values
 from ckptaudit.plan.plan import Plan, Step
-from ckptaudit.read.stored import contiguous_strides
+from ckptaudit.read.stored import contiguous_strides, numpy_dtype
 from ckptaudit.records import dataclass
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from ckptaudit.read.stored import StoredTensor
 
 #: Bytes that are moved at a time, and rows that are laid out at a time at least, however long they are.
-_CHUNK, _ROWS = 16 << 20, 64
+_CHUNK, _ROWS = 4 << 20, 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,12 +86,50 @@ def provenance(plan: Plan, checkpoint: Checkpoint) -> dict[str, str]:
     return told
 
 
+class Scratch:
+    """Memory for the values on their way, used again and again: the system takes longer to give fresh memory than values to be laid out.
+
+    What :meth:`read` gave lasts until it is called again; a :meth:`piece` lasts until the next but one is asked for, so that one can be
+    written while the next is made.
+    """
+
+    def __init__(self) -> None:
+        import numpy
+
+        self._source = numpy.empty(0, numpy.uint8)
+        self._pieces = [self._source, self._source]
+
+    def read(self, tensor: StoredTensor) -> numpy.ndarray[Any, Any]:
+        """The values of a tensor: see :meth:`StoredTensor.read`."""
+        nbytes = prod(tensor.shape) * DTYPE_BITS[tensor.dtype] // 8
+        if not nbytes or not tensor.lies_as_it_is:
+            return tensor.read()
+        self._source = _of_size(self._source, nbytes)
+        memory = self._source[:nbytes]
+        tensor.read_into(memory.data)
+        return memory.view(numpy_dtype(tensor.dtype)).reshape(tensor.shape)
+
+    def piece(self, nbytes: int) -> numpy.ndarray[Any, Any]:
+        """So many bytes to write to."""
+        self._pieces.reverse()
+        self._pieces[0] = _of_size(self._pieces[0], nbytes)
+        return self._pieces[0][:nbytes]
+
+
+def _of_size(memory: numpy.ndarray[Any, Any], nbytes: int) -> numpy.ndarray[Any, Any]:
+    import numpy
+
+    return memory if len(memory) >= nbytes else numpy.empty(nbytes, numpy.uint8)
+
+
 def copied(entries: Iterable[Entry], checkpoint: Checkpoint, file: BinaryIO) -> Iterator[int]:
     """Write the tensors one after the other; yields the bytes that are under way, piece by piece."""
+    scratch: Scratch | None = None
     with WriteBehind(file) as behind:
         for entry in entries:
             if not _lies_as_wanted(entry, checkpoint):
-                for piece in _computed(entry, checkpoint):
+                scratch = scratch or Scratch()
+                for piece in _computed(entry, checkpoint, scratch):
                     behind.do(len(piece), _append, piece, file)
                     yield len(piece)
                 continue
@@ -105,20 +143,21 @@ def copied(entries: Iterable[Entry], checkpoint: Checkpoint, file: BinaryIO) -> 
                 behind.wait()
 
 
-def pieces(entry: Entry, checkpoint: Checkpoint) -> Iterator[bytes | memoryview]:
-    """The bytes of one tensor, for formats that have to look at them."""
+def pieces(entry: Entry, checkpoint: Checkpoint, scratch: Scratch) -> Iterator[memoryview]:
+    """The bytes of one tensor, for formats that have to look at them; each piece lasts until the next but one is asked for."""
     if not _lies_as_wanted(entry, checkpoint):
-        yield from _computed(entry, checkpoint)
+        yield from _computed(entry, checkpoint, scratch)
         return
     tensor = checkpoint.branch.tensors[entry.step.sources[0]]
     with _opened(tensor, entry.nbytes) as source:
         left = entry.nbytes
         while left:
-            piece = source.read(min(left, _CHUNK))
-            if not piece:
+            piece = scratch.piece(min(left, _CHUNK)).data
+            count = source.readinto(piece)
+            if not count:
                 raise _short(tensor, source.tell())
-            left -= len(piece)
-            yield piece
+            left -= count
+            yield piece[:count]
 
 
 def _lies_as_wanted(entry: Entry, checkpoint: Checkpoint) -> bool:
@@ -127,21 +166,19 @@ def _lies_as_wanted(entry: Entry, checkpoint: Checkpoint) -> bool:
     return not entry.step.ops and tensor.strides == contiguous_strides(tensor.shape) and not tensor.storage.big_endian
 
 
-def _computed(entry: Entry, checkpoint: Checkpoint) -> Iterator[memoryview]:
+def _computed(entry: Entry, checkpoint: Checkpoint, scratch: Scratch) -> Iterator[memoryview]:
     """The bytes of one tensor, laid out some rows at a time: what is written next is still in the cache."""
-    values = step_values(entry.step, checkpoint)
+    values = step_values(entry.step, checkpoint, read=scratch.read)
     if values.shape != entry.shape or values.nbytes != entry.nbytes:
         raise PlanError(f"{entry.step.target}: gave {values.shape} {values.dtype} where {entry.shape} {entry.dtype} was announced")
     if values.flags.c_contiguous:
-        yield _bytes(values)
-        return
-    count = max(_ROWS, len(values) * _CHUNK // values.nbytes)
+        values = values.reshape(-1)
+    count = max(_ROWS, len(values) * _CHUNK // max(1, values.nbytes))
     for row in range(0, len(values), count):
-        yield _bytes(dense(values[row : row + count]))
-
-
-def _bytes(values: numpy.ndarray[Any, Any]) -> memoryview:
-    return values.reshape(-1).view("uint8").data
+        rows = values[row : row + count]
+        piece = scratch.piece(rows.nbytes)
+        lay_out(rows, piece.view(rows.dtype).reshape(rows.shape))
+        yield piece.data
 
 
 def _opened(tensor: StoredTensor, nbytes: int) -> FileIO:
@@ -180,5 +217,4 @@ def _short(tensor: StoredTensor, place: int) -> CorruptCheckpointError:
 def _append(data: memoryview, file: BinaryIO) -> None:
     """Write past Python's buffer, which cuts what it is given into small pieces: that takes several times as long."""
     file.flush()
-    while data:
-        data = data[os.write(file.fileno(), data) :]
+    write_in_pieces(lambda piece: os.write(file.fileno(), piece), data)

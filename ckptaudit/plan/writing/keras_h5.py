@@ -8,24 +8,23 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from ckptaudit.errors import OutputError, PlanError
-from ckptaudit.files import WriteBehind, is_stream, new_file
+from ckptaudit.files import WriteBehind, is_stream, new_file, write_in_pieces
 from ckptaudit.graph import DTYPE_BITS
 from ckptaudit.plan.fingerprint import fingerprint
 from ckptaudit.plan.plan import Plan
-from ckptaudit.plan.writing.entries import entries_of, pieces, provenance
+from ckptaudit.plan.writing.entries import Scratch, entries_of, pieces, provenance
 from ckptaudit.read import open_checkpoint
 from ckptaudit.read.hdf5_library import note
 from ckptaudit.read.stored import contiguous_strides
 
 if TYPE_CHECKING:
     from ckptaudit.read import Checkpoint
-
-_CHUNK = 8 << 20
 
 
 def write_like(
@@ -62,14 +61,13 @@ def write_like(
     total = sum(entry.nbytes for entry in entries)
     with new_file(output, force=force) as file:
         with Path(like).open("rb") as template:
-            while data := template.read(_CHUNK):
-                file.write(data)
-        done = 0
+            shutil.copyfileobj(template, file)
+        done, scratch = 0, Scratch()
         with WriteBehind(file) as behind:
             for entry in entries:
                 there = fresh.branch.tensors[entry.step.target]
                 place = there.storage.offset + there.offset * DTYPE_BITS[there.dtype] // 8
-                for piece in pieces(entry, checkpoint):
+                for piece in pieces(entry, checkpoint, scratch):
                     behind.do(len(piece), _put, file, place, piece)
                     place += len(piece)
                     done += len(piece)
@@ -79,6 +77,6 @@ def write_like(
         return file.seek(0, os.SEEK_END)
 
 
-def _put(file: BinaryIO, place: int, piece: bytes | memoryview) -> None:
+def _put(file: BinaryIO, place: int, piece: memoryview) -> None:
     file.seek(place)
-    file.write(piece)
+    write_in_pieces(file.write, piece)

@@ -17,9 +17,9 @@ from types import MappingProxyType
 from typing import IO, TYPE_CHECKING
 
 from ckptaudit.errors import PlanError
-from ckptaudit.files import WriteBehind, new_file
+from ckptaudit.files import WriteBehind, new_file, write_in_pieces
 from ckptaudit.plan.plan import Plan
-from ckptaudit.plan.writing.entries import Entry, entries_of, pieces, provenance
+from ckptaudit.plan.writing.entries import Entry, Scratch, entries_of, pieces, provenance
 from ckptaudit.read.stored import contiguous_strides
 
 if TYPE_CHECKING:
@@ -60,13 +60,13 @@ def write_torch_zip(
         with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED, allowZip64=True) as archive:
             _record(archive, "data.pkl", pickle)
             _record(archive, "byteorder", b"little")
-            done = 0
+            done, scratch = 0, Scratch()
             with WriteBehind(file) as behind:
                 for number, entry in enumerate(entries):
                     behind.wait()
                     with _opened(archive, f"data/{number}", entry.nbytes) as record:
-                        for piece in pieces(entry, checkpoint):
-                            behind.do(len(piece), record.write, piece)
+                        for piece in pieces(entry, checkpoint, scratch):
+                            behind.do(len(piece), write_in_pieces, record.write, piece)
                             done += len(piece)
                             progress(done, total)
                         behind.wait()
