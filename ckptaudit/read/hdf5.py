@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from functools import lru_cache, partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from ckptaudit.errors import CorruptCheckpointError
 from ckptaudit.read.checkpoint import Remark
@@ -123,7 +123,9 @@ class Hdf5:
             The path leads through a link that is not followed.
         """
         at: Group | Dataset | Link = group
-        for part in (part for part in name.split("/") if part not in ("", ".")):
+        for part in name.split("/"):
+            if part in ("", "."):
+                continue
             if not isinstance(at, Group):
                 return None
             child = at.children.get(part)
@@ -157,7 +159,8 @@ class Hdf5:
         raise NotImplementedError
 
 
-class Content(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Content:
     """The bytes of an HDF5 file: a range of others."""
 
     data: Any
@@ -188,11 +191,11 @@ class Locate:
         """The content, inflated where it has to be."""
         return Content(data, self.start, self.size) if self.inflated < 0 else Content(self.inflate(data), 0, self.inflated)
 
-    def contiguous(self, key: str, offset: int, nbytes: int, big_endian: bool) -> Storage:
-        """The storage of values that lie in one piece."""
+    def contiguous(self, key: str, offset: int, nbytes: int, big_endian: bool, file: FileIdentity) -> Storage:
+        """The storage of values that lie in one piece of a file that is open."""
         if self.inflated < 0:
-            return Storage(key, self.path, self.start + offset, nbytes, "", big_endian)
-        return Storage(key, self.path, 0, nbytes, "", big_endian, partial(self._slice, offset, nbytes))
+            return Storage(key, self.path, self.start + offset, nbytes, "", big_endian, None, file)
+        return Storage(key, self.path, 0, nbytes, "", big_endian, partial(self._slice, offset, nbytes), file)
 
     def _slice(self, offset: int, nbytes: int) -> bytes:
         return _inflated(self, identity_of(self.path))[offset : offset + nbytes]

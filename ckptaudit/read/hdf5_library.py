@@ -16,6 +16,7 @@ from typing import IO, TYPE_CHECKING, Any
 from ckptaudit.errors import CkptAuditError, CorruptCheckpointError
 from ckptaudit.graph import DTYPE_BITS
 from ckptaudit.read.hdf5 import MAX_LINKS, MAX_RANK, MAX_STRINGS, Content, Dataset, Group, Hdf5, Link, Locate
+from ckptaudit.read.identity import identity_of
 from ckptaudit.read.source import opened
 from ckptaudit.read.stored import Storage, StoredTensor, contiguous_strides
 
@@ -62,7 +63,7 @@ class Window:
     """A range of bytes as the file object that libhdf5 reads from. It is read-only, and no read is larger than ``limit``."""
 
     def __init__(self, content: Content) -> None:
-        self._data, self._start, self.size = content
+        self._data, self._start, self.size = content.data, content.start, content.size
         self._position = 0
         self.limit = _MAX_METADATA_READ
         #: The largest read so far: no object that libhdf5 holds in memory came from more.
@@ -210,7 +211,7 @@ class LibraryHdf5(Hdf5):
         if offset is not None and 0 < held == nbytes and dtype in DTYPE_BITS and dtype != "string":
             if offset + nbytes > self._window.size:
                 raise self.corrupt(f"that is truncated: dataset {path!r} reaches to byte {offset + nbytes:,} of {self._window.size:,}")
-            whole = self._locate.contiguous(key, offset, nbytes, big_endian)
+            whole = self._locate.contiguous(key, offset, nbytes, big_endian, identity_of(self.path))
             return StoredTensor(shape, contiguous_strides(shape), dtype, 0, whole)
         plan = handle.get_create_plist()
         layout = plan.get_layout()

@@ -17,13 +17,14 @@ from collections.abc import Iterable, Iterator, Mapping
 from math import prod
 from struct import Struct, error, pack, unpack_from
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from ckptaudit.read.formats.hdf5 import signature_at
 from ckptaudit.read.hdf5 import MAX_LINKS, MAX_RANK, Content, Dataset, Group, Hdf5, Locate
 from ckptaudit.read.hdf5_checksum import checksum
+from ckptaudit.read.identity import identity_of
 from ckptaudit.read.stored import StoredTensor, contiguous_strides
-from ckptaudit.records import replace
+from ckptaudit.records import dataclass, replace
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -55,6 +56,9 @@ _FLAGS = frozenset({0x00, 0x01, 0x04, 0x05})
 _CACHED_TABLE = 1
 #: Version and class of a layout in one piece.
 _CONTIGUOUS = frozenset({b"\3\1", b"\4\1"})
+#: Messages with the two numbers that say where things are: tree and heap, or values and how many bytes they take; and where in them.
+_WITH_PAIR = {_SYMBOLS: 0, _LAYOUT: 2}
+_MAX_ALIKE = 256
 _SPACE_PADDED = 2
 _MAX_DEPTH = 32
 _NO_BLOCK = 1  # what ends the list of free blocks of a heap
@@ -103,26 +107,32 @@ class NotPlain(Exception):  # noqa: N818 — nothing is wrong: another reader is
     """The file is not of the layout that is read here, or is damaged."""
 
 
-class _Header(NamedTuple):
+#: Dtype, shape, strides, bytes, and whether the most significant one comes first.
+_Kind = tuple[str, tuple[int, ...], tuple[int, ...], int, bool]
+
+
+#: Names that bound a node or a table, and where it is.
+_Bounded = tuple[bytes, bytes, int]
+
+
+@dataclass(slots=True, eq=False)
+class _Header:
     """What the messages of one object say."""
 
-    table: tuple[int, int] | None
+    #: Of a dataset.
+    kind: _Kind | None
+    #: Of a dataset where its values begin, and their bytes; of a group that is a symbol table its tree and its heap.
+    pair: tuple[int, int] | None
+    #: Of another group.
     links: list[tuple[bytes, int]] | None
-    space: bytes | None
-    type: bytes | None
-    layout: bytes | None
     attributes: dict[str, Any]
-
-    @property
-    def is_group(self) -> bool:
-        return self.table is not None or self.links is not None
 
 
 def read_plain(path: Path, content: Content, locate: Locate, max_header: int) -> PlainHdf5 | None:
     """The file's tree; None where libhdf5 has to be asked."""
     block = signature_at(content.data, content.size, content.start)
     if block > 0 and locate.inflated < 0:
-        content = content._replace(start=content.start + block, size=content.size - block)
+        content = replace(content, start=content.start + block, size=content.size - block)
         locate = replace(locate, start=locate.start + block, size=locate.size - block)
     try:
         return PlainHdf5(path, content, locate, max_header, max(block, 0))
@@ -135,13 +145,17 @@ class PlainHdf5(Hdf5):
 
     def __init__(self, path: Path, content: Content, locate: Locate, max_header: int, block: int) -> None:
         super().__init__(path, locate, max_header)
-        self._data, self._start, self._size = content
+        self._data, self._start, self._size = content.data, content.start, content.size
         #: What is at hand of the data: where it begins, and up to where headers may begin in it.
         self._window, self._first, self._last = (self._data, 0, len(self._data)) if isinstance(self._data, bytes) else (b"", 0, 0)
         self._left = self._texts = min(self._size, max_header)
         self._heaps: dict[int, tuple[bytes, dict[int, tuple[int, int]]]] = {}
-        #: By type and dataspace: dtype, shape, strides, bytes, and whether the most significant one comes first.
-        self._kinds: dict[tuple[bytes, bytes], tuple[str, tuple[int, ...], tuple[int, ...], int, bool]] = {}
+        #: By type and dataspace.
+        self._kinds: dict[tuple[bytes, bytes], _Kind] = {}
+        #: Headers by all that is in them but 16 bytes, and where these begin; see :meth:`_header`.
+        self._alike: dict[tuple[int, bytes, bytes], _Header] = {}
+        self._cuts: set[int] = set()
+        self._file = identity_of(path)
         self.root = self._walk(block)
 
     def attribute(self, group: Group, name: str) -> Any:
@@ -152,30 +166,33 @@ class PlainHdf5(Hdf5):
         """A part of a header."""
         if address + count > self._size:
             raise NotPlain("it reaches past the end")
-        self._count(count)
+        self._left -= count
+        if self._left < 0:
+            raise NotPlain("its headers overlap")
         found: bytes = self._data[self._start + address : self._start + address + count]
         return found
 
-    def _count(self, looked_at: int) -> None:
-        self._left -= looked_at
-        if self._left < 0:
-            raise NotPlain("its headers overlap")
-
     def _near(self, address: int, count: int) -> tuple[bytes, int]:
-        """Bytes among which a header begins, and where: all of it, if it is short. What is looked at is to be taken by :meth:`_part`."""
+        """Bytes among which so many of a header lie, and where. Those that are looked at are to be taken off what is left."""
         if address + count > self._size:
             raise NotPlain("it reaches past the end")
+        if self._left < 0:
+            raise NotPlain("its headers overlap")
         position = self._start + address
         if not self._first <= position < self._last:
             self._window, self._first, self._last = self._data.near(position)
-        return self._window, position - self._first
+        at = position - self._first
+        if at + count > len(self._window):
+            return self._data[position : position + count], 0
+        return self._window, at
 
     def _part(self, address: int, count: int) -> bytes:
         """A part of a header, most often of what is at hand."""
+        self._left -= count
         at = self._start + address - self._first
         if at < 0 or at + count > len(self._window) or address + count > self._size:
-            return self._bytes(address, count)
-        self._count(count)
+            near, at = self._near(address, count)
+            return near[at : at + count]
         return self._window[at : at + count]
 
     def _walk(self, block: int) -> Group:
@@ -195,14 +212,14 @@ class PlainHdf5(Hdf5):
                 child = seen.get(at)
                 if child is None:
                     header = self._header(at)
-                    if header.is_group:
-                        child = Group(f"{before}{name}", at, header.attributes)
+                    if header.kind is None:
+                        child = Group(before + name, at, header.attributes)
                         groups[at] = header
                         todo.append(child)
                     else:
-                        child = Dataset(f"{before}{name}", at, self._tensor(header, str(at)))
+                        child = Dataset(before + name, at, self._tensor(header.kind, header.pair, str(at)))
                     seen[at] = child
-                if table is not None and (at not in groups or table != groups[at].table):
+                if table is not None and (at not in groups or table != groups[at].pair):
                     raise NotPlain("a group is two")
                 group.children[name] = child
         return root
@@ -224,7 +241,7 @@ class PlainHdf5(Hdf5):
         self._size = end - base
         self._in_table = self._in_node = 0
         header = self._header(address)
-        if not header.is_group:
+        if header.kind is not None:
             raise NotPlain("the root is no plain group")
         return address, header
 
@@ -240,17 +257,18 @@ class PlainHdf5(Hdf5):
         self._in_table, self._in_node = 2 * in_table, 2 * in_node
         _, address, cached, _, scratch = _ROOT.unpack_from(head, 56)
         header = self._header(address)
-        if flags or header.table is None or cached > _CACHED_TABLE or (cached and _TWO.unpack(scratch) != header.table):
+        table = header.pair if header.kind is None else None
+        if flags or table is None or cached > _CACHED_TABLE or (cached and _TWO.unpack(scratch) != table):
             raise NotPlain("the root is no plain group")
         return address, header
 
     def _members(self, header: _Header) -> Iterator[tuple[bytes, int, tuple[int, int] | None]]:
         """Name and header's address of each member of a group, with its table where the entry tells, in the order of the names."""
-        if header.table is not None:
-            yield from self._entries(*header.table)
-            return
+        return self._entries(*header.pair) if header.pair is not None else self._linked(header.links or [])
+
+    def _linked(self, links: list[tuple[bytes, int]]) -> Iterator[tuple[bytes, int, None]]:
         last = b""
-        for name, address in sorted(header.links or ()):
+        for name, address in sorted(links):
             if name <= last:
                 raise NotPlain("two links of one name")
             last = name
@@ -317,43 +335,62 @@ class PlainHdf5(Hdf5):
                 continue
             elif kind not in _IDLE and (kind not in _KNOWN or found.setdefault(kind, body) is not body):
                 raise NotPlain("another object")
-        values = {}
-        if found.keys() in ({_SYMBOLS}, {_LINK_INFO}):
-            values = {_name(message): self._value(message) for message in attributes}
-            if len(values) < len(attributes):
-                raise NotPlain("two attributes of one name")
-        elif links or found.keys() != {_SPACE, _TYPE, _LAYOUT}:
+        if found.keys() == {_SPACE, _TYPE, _LAYOUT} and not links:
+            layout = found[_LAYOUT]
+            if layout[:2] not in _CONTIGUOUS:
+                raise NotPlain("another dataset")
+            return _Header(self._kind(found[_TYPE], found[_SPACE]), _TWO.unpack_from(layout, 2), None, {})
+        if found.keys() not in ({_SYMBOLS}, {_LINK_INFO}):
             raise NotPlain("another object")
-        table = _TWO.unpack_from(found[_SYMBOLS]) if _SYMBOLS in found else None
-        held = links if _LINK_INFO in found else None
-        return _Header(table, held, found.get(_SPACE), found.get(_TYPE), found.get(_LAYOUT), values)
+        values = {_name(message): self._value(message) for message in attributes}
+        if len(values) < len(attributes):
+            raise NotPlain("two attributes of one name")
+        if _SYMBOLS not in found:
+            return _Header(None, None, links, values)
+        if links:
+            raise NotPlain("another object")
+        return _Header(None, _TWO.unpack_from(found[_SYMBOLS]), None, values)
 
     def _header(self, address: int) -> _Header:
         """The messages of an object header, in all of its blocks."""
         near, at = self._near(address, 16)
-        if near[at : at + 4] == b"OHDR":
-            return self._newer_header(address)
         version, count, _, size = _HEADER.unpack_from(near, at)
         if version != 1:
+            if near[at : at + 4] == b"OHDR":
+                return self._newer_header(address)
             raise NotPlain("another object header")
+        block = self._part(address + 16, size)
+        # Most headers differ from one that was looked at before in the two numbers that say where things are, and in nothing else.
+        for cut in self._cuts:
+            known = self._alike.get((count, block[:cut], block[cut + 16 :]))
+            if known is not None:
+                return _Header(known.kind, _TWO.unpack_from(block, cut), None, known.attributes)
         messages: list[tuple[int, bytes]] = []
-        blocks = [(address + 16, size)]
-        for start, length in blocks:  # grows
-            block, position = self._part(start, length), 0
+        cut, left = 0, count
+        blocks = [block]
+        for block in blocks:  # grows
+            position, length = 0, len(block)
             while position < length:
                 kind, size, flags = _MESSAGE.unpack_from(block, position)
-                body = block[position + 8 : position + 8 + size]
-                position += 8 + size
-                count -= 1
+                position += 8
+                body = block[position : position + size]
+                if kind in _WITH_PAIR:
+                    cut = position + _WITH_PAIR[kind]
+                position += size
+                left -= 1
                 if position > length or flags not in _FLAGS:
                     raise NotPlain("a message that does not lie here")
                 if kind == _CONTINUED:
-                    blocks.append(_TWO.unpack_from(body))
+                    blocks.append(self._part(*_TWO.unpack_from(body)))
                 else:
                     messages.append((kind, body))
-        if count:
+        if left:
             raise NotPlain("another object")
-        return self._made_of(messages)
+        header = self._made_of(messages)
+        if len(blocks) == 1 and not header.attributes and len(self._alike) < _MAX_ALIKE:
+            self._cuts.add(cut)
+            self._alike[count, block[:cut], block[cut + 16 :]] = header
+        return header
 
     def _entries(self, tree: int, heap: int) -> Iterator[tuple[bytes, int, tuple[int, int] | None]]:
         """Name and header's address of each member of a group, with its table where the entry tells; names ascend as libhdf5 needs it."""
@@ -361,14 +398,17 @@ class PlainHdf5(Hdf5):
         if signature != b"HEAP" or version:
             raise NotPlain("another heap of names")
         names = self._part(start, size)
-        self._check_free(names, free)
+        if free != _NO_BLOCK:
+            self._check_free(names, free)
         last = b""
-        for low, high, node in self._leaves(tree, names):
-            signature, version, count = _TABLE.unpack_from(*self._near(node, 8))
-            if signature != b"SNOD" or version != 1 or count > self._in_table or node + 8 + 40 * self._in_table > self._size:
+        for low, high, table in self._leaves(tree, names):
+            near, at = self._near(table, 8 + 40 * self._in_table)
+            signature, version, count = _TABLE.unpack_from(near, at)
+            if signature != b"SNOD" or version != 1 or count > self._in_table:
                 raise NotPlain("another symbol table")
+            self._left -= 40 * count
             first = True
-            for offset, address, cached, _, scratch in _ROOT.iter_unpack(self._part(node + 8, 40 * count)):
+            for offset, address, cached, _, scratch in _ROOT.iter_unpack(near[at + 8 : at + 8 + 40 * count]):
                 name = _until_nul(names, offset)
                 if cached > _CACHED_TABLE or name <= (max(low, last) if first else last) or name > high:
                     raise NotPlain("a link, or names in another order")
@@ -388,53 +428,71 @@ class PlainHdf5(Hdf5):
             free = after
         raise NotPlain("free blocks that are not there")
 
-    def _leaves(self, root: int, names: bytes) -> Iterator[tuple[bytes, bytes, int]]:
-        """Tables of a group's tree in order: the names that bound each, and where it is."""
+    def _leaves(self, root: int, names: bytes) -> Iterable[_Bounded]:
+        """Tables of a group's tree in order."""
+        level, before, after, children = self._node(root, names)
+        if before != _NOWHERE or after != _NOWHERE:
+            raise NotPlain("nodes in another order")
+        return self._leaves_below(level, children, names) if level else children
+
+    def _leaves_below(self, level: int, children: list[_Bounded], names: bytes) -> Iterator[_Bounded]:
         #: Of each level the node that was last visited, and the one that it calls the next.
         ends: dict[int, tuple[int, int]] = {}
-
-        def visit(address: int, level: int) -> Iterator[tuple[bytes, bytes, int]]:
-            signature, kind, found, count, before, after = _TREE.unpack_from(*self._near(address, 24))
-            if signature != b"TREE" or kind or level not in (-1, found) or found > _MAX_DEPTH:
-                raise NotPlain("another tree")
-            if (before, address) != ends.get(found, (_NOWHERE, address)):
-                raise NotPlain("nodes in another order")
-            ends[found] = (address, after)
-            if count > self._in_node or (found and not count) or address + 32 + 16 * self._in_node > self._size:
-                raise NotPlain("a tree that is cut off")
-            body = self._part(address + 24, 16 * count + 8)
-            low = _until_nul(names, int.from_bytes(body[:8], "little"))
-            for position in range(0, 16 * count, 16):
-                child, offset = _TWO.unpack_from(body, position + 8)
-                high = _until_nul(names, offset)
-                if high < low:
-                    raise NotPlain("names in another order")
-                if found:
-                    yield from visit(child, found - 1)
-                else:
-                    yield low, high, child
-                low = high
-
-        yield from visit(root, -1)
+        todo = [(level, iter(children))]
+        while todo:
+            level, nodes = todo[-1]
+            found = next(nodes, None)
+            if found is None:
+                todo.pop()
+            elif not level:
+                yield found
+            else:
+                address = found[2]
+                below, before, after, children = self._node(address, names)
+                if below != level - 1 or (before, address) != ends.get(below, (_NOWHERE, address)):
+                    raise NotPlain("nodes in another order")
+                ends[below] = (address, after)
+                todo.append((below, iter(children)))
         if any(after != _NOWHERE for _, after in ends.values()):
             raise NotPlain("nodes that are not there")
 
-    def _tensor(self, header: _Header, key: str) -> StoredTensor:
-        kind, space, layout = header.type or b"", header.space or b"", header.layout or b""
-        known = self._kinds.get((kind, space))
+    def _node(self, address: int, names: bytes) -> tuple[int, int, int, list[_Bounded]]:
+        """Level of a node, its neighbours, and what is below it."""
+        near, at = self._near(address, 32 + 16 * self._in_node)
+        signature, kind, level, count, before, after = _TREE.unpack_from(near, at)
+        if signature != b"TREE" or kind or level > _MAX_DEPTH:
+            raise NotPlain("another tree")
+        if count > self._in_node or (level and not count):
+            raise NotPlain("a tree that is cut off")
+        self._left -= 16 * count + 8
+        at += 24
+        low = _until_nul(names, int.from_bytes(near[at : at + 8], "little"))
+        below: list[_Bounded] = []
+        for child, offset in _TWO.iter_unpack(near[at + 8 : at + 8 + 16 * count]):
+            high = _until_nul(names, offset)
+            if high < low:
+                raise NotPlain("names in another order")
+            below.append((low, high, child))
+            low = high
+        return level, before, after, below
+
+    def _kind(self, message: bytes, space: bytes) -> _Kind:
+        """What the messages of its type and its dataspace say of a dataset."""
+        known = self._kinds.get((message, space))
         if known is None:  # most datasets of a file are like others
-            number = _number_type(kind)
-            opaque = kind[:1] == b"\x15" and kind[4:8] == b"\x02\0\0\0"  # what h5py makes of ml_dtypes' bfloat16, and Keras with it
+            number = _number_type(message)
+            opaque = message[:1] == b"\x15" and message[4:8] == b"\x02\0\0\0"  # what h5py makes of ml_dtypes' bfloat16, and Keras with it
             dtype, size, big_endian = number or (("bfloat16", 2, False) if opaque else ("", 0, False))
             shape = _shape(space)
-            known = self._kinds[kind, space] = dtype, shape, contiguous_strides(shape), prod(shape) * size, big_endian
-        dtype, shape, strides, nbytes, big_endian = known
-        if not nbytes or layout[:2] not in _CONTIGUOUS:
-            raise NotPlain("another dataset")
-        offset, held = _TWO.unpack_from(layout, 2)
-        if held != nbytes or offset + nbytes > self._size:
+            known = self._kinds[message, space] = dtype, shape, contiguous_strides(shape), prod(shape) * size, big_endian
+        return known
+
+    def _tensor(self, kind: _Kind, place: tuple[int, int] | None, key: str) -> StoredTensor:
+        dtype, shape, strides, nbytes, big_endian = kind
+        offset, held = place or (0, 0)
+        if not nbytes or held != nbytes or offset + nbytes > self._size:
             raise NotPlain("values that are not there")
-        return StoredTensor(shape, strides, dtype, 0, self._locate.contiguous(key, offset, nbytes, big_endian))
+        return StoredTensor(shape, strides, dtype, 0, self._locate.contiguous(key, offset, nbytes, big_endian, self._file))
 
     def _value(self, message: bytes) -> Any:
         """An attribute as text, number or list of these; None where it has more dimensions."""

@@ -6,7 +6,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from ckptaudit.errors import NotACheckpointError
-from ckptaudit.graph.layers import BY_NAME, LEGACY
+from ckptaudit.graph.layouts import BY_NAME, LEGACY
 from ckptaudit.graph.names import parent
 from ckptaudit.read.checkpoint import Branch, Checkpoint
 from ckptaudit.read.hdf5 import Dataset, Group, Hdf5, Link
@@ -200,11 +200,11 @@ def every_dataset(file: Hdf5) -> Mapping[str, Dataset]:
 
 def _tell_unlisted(file: Hdf5, branches: Iterable[Branch]) -> None:
     listed = {id(tensor) for branch in branches for tensor in branch.tensors.values()}
-    extra = [name for name, weight in every_dataset(file).items() if id(weight.tensor) not in listed]
+    extra = [name for name, weight in _below(file.root) if id(weight.tensor) not in listed]
     if extra:
         file.remark(
             f"{plural(len(extra), 'dataset')} {'belongs' if len(extra) == 1 else 'belong'} to no layer that the file lists, the first "
-            f"{extra[0]!r}"
+            f"{min(extra, key=natural)!r}"
         )
 
 

@@ -142,8 +142,9 @@ class StoredTensor:
         CheckpointError
             As :meth:`read`.
         """
-        shape = self._sampled(elements)
-        span = 1 + sum((size - 1) * stride for size, stride in zip(shape, self._strides_of(shape), strict=True))
+        shape, span = self._sampled(elements), 1
+        for size, stride in zip(shape, self._strides_of(shape), strict=True):
+            span += (size - 1) * stride
         found = self._plain(span) if 0 not in shape and span <= _MAX_SPREAD * elements else None
         # A sum is finite only if everything in it is.
         return found is not None and isfinite(sum(found))
@@ -161,11 +162,11 @@ class StoredTensor:
             content = self._bytes(start, nbytes)
         else:
             first = start - self.storage.offset
-            content = bytearray(memoryview(self._fetched(self.storage.fetch))[first : first + nbytes])
+            content = self._fetched(self.storage.fetch)[first : first + nbytes]
         if self.storage.big_endian:
             turned = array({2: "H", 4: "I", 8: "Q"}[width], bytes(content))
             turned.byteswap()
-            content = bytearray(turned)
+            content = turned.tobytes()
         if self.dtype == "float16":
             return array("f", struct.unpack(f"<{len(content) // 2}e", content))
         if self.dtype == "bfloat16":
@@ -272,11 +273,11 @@ class StoredTensor:
             )
         return self.storage.offset + first, count
 
-    def _bytes(self, start: int, count: int) -> bytearray:
+    def _bytes(self, start: int, count: int) -> bytes | bytearray:
         """Read, not mapped: a file that is cut short meanwhile kills a process that has it mapped."""
         try:
             if (ahead := taken_ahead(self.storage.file, start, count)) is not None:
-                return bytearray(ahead)
+                return ahead
         except OSError as error:
             raise CheckpointError(self.storage.path, unreadable(error)) from None
         content = bytearray(count)
