@@ -1,8 +1,8 @@
 """The part of the standard library's dataclasses that this project needs, where a command is over before those are imported.
 
 ``dataclasses`` imports ``inspect`` and compiles seven functions for each class: together a third of the time of scanning a small file.
-Here one function is compiled for each class, the constructor. Type checkers see the original; ``dataclasses.replace``, ``fields`` and
-``asdict`` work on these classes too. ``tests/test_records.py`` holds both against each other.
+Here one function is compiled for each class, the constructor, and that when the first object is made. Type checkers see the original;
+``dataclasses.replace``, ``fields`` and ``asdict`` work on these classes too. ``tests/test_records.py`` holds both against each other.
 """
 
 from __future__ import annotations
@@ -83,13 +83,23 @@ if not TYPE_CHECKING:
                 body["__slots__"] = tuple(fields)
             made = type(cls)(cls.__name__, cls.__bases__, body)
             made.__qualname__ = cls.__qualname__
-            made.__init__ = _constructor(made, fields, frozen, slots)
+            made.__init__ = _Constructor(made, fields, frozen, slots)
             return made
 
         return make
 
-    def _constructor(cls, fields, frozen, slots):
-        """Compile ``__init__``."""
+    class _Constructor:
+        """``__init__``, compiled when it is asked for: of most classes that a command imports it makes no object."""
+
+        def __init__(self, *told):
+            self._told = told
+
+        def __get__(self, instance, owner):
+            made = self._told[0]
+            made.__init__ = _compiled(*self._told)
+            return made.__init__ if instance is None else made.__init__.__get__(instance)
+
+    def _compiled(cls, fields, frozen, slots):
         names: dict[str, Any] = {}
         parameters, lines = [], []
         for name, own in fields.items():
