@@ -9,11 +9,11 @@ import unicodedata
 _UNSAFE = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 
 #: Where markup begins, should the text end up in a page.
-_TAG = re.compile(r"<(?=[A-Za-z/!?])")
+_TAG = r"<(?=[A-Za-z/!?])"
 #: Where a command to the machine that runs a job begins: ``::error::``, which GitHub obeys at the start of a line, ``##[error]`` and
 #: ``##vso[…]``, which it and Azure obey anywhere. ``aten::relu`` is no such thing.
-_COMMAND = re.compile(r"(?<![\w>)]):(?=:\w)|:(?=:[\w-]+(?: [^\n]{0,200}?)?::)")
-_OLD_COMMAND = re.compile(r"#(?=#\w*\[)")
+_COMMAND = r"(?<![\w>)]):(?=:\w)|:(?=:[\w-]+(?: [^\n]{0,200}?)?::)"
+_OLD_COMMAND = r"#(?=#\w*\[)"
 
 
 def printable(text: str, limit: int = 2000) -> str:
@@ -21,11 +21,11 @@ def printable(text: str, limit: int = 2000) -> str:
     if len(text) > limit:
         text = f"{text[: limit - 1]}…"
     if "<" in text:
-        text = _TAG.sub(r"\\x3c", text)
+        text = re.sub(_TAG, r"\\x3c", text)
     if "::" in text:
-        text = _COMMAND.sub(r"\\x3a", text)
+        text = re.sub(_COMMAND, r"\\x3a", text)
     if "##" in text:
-        text = _OLD_COMMAND.sub(r"\\x23", text)
+        text = re.sub(_OLD_COMMAND, r"\\x23", text)
     if text.isascii() and text.isprintable():
         return text
     return "".join(_escape(c) if unicodedata.category(c) in _UNSAFE else c for c in text)

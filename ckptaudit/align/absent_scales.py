@@ -9,7 +9,7 @@ from typing import Any
 from ckptaudit.align.ops import Fill
 from ckptaudit.align.pairs import Alignment, Pair
 from ckptaudit.graph import LayerGraph
-from ckptaudit.graph.layers import NUMBERED
+from ckptaudit.graph.layouts import NUMBERED
 from ckptaudit.graph.names import parent
 from ckptaudit.records import replace
 

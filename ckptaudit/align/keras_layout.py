@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from ckptaudit.graph import LayerGraph
-from ckptaudit.graph.layers import BY_NAME, LEGACY, NUMBERED
+from ckptaudit.graph.layouts import BY_NAME, LEGACY, NUMBERED
 from ckptaudit.graph.names import is_under, leaf, parent
 from ckptaudit.read.keras_names import snake_case
 

@@ -14,7 +14,7 @@ from typing import Literal
 
 from ckptaudit.align.keras_layout import derived_places
 from ckptaudit.graph import LayerGraph
-from ckptaudit.graph.layers import LEGACY, NUMBERED
+from ckptaudit.graph.layouts import LEGACY, NUMBERED
 from ckptaudit.graph.names import leaf, parent
 from ckptaudit.read.keras_names import class_of, snake_case
 from ckptaudit.records import dataclass, field

@@ -10,7 +10,7 @@ import sys
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from ckptaudit.graph.layers import BY_NAME, LEGACY, NUMBERED
+from ckptaudit.graph.layouts import BY_NAME, LEGACY, NUMBERED
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

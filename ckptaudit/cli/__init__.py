@@ -6,6 +6,7 @@ Exit codes: 0 fit for the intent · 1 not fit · 2 wrong usage · 3 could not be
 from __future__ import annotations
 
 import gc
+import os
 import sys
 
 TYPE_CHECKING = False
@@ -20,7 +21,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if given[:1] == ["scan"]:
         from ckptaudit.cli._scanning import plain_scan
 
-        plain_scan(given[1:])  # leaves, unless it takes more than that to understand the arguments
+        code = plain_scan(given[1:])
+        if code is not None:
+            if arguments is None:
+                # All is printed, and nothing is to be tidied up: to take the interpreter apart takes as long as to scan ten files.
+                os._exit(code)
+            sys.exit(code)
     from ckptaudit.cli._commands import commands
 
     commands(given)

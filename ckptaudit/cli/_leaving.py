@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import sys
-import threading
 from contextlib import contextmanager
 
 from ckptaudit.cli._exit_codes import COULD_NOT_AUDIT, INTERRUPTED, TERMINATED
@@ -28,14 +27,16 @@ def terminable() -> Iterator[None]:
     def leave(*_: object) -> None:
         raise Terminated
 
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, leave)
+    set_here = True
+    try:
+        before = signal.signal(signal.SIGTERM, leave)
+    except ValueError:  # only the main thread may
+        set_here = False
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        if set_here:
+            signal.signal(signal.SIGTERM, before)
 
 
 def code_of(error: BaseException) -> int:

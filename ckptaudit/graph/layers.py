@@ -19,11 +19,6 @@ if TYPE_CHECKING:
     from ckptaudit.graph.computation import Computation
 
 
-#: Layouts of Keras' files: layers and weights by numbers, as until 2023, or a group for each object and its variables by number. A legacy
-#: file can also be loaded by the names of its layers.
-LEGACY, NUMBERED, BY_NAME = "legacy", "numbered", "by_name"
-
-
 @dataclass(frozen=True, slots=True)
 class Origin:
     """The line of source code that attached a layer to its model."""

@@ -10,6 +10,9 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from sys import intern
 
+#: Most digits of a number within a name. Python turns no more than 4300 into a number.
+MAX_DIGITS = 300
+
 _SEPARATOR = re.compile(r"[./]")
 _NUMBER = re.compile(r"\d+")
 _TAIL_NUMBER = re.compile(r"\d+$")

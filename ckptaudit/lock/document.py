@@ -13,7 +13,7 @@ from typing import Any
 
 from ckptaudit.errors import LockError
 from ckptaudit.graph import Module
-from ckptaudit.graph.layers import BY_NAME, LEGACY, NUMBERED
+from ckptaudit.graph.layouts import BY_NAME, LEGACY, NUMBERED
 from ckptaudit.lock.folding import Row, escape, fold, unescape, unfold
 from ckptaudit.lock.locked import TERMS, Locked, Tensors, batch_norm_layers, stored
 from ckptaudit.lock.tables import TableReader

@@ -19,7 +19,7 @@ TERMS = ("checkpoint", "arch", "arguments", "intent", "branch")
 #: Shape and dtype by name, in the file's order.
 Tensors = Mapping[str, tuple[tuple[int, ...], str]]
 
-_NOWHERE = FileIdentity(Path(), Path(), None)
+_NOWHERE = FileIdentity(Path(), "", None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,14 +21,15 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from functools import cache
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
+
+from ckptaudit.graph.names import MAX_DIGITS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-#: Digits of a number within a name. Python turns no more than 4300 into a number.
-MAX_DIGITS = 300
 _COUNTER = re.compile(r"_\d{1,300}\Z")
 _DIGITS = re.compile(r"(\d+)")
 
@@ -76,12 +77,14 @@ def snake_case(class_name: str) -> str:
     return re.sub("([a-z])([A-Z])", r"\1_\2", name).lower()
 
 
-_CLASSES = MappingProxyType({snake_case(name): name for name in (*_VARIABLES, "Functional", "Sequential", "Bidirectional")})
+@cache
+def _classes() -> Mapping[str, str]:
+    return {snake_case(name): name for name in (*_VARIABLES, "Functional", "Sequential", "Bidirectional")}
 
 
 def class_of(segment: str) -> str:
     """The class that a segment such as ``conv2d_transpose_3`` stands for, or ``""``."""
-    return _CLASSES.get(segment) or _CLASSES.get(_COUNTER.sub("", segment), "")
+    return _classes().get(segment) or _classes().get(_COUNTER.sub("", segment), "")
 
 
 def natural(text: str) -> tuple[Any, ...]:

@@ -6,16 +6,19 @@ import importlib
 import os
 import re
 import stat
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, cast
 
 from ckptaudit.errors import CheckpointError, CorruptCheckpointError, NotACheckpointError, UsageError
 from ckptaudit.garbage import collector_paused
-from ckptaudit.read.keras_names import MAX_DIGITS
+from ckptaudit.graph.names import MAX_DIGITS
 from ckptaudit.read.source import Source, opened, unreadable
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from ckptaudit.read.checkpoint import Checkpoint
 
 #: Names by which a folder tells which of its files is the checkpoint, the likeliest first.
@@ -41,12 +44,12 @@ _IN_FOLDER = (
 MAX_HEADER, _MAX_HEADER = "CKPTAUDIT_MAX_HEADER", 100 << 20
 
 _SHARD_OF_BUNDLE = re.compile(r"\.data-\d{5}-of-\d{5}\Z")
-_LATEST = re.compile(rb'^model_checkpoint_path: "([^"\n]*)"', re.MULTILINE)
+_LATEST = rb'(?m)^model_checkpoint_path: "([^"\n]*)"'
 _MAX_STATE = 64 << 10
 
 #: Parts of a name between dots and slashes. Honest models stay below 30; whatever walks a tree of names is quadratic in its depth.
 MAX_PARTS = 256
-_NUMBER = re.compile(rf"\d{{{MAX_DIGITS}}}")
+_NUMBER = rf"\d{{{MAX_DIGITS}}}"
 
 
 class Format(Protocol):
@@ -66,8 +69,8 @@ class Format(Protocol):
 def formats() -> tuple[Format, ...]:
     """All formats, in the order in which they are asked."""
     package = importlib.import_module("ckptaudit.read.formats")
-    names = [name.stem for folder in package.__path__ for name in Path(folder).glob("[!_]*.py")]
-    modules = [importlib.import_module(f"{package.__name__}.{name}") for name in names]
+    names = [name for folder in package.__path__ for name in os.listdir(folder) if name.endswith(".py") and not name.startswith("_")]  # noqa: PTH208
+    modules = [importlib.import_module(f"{package.__name__}.{name[: -len('.py')]}") for name in names]
     return tuple(sorted((cast("Format", module) for module in modules), key=lambda module: module.ORDER))
 
 
@@ -94,16 +97,24 @@ def open_checkpoint(path: Path | str, *, branch: str | None = None, max_header: 
     CheckpointError
         The file cannot be opened.
     """
-    named = Path(path)
-    with opened(_file_of(named), header_limit() if max_header is None else max_header) as source, collector_paused():
-        try:
-            checkpoint = next((f.read(source) for f in formats() if f.recognise(source)), None)
-        except RecursionError:
-            raise NotACheckpointError(named, "nested too deep to be a checkpoint") from None
-        if checkpoint is None:
-            raise _unknown(source)
-    _refuse_deep_names(checkpoint)
+    with opened_checkpoint(Path(path), max_header) as (_, checkpoint):
+        pass
     return checkpoint if branch is None else checkpoint.with_branch(branch)
+
+
+@contextmanager
+def opened_checkpoint(path: Path, max_header: int | None = None) -> Iterator[tuple[Source, Checkpoint]]:
+    """What :func:`open_checkpoint` reads, while its file is still open."""
+    with opened(_file_of(path), header_limit() if max_header is None else max_header) as source:
+        with collector_paused():
+            try:
+                checkpoint = next((f.read(source) for f in formats() if f.recognise(source)), None)
+            except RecursionError:
+                raise NotACheckpointError(path, "nested too deep to be a checkpoint") from None
+            if checkpoint is None:
+                raise _unknown(source)
+        _refuse_deep_names(checkpoint)
+        yield source, checkpoint
 
 
 def _unknown(source: Source) -> NotACheckpointError:
@@ -144,7 +155,7 @@ def _refuse_deep_names(checkpoint: Checkpoint) -> None:
     for branch in checkpoint.branches:
         for names in ((branch.name,), branch.tensors, branch.modules, branch.attributes):
             for name in names:
-                if len(name) >= MAX_DIGITS and _NUMBER.search(name):
+                if len(name) >= MAX_DIGITS and re.search(_NUMBER, name):
                     raise CorruptCheckpointError(
                         checkpoint.path, f"the name {name[:40]!r}… holds a number of more than {MAX_DIGITS} digits"
                     )
@@ -159,8 +170,10 @@ def _file_of(path: Path) -> Path:
     """The file itself, the index that a prefix or a shard of TensorFlow means, or the one in the folder that is the checkpoint."""
     try:
         if not stat.S_ISDIR(path.stat().st_mode):
-            index = path.with_name(_SHARD_OF_BUNDLE.sub(".index", path.name))
-            return index if index != path and index.is_file() else path
+            if _SHARD_OF_BUNDLE.search(path.name):
+                index = path.with_name(_SHARD_OF_BUNDLE.sub(".index", path.name))
+                return index if index.is_file() else path
+            return path
         names = sorted(path.iterdir())
     except FileNotFoundError as error:
         index = path.with_name(f"{path.name}.index")
@@ -191,7 +204,7 @@ def _latest_in(folder: Path) -> Path | None:
         return None
     try:
         with opened(state, 0) as source:
-            found = _LATEST.search(source.data[:])
+            found = re.search(_LATEST, source.data[:])
             name = found[1].decode("utf-8", "replace") if found else None
     except CheckpointError:
         return None

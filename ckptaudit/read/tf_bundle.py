@@ -68,13 +68,14 @@ _DTYPES = MappingProxyType(
 #: dtypes that TensorFlow has and nobody here decodes, with the bytes of one element (0 where that is not fixed).
 _OTHER_DTYPES = MappingProxyType({15: ("qint16", 2), 16: ("quint16", 2), 20: ("resource", 0), 21: ("variant", 0)})
 
-_SLOT_WORDS = re.compile(
+#: Expressions, compiled when they are asked for.
+_SLOT_WORDS = (
     r"(Momentum|Adam|AdaMax|Nadam|RMSProp|Adagrad|AdagradDA|Adadelta|Ftrl|LARS\w*|LAMB\w*|adam_[mv]|vr|vc|v)(_\d+)?\Z|\.OPTIMIZER_SLOT\Z"
 )
-_CERTAIN_SLOTS = re.compile(r"(Momentum|Adam|RMSProp|Adagrad|Adadelta|Ftrl|adam_[mv])(_\d+)?\Z")
-_AVERAGE = re.compile(r"(ExponentialMovingAverage|EMA|moving_average|average)(_\d+)?\Z")
-_POWERS = re.compile(r"(beta\d_power|learning_rate|loss_scale|good_steps|current_loss_scale)(_\d+)?\Z")
-_STEPS = re.compile(r"(global_step|save_counter|seed_generator_state)(_\d+)?\Z")
+_CERTAIN_SLOTS = r"(Momentum|Adam|RMSProp|Adagrad|Adadelta|Ftrl|adam_[mv])(_\d+)?\Z"
+_AVERAGE = r"(ExponentialMovingAverage|EMA|moving_average|average)(_\d+)?\Z"
+_POWERS = r"(beta\d_power|learning_rate|loss_scale|good_steps|current_loss_scale)(_\d+)?\Z"
+_STEPS = r"(global_step|save_counter|seed_generator_state)(_\d+)?\Z"
 
 
 @dataclass(frozen=True, slots=True)
@@ -413,11 +414,11 @@ def _part_of(key: str, tensor: StoredTensor, variable: tf_objects.Variable | Non
     if not key.endswith(tf_objects.VALUE) or tensor.dtype not in DTYPE_BITS or tensor.dtype == "string":
         return "state"
     if variable is not None and variable.slot_of is not None:
-        return "ema" if _AVERAGE.search(variable.slot_of[1]) else "optimizer"
+        return "ema" if re.search(_AVERAGE, variable.slot_of[1]) else "optimizer"
     if "/.OPTIMIZER_SLOT/" in key or (variable is not None and variable.of_optimizer):
         return "optimizer"
     word = leaf(variable.full_name if variable is not None and variable.full_name else _path(key))
-    return "state" if _STEPS.search(word) else "model"
+    return "state" if re.search(_STEPS, word) else "model"
 
 
 def _path(key: str) -> str:
@@ -452,15 +453,15 @@ def _branches_by_name(tensors: Mapping[str, StoredTensor]) -> list[Branch]:
     for name in sorted(tensors, key=natural):
         tensor, word, above = tensors[name], leaf(name), parent(name)
         owner = tensors.get(above) if above else None
-        if _AVERAGE.fullmatch(word) and above:
+        if re.fullmatch(_AVERAGE, word) and above:
             averages[above] = tensor
         elif (
-            (_CERTAIN_SLOTS.fullmatch(word) and above)
-            or (owner is not None and (_SLOT_WORDS.fullmatch(word) or owner.shape == tensor.shape))
-            or (_POWERS.fullmatch(word) and not tensor.shape)
+            (re.fullmatch(_CERTAIN_SLOTS, word) and above)
+            or (owner is not None and (re.fullmatch(_SLOT_WORDS, word) or owner.shape == tensor.shape))
+            or (re.fullmatch(_POWERS, word) and not tensor.shape)
         ):
             optimizer[name] = tensor
-        elif owner is not None or tensor.dtype == "string" or tensor.dtype not in DTYPE_BITS or _STEPS.fullmatch(word):
+        elif owner is not None or tensor.dtype == "string" or tensor.dtype not in DTYPE_BITS or re.fullmatch(_STEPS, word):
             state[name] = tensor
         else:
             model[name] = tensor

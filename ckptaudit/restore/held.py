@@ -76,11 +76,11 @@ def checkpoint_of_state(state: Mapping[str, Any], label: str, framework: str = "
 def _held(tensor: Any, path: Path) -> HeldTensor:
     shape = tuple(map(int, tensor.shape))
     if not is_tensor(tensor):
-        storage = Storage(f"object:{id(tensor)}", path, 0, int(tensor.nbytes), file=FileIdentity(path, path, None))
+        storage = Storage(f"object:{id(tensor)}", path, 0, int(tensor.nbytes), file=FileIdentity(path, str(path), None))
         return HeldTensor(shape, contiguous_strides(shape), str(tensor.dtype.name), 0, storage, held=tensor)
     key, offset, strides = _memory(tensor)
     nbytes = prod(shape) * int(tensor.element_size())
-    storage = Storage(key, path, 0, nbytes, file=FileIdentity(path, path, None))
+    storage = Storage(key, path, 0, nbytes, file=FileIdentity(path, str(path), None))
     return HeldTensor(shape, contiguous_strides(shape) if strides is None else strides, tensor_dtype(tensor), offset, storage, held=tensor)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ckptaudit.align.keras_loading import load_as_keras
-from ckptaudit.graph.layers import BY_NAME
+from ckptaudit.graph.layouts import BY_NAME
 from ckptaudit.rules.comparison import Comparison
 from ckptaudit.rules.finding import Finding, Rule
 from ckptaudit.rules.wording import plural

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from ckptaudit.rules.finding import Finding, Rule
@@ -193,14 +194,17 @@ _HARMLESS = frozenset(
         *("accelerate.state.PartialState", "accelerate.utils.dataclasses.DistributedType"),
     )
 )
-#: Families of such classes: one module and one class each, so that no name reaches into another module through an import.
-_HARMLESS_CLASS = re.compile(
-    r"pathlib(\._local)?\.(Pure)?(Posix|Windows)?Path"
-    r"|numpy\.dtypes\.[A-Z]\w*DType"
-    # Not those that call a function that they are given.
-    r"|torch\.optim\.(?!swa_utils\.)[a-z]\w*\.(?!LambdaLR\b|MultiplicativeLR\b)[A-Z]\w*"
-    r"|torch\.nn\.modules\.[a-z]\w*\.[A-Z]\w*"
-    r"|transformers\.models\.\w+\.configuration_\w+\.[A-Z]\w*Config"
+#: Families of such classes, what their names begin with → an expression for the rest: one module and one class each, so that no name
+#: reaches into another module through an import.
+_HARMLESS_CLASSES = MappingProxyType(
+    {
+        "pathlib.": r"(_local\.)?(Pure)?(Posix|Windows)?Path",
+        "numpy.dtypes.": r"[A-Z]\w*DType",
+        # Not those that call a function that they are given.
+        "torch.optim.": r"(?!swa_utils\.)[a-z]\w*\.(?!LambdaLR\b|MultiplicativeLR\b)[A-Z]\w*",
+        "torch.nn.modules.": r"[a-z]\w*\.[A-Z]\w*",
+        "transformers.models.": r"\w+\.configuration_\w+\.[A-Z]\w*Config",
+    }
 )
 
 
@@ -246,7 +250,9 @@ def graded(found: Sequence[RefusedGlobal]) -> Iterator[Finding]:
 
 def grade(name: str, *, called: bool) -> str:
     """``dangerous``, ``unknown`` or ``metadata``: nothing is harmless unless it is listed by its own name."""
-    if name in _HARMLESS or _HARMLESS_CLASS.fullmatch(name):
+    if name in _HARMLESS or any(
+        name.startswith(family) and re.fullmatch(rest, name[len(family) :]) for family, rest in _HARMLESS_CLASSES.items()
+    ):
         return "metadata"
     module = name.partition(".")[0]
     parts = name.split(".", _MAX_PARTS)[:_MAX_PARTS]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ckptaudit.align.keras_loading import KerasLoad
-from ckptaudit.graph.layers import LEGACY
+from ckptaudit.graph.layouts import LEGACY
 from ckptaudit.graph.names import parent
 from ckptaudit.rules.comparison import Comparison
 from ckptaudit.rules.finding import Finding, Rule

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, cast
 
 from ckptaudit.errors import ValuesUnavailableError
@@ -10,8 +10,6 @@ from ckptaudit.graph.tensors import is_float
 from ckptaudit.read import Branch, Checkpoint, Remark
 from ckptaudit.read.ahead import reading_ahead
 from ckptaudit.read.header_table import HeaderTable
-from ckptaudit.read.opening import header_limit
-from ckptaudit.read.source import opened
 from ckptaudit.rules import refused_global
 from ckptaudit.rules.finding import Finding, Rule
 from ckptaudit.rules.wording import plural
@@ -20,6 +18,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ckptaudit.read import StoredTensor
+    from ckptaudit.read.source import Source
     from ckptaudit.rules.finding import Severity
 
 #: Values looked at per tensor when the whole is not asked for: one page of float32.
@@ -62,12 +61,14 @@ _READING = frozenset(
 _RUNNING = frozenset({"PyFunc", "PyFuncStateless", "EagerPyFunc", "RemoteCall", "RpcCall", "RpcClient", "RpcServer"})
 
 
-def check_checkpoint(checkpoint: Checkpoint, deep: bool) -> Iterator[Finding]:
-    """Yield all findings about a file that was read."""
+def check_checkpoint(checkpoint: Checkpoint, source: Source, deep: bool) -> Iterator[Finding]:
+    """Yield all findings about a file that was read and is still open."""
     yield from refused_global.graded(checkpoint.refused_globals)
     yield from _remarks(checkpoint)
-    for check in _CHECKS:
+    for check in (_torchscript, _external, _overlapping):
         yield from check(checkpoint)
+    if checkpoint.format in ("torch-zip", "torchscript", "keras"):
+        yield from _gaps(source)
     with reading_ahead():
         yield from _non_finite(checkpoint, deep)
 
@@ -110,11 +111,14 @@ def _tensors(branches: Iterable[Branch]) -> Iterator[tuple[str, StoredTensor]]:
     seen = set()
     for branch in branches:
         apart = isinstance(branch.tensors, HeaderTable)
+        before = f"{branch.name}." if branch.name else ""
         for name, tensor in branch.tensors.items():
-            if apart or tensor.address not in seen:
-                if not apart:
-                    seen.add(tensor.address)
-                yield f"{branch.name}.{name}" if branch.name else name, tensor
+            if not apart:
+                address = tensor.address
+                if address in seen:
+                    continue
+                seen.add(address)
+            yield before + name, tensor
 
 
 def _overlapping(checkpoint: Checkpoint) -> Iterator[Finding]:
@@ -122,18 +126,24 @@ def _overlapping(checkpoint: Checkpoint) -> Iterator[Finding]:
         return  # the reader told of it
     if all(isinstance(branch.tensors, HeaderTable) for branch in checkpoint.branches):
         return  # the reader refuses it
-    placed: dict[tuple[Path, int, int, str], str] = {}
+    placed: dict[Path, dict[tuple[int, int, str], str]] = {}
+    within: dict[tuple[int, int, str], str] = {}
+    path: Path | None = None
     for name, tensor in _tensors(checkpoint.branches):
         storage = tensor.storage
         if storage.nbytes and storage.fetch is None and not storage.unavailable:
-            placed.setdefault((storage.path, storage.offset, storage.nbytes, storage.key), name)
+            if storage.path is not path:
+                path = storage.path
+                within = placed.setdefault(path, {})
+            within.setdefault((storage.offset, storage.nbytes, storage.key), name)
     names: list[str] = []
-    reached, path, before = 0, None, ""
-    for (where, offset, nbytes, _), name in sorted(placed.items(), key=lambda item: (str(item[0][0]), *item[0][1:])):
-        if where == path and offset < reached:
-            names += [before, name]
-        if where != path or offset + nbytes > reached:
-            path, reached, before = where, offset + nbytes, name
+    for path in sorted(placed, key=str):
+        reached, before = 0, ""
+        for (offset, nbytes, _), name in sorted(placed[path].items()):
+            if offset < reached:
+                names += [before, name]
+            if offset + nbytes > reached:
+                reached, before = offset + nbytes, name
     if names:
         yield OVERLAPPING.finding(
             f"{plural(len(dict.fromkeys(names)), 'tensor')} lie over the same bytes, the first `{names[0]}` and `{names[1]}`.",
@@ -141,14 +151,9 @@ def _overlapping(checkpoint: Checkpoint) -> Iterator[Finding]:
         )
 
 
-def _gaps(checkpoint: Checkpoint) -> Iterator[Finding]:
+def _gaps(source: Source) -> Iterator[Finding]:
     """Bytes between the members of a zip: room for what no reader of the checkpoint sees."""
-    if checkpoint.format not in ("torch-zip", "torchscript", "keras"):
-        return
-    with opened(checkpoint.path, header_limit()) as source:
-        found = [
-            (start, end) for start, end in source.zip.gaps() if end - start > _GAP and any(source.data[start : min(end, start + 4096)])
-        ]
+    found = [(start, end) for start, end in source.zip.gaps() if end - start > _GAP and any(source.data[start : min(end, start + 4096)])]
     if found:
         start, end = found[0]
         yield UNREFERENCED.finding(
@@ -190,6 +195,3 @@ def _non_finite(checkpoint: Checkpoint, deep: bool) -> Iterator[Finding]:
             checkpoint=bad,
             fix="the training diverged, or the file is damaged: take an earlier checkpoint",
         )
-
-
-_CHECKS: tuple[Callable[[Checkpoint], Iterator[Finding]], ...] = (_torchscript, _external, _overlapping, _gaps)

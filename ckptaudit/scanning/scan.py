@@ -10,7 +10,7 @@ from ckptaudit.errors import CheckpointError, CkptAuditError, CorruptCheckpointE
 from ckptaudit.garbage import collector_paused
 from ckptaudit.read.header_table import HeaderTable
 from ckptaudit.read.identity import identity_of
-from ckptaudit.read.opening import header_limit, open_checkpoint
+from ckptaudit.read.opening import header_limit, opened_checkpoint
 from ckptaudit.read.source import opened
 from ckptaudit.rules import refused_global
 from ckptaudit.scanning.checks import REMARKS, check_checkpoint, check_operators
@@ -41,7 +41,7 @@ def scan(paths: Sequence[str | os.PathLike[str]], *, deep: bool = False, progres
     for done, target in enumerate(found):
         if progress is not None:
             progress(done, len(found), target.path)
-        if not target.named and target.path.absolute() in covered:
+        if covered and not target.named and target.path.absolute() in covered:
             continue
         result = _scan_target(target, deep)
         if result is None:
@@ -104,8 +104,8 @@ def _scan_file(path: Path, deep: bool) -> FileScan:
     with collector_paused():
         if path.suffix == ".pb" and (result := _scan_graph(path)) is not None:
             return result
-        checkpoint = open_checkpoint(path)
-        findings = by_weight(check_checkpoint(checkpoint, deep))
+        with opened_checkpoint(path) as (source, checkpoint):
+            findings = by_weight(check_checkpoint(checkpoint, source, deep))
     others: set[Path] = set()
     for branch in checkpoint.branches:
         table = branch.tensors

@@ -9,7 +9,7 @@ os.environ.setdefault("KERAS_BACKEND", "torch")
 from ckptaudit.align.keras_layout import derived_places
 from ckptaudit.arch import build_model
 from ckptaudit.graph import LayerGraph, Module, TensorSpec
-from ckptaudit.graph.layers import LEGACY
+from ckptaudit.graph.layouts import LEGACY
 
 
 @pytest.mark.parametrize("name", ["ConvNeXtTiny", "EfficientNetB0", "MobileNet", "VGG16", "Xception"])
