@@ -117,7 +117,8 @@ def _remark(checked: Checked, change: Change | None) -> str:
         return ""
     since = ""
     if checked.since is not None:
-        layer = f"`{checked.since.layer}`" if checked.since.layer else ""
+        was = f"`{checked.since.was}` became " if checked.since.was else ""
+        layer = f"{was}`{checked.since.layer}`" if checked.since.layer else ""
         origin = checked.since.origin
         place = f"`{origin.path}:{origin.line}`" if origin else ""
         since = f", since {layer}{f' ({place})' if layer and place else place}" if layer or place else ""

@@ -22,10 +22,14 @@ from ckptaudit.verdict import Bar
 
 @dataclass(frozen=True, slots=True)
 class Since:
-    """The first layer, in definition order, at which a contract is not kept as it was locked, and the line that attached it."""
+    """The first layer, in definition order, at which a contract is not kept as it was locked, and the line that attached it.
+
+    ``was`` is what the released file calls the layer, where that is known and is another name.
+    """
 
     layer: str
     origin: Origin | None
+    was: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,7 +135,10 @@ def _since(outcome: Audit, root: Path) -> Since | None:
     graph = outcome.model.graph
     first = next((name for name in graph.tensors if name in about), None)
     if first is not None:
-        return Since(parent(first) or first, own_origin(graph, first, root))
+        layer = parent(first) or first
+        step = next((step for step in outcome.plan.steps if step.target == first and step.sure), None)
+        was = parent(step.sources[0]) or step.sources[0] if step is not None else layer
+        return Since(layer, own_origin(graph, first, root), "" if was == layer else was)
     return next((Since("", finding.origin) for finding in bearing if finding.origin), None)
 
 

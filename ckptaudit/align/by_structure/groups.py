@@ -94,12 +94,12 @@ def _resolved(sources: Sequence[Member], targets: Sequence[Member], around: Surr
 def _lone(source: Member, target: Member, around: Surroundings) -> Match:
     verdict = around.rule(source.path, target.path)
     if around.balanced and verdict >= 0:
-        return Match(0, 0, Level.DECIDED, ("only tensor of this shape",))
+        return Match(0, 0, Level.DECIDED, ("only one of this shape in its module",))
     if verdict > 0:
         return Match(0, 0, Level.ORDERED, ("learned rule",))
     if verdict == 0 and _significant(source) and _significant(source) == _significant(target):
         return Match(0, 0, Level.ORDERED, ("role words",))
-    return Match(0, 0, Level.AMBIGUOUS, ("only tensor of this shape left over",))
+    return Match(0, 0, Level.AMBIGUOUS, ("only one of this shape left in its module",))
 
 
 # --- features ---------------------------------------------------------------------------------------------------------
