@@ -67,6 +67,10 @@ class ArchitectureError(CkptAuditError):
     """The model could not be built: an unknown name, a missing library, or a factory that raised."""
 
 
+class ImagesError(CkptAuditError):
+    """Images could not be run through a model: there are none, they are damaged, or it is not known how large they are to be."""
+
+
 class UsageError(CkptAuditError):
     """The call contradicts itself; nothing was audited."""
 

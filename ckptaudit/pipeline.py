@@ -164,7 +164,7 @@ def audit(
     opened = checkpoint if isinstance(checkpoint, Checkpoint) else open_checkpoint(Path(checkpoint), branch=branch)
     if model is None:
         built = model_of_identity(opened, arguments or {})
-    elif isinstance(model, str) and model == SELF:
+    elif _is_self(model):
         if arguments:
             raise UsageError("what a file describes takes no arguments")
         built = model_of_own_config(opened)
@@ -172,7 +172,7 @@ def audit(
         built = load_other(model) if _is_file(model) else build_model(model, arguments)
     if branch is None:
         opened = _with_fitting_branch(opened, built)
-    wrote = build_model(source_arch) if source_arch is not None else None
+    wrote = None if source_arch is None else model_of_own_config(opened) if _is_self(source_arch) else build_model(source_arch)
     other = twin if twin is None or isinstance(twin, Checkpoint) else open_checkpoint(Path(twin))
     if other is not None and opened.graph.computation is None:
         raise UsageError(f"values are compared layer by layer for ONNX files; {opened.path.name} is none")
@@ -379,7 +379,8 @@ def _with_flattenings(alignment: Alignment, checkpoint: Checkpoint, model: Model
 
     def orders(paths: list[str], graph: LayerGraph, of: Model | None) -> Mapping[str, str]:
         if graph.framework == "keras":
-            return keras_orders(graph if graph.modules or of is None else of.graph, paths)
+            # A file of weights alone tells its layers, and not what flattens between them.
+            return {**(keras_orders(of.graph, paths) if of is not None else {}), **keras_orders(graph, paths)}
         if of is None or of.module is None or of.graph.framework != "torch":
             return {}
         from ckptaudit.arch.flattening import flatten_orders
@@ -439,13 +440,17 @@ def model_of_own_config(checkpoint: Checkpoint, *, real: bool = False) -> Model:
 
     config = checkpoint.config.get("model")
     if not isinstance(config, Mapping):
-        raise ArchitectureError(f"{SELF}: {checkpoint.path.name} does not describe its model; give --arch or --against")
+        raise ArchitectureError(f"{SELF}: {checkpoint.path.name} does not describe its model, as full files of Keras do; name the model")
     described = read_model_config(config)
     if described.remarks:
         raise ArchitectureError(f"{SELF}: not rebuilt: {described.remarks[0]}")
     from ckptaudit.arch.keras_config import rebuild
 
     return rebuild(config, {layer.path: layer.class_name for layer in described.every_layer()}, real=real)
+
+
+def _is_self(model: Any) -> bool:
+    return isinstance(model, str) and model == SELF
 
 
 def _words(value: Any) -> set[str]:

@@ -28,7 +28,7 @@ FORMATS = ("json", "markdown", "terminal")
 @arch_arg_option
 @click.option("--branch", help="Which part of the file to take (`ckptaudit show` lists them).")
 @max_header_option
-@click.option("--images", type=click.Path(exists=True, file_okay=False, path_type=Path), help="Images to tell by what nobody states.")
+@click.option("--images", type=click.Path(file_okay=False, path_type=Path), help="Images to tell by what nobody states.")
 @click.option("--input-size", metavar="3x224x224", help="Sizes of one input for --images; guessed otherwise.")
 @outputs_options(FORMATS)
 def contract(
@@ -49,11 +49,9 @@ def contract(
     from ckptaudit.report._contract import render_contract
 
     is_file = os.path.lexists(name) and ("." in name or os.sep in name) and ".py:" not in name
-    if images is not None and not is_file:
+    if images is not None and not is_file and arch is None:
         raise UsageError("--images needs a checkpoint: an architecture alone has no weights")
-    if not is_file:
-        if arch is not None:
-            raise UsageError(f"{name}: there is no such file; give a checkpoint, or an architecture without --arch")
+    if not is_file and arch is None:
         from ckptaudit.arch import build_model
 
         made = make_contract(name, build_model(name, parse_arguments(arch_args)), None)

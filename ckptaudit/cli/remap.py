@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from ckptaudit.cli._exit_codes import NOT_FIT, exit_code
+from ckptaudit.cli._exit_codes import COULD_NOT_AUDIT, NOT_FIT, exit_code
+from ckptaudit.cli._leaving import say
 from ckptaudit.cli._options import model_side, parse_sizes, sides_options
 from ckptaudit.cli._output import check_output, emit, render_options
 
@@ -28,7 +30,7 @@ WAYS = ("inflate", "interpolate", "fuse")
 @click.option("--verify", is_flag=True, help="Put the plan to the proof: undo its arithmetic, run both models, compare statistics.")
 @click.option(
     "--verify-with",
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    type=click.Path(file_okay=False, path_type=Path),
     help="Images to settle what is open, and to compare statistics on.",
 )
 @click.option("--input-size", metavar="3x224x224", help="Sizes of one input for --verify; guessed otherwise.")
@@ -64,7 +66,7 @@ def remap(
     verbose: bool,
 ) -> None:
     """Show what would be renamed and changed so that a checkpoint fits, what stays, and what is dropped; nothing is changed."""
-    from ckptaudit.errors import UsageError
+    from ckptaudit.errors import ImagesError, UsageError
     from ckptaudit.pipeline import audit
     from ckptaudit.read import open_checkpoint
     from ckptaudit.report._next import apply_command
@@ -78,7 +80,8 @@ def remap(
     opened = open_checkpoint(checkpoint, branch=branch)
     export = opened.framework == "onnx"  # which is run itself
     wrote = _model_that_wrote(opened, source_arch, verify and verify_with is None and not export)
-    outcome = audit(
+    audited = partial(
+        audit,
         opened,
         build(opened),
         intent=intent,
@@ -87,9 +90,12 @@ def remap(
         class_map=_class_map(class_map),
         source_arch=wrote,
         settle=verify,
-        settle_with=verify_with,
         input_size=sizes,
     )
+    try:
+        outcome = audited(settle_with=verify_with)
+    except ImagesError:  # which the proof tells of; the plan can be shown all the same
+        outcome = audited()
     plan = outcome.plan.named(outcome.checkpoint.path.name, outcome.model.arch, outcome.checkpoint.branch.name)
     proof = None
     if verify or verify_with is not None:
@@ -107,20 +113,26 @@ def remap(
     else:
         text = render_plan(plan, render_options(None, quiet, verbose), outcome.verdict, outcome.offers, proof, outcome.settled)
     refuted = proof is not None and proof.status == "refuted"
+    code = NOT_FIT if refuted else exit_code(outcome)
+    if proof is not None and not proof.by and proof.statistics is None and (verify_with is not None or source_arch is not None):
+        say(f"ckptaudit: the plan was not put to the proof: {proof.reasons[-1]}")
+        code = code or COULD_NOT_AUDIT
     if plan_path is not None:
         plan.save(plan_path, force=force)
         if form is None and output_format == "terminal" and not quiet:
             command = "" if refuted or not plan.steps else apply_command(plan_path, checkpoint, outcome.model.graph.framework)
             text += render_written(plan, plan_path, command, render_options(None, quiet, verbose))
     emit(text)
-    sys.exit(NOT_FIT if refuted else exit_code(outcome))
+    sys.exit(code)
 
 
 def _model_that_wrote(opened: Checkpoint, source_arch: str | None, guess: bool) -> Model | None:
     """The model that wrote the file: the one that is given, or the one that the file is sure to be where it is worth guessing."""
     from ckptaudit.arch import build_model
-    from ckptaudit.pipeline import identify
+    from ckptaudit.pipeline import identify, model_of_own_config
 
+    if source_arch == "self":
+        return model_of_own_config(opened, real=True)
     if source_arch is not None:
         return build_model(source_arch)
     best = identify(opened).best if guess else None

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from ckptaudit.align.by_topology.naming import named_by_nodes
 from ckptaudit.contract.exported import Exported, exported
 from ckptaudit.contract.statements import stated_beside, stated_classes
-from ckptaudit.errors import ArchitectureError, UsageError
+from ckptaudit.errors import ArchitectureError, CheckpointError
 from ckptaudit.graph.facts import facts_of
 from ckptaudit.probe.hypothesis import Hypothesis, judged, ranked, untested
 from ckptaudit.probe.probing import Probe, Question, probe_network
@@ -48,7 +48,7 @@ def probe_export(checkpoint: Checkpoint, model: Model | None, question: Question
     """
     told = exported(checkpoint)
     if told is None:
-        raise UsageError(f"{checkpoint.path.name} tells nothing of its input: it is not run")
+        raise CheckpointError(checkpoint.path, "tells nothing of its input: it is not run")
     stated = told.applied(stated_beside(checkpoint.path) or (model.preprocessing if model is not None else None))
     graph = named_by_nodes(checkpoint.graph)
     network = OnnxNetwork(checkpoint, told.layout, told.axis)

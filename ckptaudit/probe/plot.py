@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from typing import TYPE_CHECKING
 
-from ckptaudit.errors import UsageError
+from ckptaudit.errors import OutputError
 from ckptaudit.files import write_file
 from ckptaudit.probe.hypothesis import Hypothesis
 from ckptaudit.prove.statistics import DISAGREES
@@ -22,17 +22,15 @@ def draw_agreement(probe: Probe, path: str, *, force: bool = False) -> None:
 
     Raises
     ------
-    UsageError
-        There is nothing to draw, or matplotlib is not installed.
     OutputError
-        The file exists, or cannot be written.
+        There is nothing to draw, matplotlib is not installed, the file exists, or cannot be written.
     """
     if probe.agreement is None:
-        raise UsageError("--plot: there are no BatchNorm statistics that images were held against")
+        raise OutputError("--plot: there are no BatchNorm statistics that images were held against")
     try:
         from matplotlib.figure import Figure
     except ImportError:
-        raise UsageError("--plot is drawn with matplotlib, which is not installed; run: pip install 'ckptaudit[probe]'") from None
+        raise OutputError("--plot is drawn with matplotlib, which is not installed; run: pip install 'ckptaudit[probe]'") from None
     layers = probe.agreement.layers
     figure = Figure(figsize=(9, 4.5), layout="constrained")
     axes = figure.add_subplot()

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ckptaudit._version import __version__
 from ckptaudit.arch.preprocessing import Preprocessing
 from ckptaudit.contract.statements import stated_beside, stated_classes
-from ckptaudit.errors import ArchitectureError, CkptAuditError, UsageError
+from ckptaudit.errors import ArchitectureError, CkptAuditError, ImagesError, UsageError
 from ckptaudit.graph import LayerGraph
 from ckptaudit.graph.facts import facts_of
 from ckptaudit.graph.heads import main_head, output_axis
@@ -230,8 +230,10 @@ def probe_network(
 
     Raises
     ------
-    UsageError
+    ImagesError
         There are no images in the folder, or the model takes no images.
+    UsageError
+        A way to feed or to read that is asked for is none.
     """
     given, read = parse_given(question.preprocess, stated), parse_read(question.read)
     head = _head(network, graph)
@@ -239,7 +241,7 @@ def probe_network(
     judge = _Judge(network, question, given, stated)
     try:
         judge.run()
-    except (UsageError, FeedingError):
+    except (ImagesError, UsageError, FeedingError):
         raise
     except CkptAuditError as error:
         judge.why_not = f"The model could not be run: {error}"
@@ -388,7 +390,7 @@ class _Judge:
             raise UsageError("--input-size: write it as 3x224x224")
         for channels, *sides in self.network.input_sizes() if wanted is None else [tuple(wanted)]:
             if of_images and channels not in (1, 3):
-                raise UsageError(f"images have one or three channels, and the model takes {channels}")
+                raise ImagesError(f"images have one or three channels, and the model takes {channels}")
             noise = numpy.random.default_rng(0).standard_normal(
                 (2, channels, *(sides if wanted is not None else stated or sides)), numpy.float32
             )

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ckptaudit.errors import UsageError
+from ckptaudit.errors import ImagesError
 
 if TYPE_CHECKING:
     import numpy
@@ -26,9 +26,11 @@ def image_files(folder: Path) -> list[Path]:
 
     Raises
     ------
-    UsageError
+    ImagesError
         There are none, or Pillow is not installed.
     """
+    if not folder.is_dir():
+        raise ImagesError(f"{folder}: no such folder")
     library = pillow()
     found = []
     for path in sorted(path for path in folder.rglob("*") if path.is_file())[:_FILES]:
@@ -41,7 +43,7 @@ def image_files(folder: Path) -> list[Path]:
         if len(found) == _IMAGES:
             break
     if not found:
-        raise UsageError(f"{folder}: no images")
+        raise ImagesError(f"{folder}: no images")
     return found
 
 
@@ -50,7 +52,7 @@ def crops(files: list[Path], count: int, grey: bool = False) -> list[Image.Image
 
     Raises
     ------
-    UsageError
+    ImagesError
         All images are damaged.
     """
     chance = random.Random(0)  # noqa: S311 (crops are no secrets)
@@ -61,7 +63,7 @@ def crops(files: list[Path], count: int, grey: bool = False) -> list[Image.Image
             shares[i * len(files) // count] = 1
     made = [crop for path, share in zip(files, shares, strict=True) for crop in _of_one(path, share, chance, grey)]
     if not made:
-        raise UsageError(f"{files[0]}: the image is damaged")
+        raise ImagesError(f"{files[0]}: the image is damaged")
     chance.shuffle(made)
     return made
 
@@ -99,11 +101,11 @@ def pillow() -> Any:
 
     Raises
     ------
-    UsageError
+    ImagesError
         It is not installed.
     """
     try:
         from PIL import Image
     except ImportError:
-        raise UsageError("images are read with Pillow, which is not installed; run: pip install 'ckptaudit[probe]'") from None
+        raise ImagesError("images are read with Pillow, which is not installed; run: pip install 'ckptaudit[probe]'") from None
     return Image

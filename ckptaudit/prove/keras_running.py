@@ -65,6 +65,27 @@ class KerasNetwork:
             if height and width:
                 return
 
+    def results(self, images: Array) -> list[Array]:
+        """Every output of numbers with a point, channels first, for (images, channels, height, width).
+
+        Raises
+        ------
+        ArchitectureError
+            The model does not take such images.
+        """
+        import keras
+
+        given = images.transpose(0, 2, 3, 1) if self._last else images
+        with isolated(type(self.model).__name__), _without_gradients(), output_to_stderr():
+            try:
+                found = self.model(keras.ops.convert_to_tensor(given), training=False)
+            except Exception as error:
+                sizes = "×".join(map(str, images.shape[1:]))
+                raise ArchitectureError(f"the Keras model cannot be run on images of {sizes}: {describe_error(error)}") from None
+        tensors = found.values() if isinstance(found, dict) else found if isinstance(found, list | tuple) else [found]
+        values = map(_values, tensors)
+        return [self._channels_first(value) for value in values if value.dtype.kind == "f"]
+
     def run(self, batches: Iterable[Array], *, alone: bool = False, until: str | None = None, look: int = 0) -> Pass:
         """See :class:`ckptaudit.prove.running.Network`."""
         import keras

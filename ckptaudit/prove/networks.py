@@ -6,13 +6,17 @@ import copy
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ckptaudit.align import align_by_name
+from ckptaudit.align import align, align_by_name
 from ckptaudit.arch import build_model
+from ckptaudit.arch.keras_model import is_keras_model
+from ckptaudit.arch.keras_values import value_of, variables_of
+from ckptaudit.arch.model import SELF
 from ckptaudit.arch.trace import usual_inputs
 from ckptaudit.errors import ArchitectureError, PlanError
 from ckptaudit.graph.kinds import DERIVED_BUFFERS
 from ckptaudit.graph.names import leaf
 from ckptaudit.plan import make_plan
+from ckptaudit.plan.applying import step_result
 
 if TYPE_CHECKING:
     import torch
@@ -30,6 +34,8 @@ def runnable(model: Model) -> torch.nn.Module:
     ArchitectureError
         It comes from a file, or it is no torch model.
     """
+    if model.graph.framework == "keras":  # on one of its backends it is a torch module, too
+        raise ArchitectureError(f"{model.arch} is a Keras model: a plan for it is proved by its arithmetic, and by `ckptaudit probe`")
     if model.source == "object" and model.module is not None:
         module = copy.deepcopy(model.module)
     elif model.provenance == "file":
@@ -59,15 +65,46 @@ def restore(module: torch.nn.Module, plan: Plan, checkpoint: Checkpoint) -> None
         raise PlanError(str(error).splitlines()[-1].strip()) from None
 
 
+def keras_with_values(model: Model, plan: Plan, checkpoint: Checkpoint) -> Any:
+    """A Keras model, built for real, with the values of the plan put in.
+
+    Parameters
+    ----------
+    model:
+        A name that is built anew, or what a file describes, rebuilt with values.
+
+    Raises
+    ------
+    ArchitectureError
+        It is live, and so not ours to change, or cannot be built.
+    PlanError
+        A step cannot be carried out.
+    """
+    if model.source == "object":
+        raise ArchitectureError(f"{model.arch} is a live Keras model, which is not copied: name what builds it")
+    built = model.module if model.source == SELF else build_model(model.arch, model.arguments, real=True).module
+    if not is_keras_model(built):
+        raise ArchitectureError(f"{model.arch} was not built as a Keras model")
+    variables = variables_of(built)
+    for step in plan.steps:
+        variable = variables[step.target]
+        kept = any(getattr(op, "needs_initial", False) for op in step.ops)
+        value = step_result(step, checkpoint, {step.target: value_of(variable)} if kept else None)
+        if tuple(value.shape) != tuple(variable.shape):
+            raise PlanError(f"{step.target}: the plan gives the shape {value.shape}, the model has {tuple(variable.shape)}")
+        variable.assign(value)
+    return built
+
+
 def own_plan(model: Model, checkpoint: Checkpoint) -> Plan:
-    """The plan by names alone for the model that wrote the file.
+    """The plan by names alone for the model that wrote the file; between Keras and Keras also by the order of layers.
 
     Raises
     ------
     PlanError
         The file does not set all of it: it was written by another model.
     """
-    alignment = align_by_name(checkpoint.graph, model.graph)
+    alignment = (align if model.graph.framework == "keras" else align_by_name)(checkpoint.graph, model.graph)
     plan = make_plan(alignment, checkpoint.graph, model.graph)
     needed = [name for name in plan.initial if leaf(name) not in DERIVED_BUFFERS]
     if needed or not plan.safe:

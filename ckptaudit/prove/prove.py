@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ckptaudit.errors import ArchitectureError, PlanError
+from ckptaudit.errors import ArchitectureError, ImagesError, PlanError
 from ckptaudit.graph.settings import computing_modules, settings_differ
 from ckptaudit.prove.arithmetic import check_arithmetic
-from ckptaudit.prove.networks import own_plan, restore, runnable
+from ckptaudit.prove.networks import keras_with_values, own_plan, restore, runnable
 from ckptaudit.prove.outputs import compare_outputs, counterparts
 from ckptaudit.prove.proof import Outputs, Proof, Setting, Statistics, Status
 from ckptaudit.prove.statistics import compare_statistics
@@ -51,8 +51,6 @@ def prove_plan(
     ------
     CheckpointError
         Values cannot be read.
-    UsageError
-        There are no images in the folder, or the model takes none.
     """
     arithmetic = check_arithmetic(plan, checkpoint, model.graph)
     if arithmetic.failed:
@@ -68,7 +66,11 @@ def prove_plan(
         if source is not None or images is not None or export:
             target = runnable(model)
             restore(target, plan, checkpoint)
-        if source is not None:
+        if source is not None and source.graph.framework == "keras":
+            from ckptaudit.prove.keras_outputs import compare_with_keras  # Keras is imported for Keras' models alone
+
+            outputs = compare_with_keras(keras_with_values(source, own_plan(source, checkpoint), checkpoint), target, input_size)
+        elif source is not None:
             theirs = runnable(source)
             restore(theirs, own_plan(source, checkpoint), checkpoint)
             settings = _settings(plan, source, model, theirs, target)
@@ -81,7 +83,7 @@ def prove_plan(
             statistics = compare_statistics(target, images, input_size)
             if statistics is None:
                 reasons.append("the model has no running statistics")
-    except (ArchitectureError, PlanError) as error:
+    except (ArchitectureError, ImagesError, PlanError) as error:
         reasons.append(str(error))
     if outputs is not None:
         return Proof("proved" if outputs.equal else "refuted", "outputs", arithmetic, outputs, None, tuple(reasons), settings)

@@ -81,7 +81,7 @@ def settle_by_statistics(
 
     Raises
     ------
-    UsageError
+    ImagesError
         The folder holds no images, or the model takes no images of three channels.
     """
     until = time.monotonic() + budget

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ckptaudit.errors import ArchitectureError, UsageError
+from ckptaudit.errors import ImagesError
 from ckptaudit.prove.agreement import Agreement, measure_agreement
 from ckptaudit.prove.images import crops, image_files, pixels_of
 from ckptaudit.prove.presets import PRESETS, prepared
@@ -44,8 +44,10 @@ def compare_statistics(module: torch.nn.Module, folder: Path, input_size: Sequen
 
     Raises
     ------
-    UsageError
+    ImagesError
         The folder holds no images, or the model takes no images of three channels.
+    ArchitectureError
+        The model cannot be run on them.
     """
     network = TorchNetwork(module)
     remembered = network.norms()
@@ -56,10 +58,7 @@ def compare_statistics(module: torch.nn.Module, folder: Path, input_size: Sequen
     pixels = pixels_of(crops(files, _CROPS), size)
     best, least = PRESETS["imagenet"], float("inf")
     for preset in PRESETS.values():
-        try:
-            found = divergences(network.run(batches_of(prepared(pixels, preset), _BATCH)).norms, remembered)
-        except ArchitectureError as error:
-            raise UsageError(str(error)) from None
+        found = divergences(network.run(batches_of(prepared(pixels, preset), _BATCH)).norms, remembered)
         figure = sum(found.values()) / len(found)
         if figure < least:
             best, least = preset, figure
@@ -93,12 +92,12 @@ def image_size(network: TorchNetwork, input_size: Sequence[int] | None) -> tuple
 
     Raises
     ------
-    UsageError
+    ImagesError
         They cannot be guessed, or it takes no images of three channels.
     """
     sizes = tuple(input_size) if input_size is not None else next(network.input_sizes(), None)
     if sizes is None:
-        raise UsageError("the size of the model's input cannot be guessed; give --input-size")
+        raise ImagesError("the size of the model's input cannot be guessed; give --input-size")
     if len(sizes) != 3 or sizes[0] != 3:
-        raise UsageError(f"images have three channels, and the input is {'×'.join(map(str, sizes))}")
+        raise ImagesError(f"images have three channels, and the input is {'×'.join(map(str, sizes))}")
     return sizes[1], sizes[2]

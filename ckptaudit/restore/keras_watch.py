@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from ckptaudit.arch.keras_values import value_of, variables_of
 from ckptaudit.arch.live import model_of_object
 from ckptaudit.pipeline import Audit, audit, compare
 from ckptaudit.restore.demand import Demand, never_set
 from ckptaudit.restore.held import checkpoint_of_state
-from ckptaudit.restore.keras_writing import value_of, variables_of
 from ckptaudit.restore.verify import check_values
 
 _METHOD = "load_weights"

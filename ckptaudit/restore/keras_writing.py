@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from ckptaudit.arch.live import model_of_object
+from ckptaudit.arch.keras_values import value_of, variables_of
 from ckptaudit.errors import PlanError
 from ckptaudit.pipeline import Audit
 from ckptaudit.plan.applying import step_result
@@ -19,20 +19,6 @@ if TYPE_CHECKING:
     from ckptaudit.plan import Step
 
     Array = numpy.ndarray[Any, Any]
-
-
-def variables_of(model: Any) -> dict[str, Any]:
-    """The model's variables by the names that its graph gives them; states of random generators are left out."""
-    weights = [weight for weight in model.weights if "seed_generator" not in str(getattr(weight, "path", None) or weight.name)]
-    return dict(zip(model_of_object(model, {}).graph.tensors, weights, strict=True))
-
-
-def value_of(variable: Any) -> Array:
-    """A copy of a variable's values in main memory."""
-    import numpy
-
-    value = variable.numpy() if hasattr(variable, "numpy") else variable
-    return numpy.array(value, copy=True)
 
 
 def restore(model: Any, audit: Audit, demand: Demand) -> None:

@@ -133,15 +133,14 @@ BAD = [
     (("apply", "README.md", "{s}/deeplabv3_voc.pth", "-o", "{t}/a.safetensors"), 3, "README.md: "),
     (("apply", "{t}/plan.yaml", "{s}/deeplabv3_voc.pth", "-o", "{t}/a.safetensors"), 3, "another checkpoint"),
     (("apply", "{t}/plan.yaml", "{s}/not_a_checkpoint.pth", "-o", "{t}/a.safetensors"), 3, "git-lfs"),
-    (("apply", "{t}/plan.yaml", "{s}/deeplabv3_voc.pth", "-o", "{t}/a.bin"), 3, ".safetensors"),
-    (("apply", "{t}/plan.yaml", "{s}/deeplabv3_voc.pth", "-o", "{t}/plan.yaml"), 3, ".safetensors"),
+    (("apply", "{t}/plan.yaml", "{s}/deeplabv3_voc.pth", "-o", "{t}/a.bin"), 2, ".safetensors"),
+    (("apply", "{t}/plan.yaml", "{s}/deeplabv3_voc.pth", "-o", "{t}/plan.yaml"), 2, ".safetensors"),
     (("apply", "{t}/plan.yaml", "{s}/deeplabv3_voc.pth"), 2, "--output"),
-    (("apply", "{t}/plan.yaml", "{s}/deeplabv3_voc.pth", "-o", "{t}/a.weights.h5"), 3, "--like"),
-    (("apply", "{t}/plan.yaml", "{s}/deeplabv3_voc.pth", "-o", "{t}/a.pth", "--like", "{t}/plan.yaml"), 3, "--like"),
+    (("apply", "{t}/plan.yaml", "{s}/deeplabv3_voc.pth", "-o", "{t}/a.weights.h5"), 2, "--like"),
+    (("apply", "{t}/plan.yaml", "{s}/deeplabv3_voc.pth", "-o", "{t}/a.pth", "--like", "{t}/plan.yaml"), 2, "--like"),
     (("remap", "{s}/resnet50_imagenet.pth", "--arch", "resnet50", "--class-map", "README.md"), 3, "class map"),
     (("remap", "{s}/resnet50_imagenet.pth", "--arch", "resnet50", "--verify", "--input-size", "big"), 2, "3x224x224"),
     (("remap", "{s}/resnet50_imagenet.pth", "--arch", "resnet50", "--emit", "python", "--verify"), 2, "--emit"),
-    (("remap", "{s}/resnet50_imagenet.pth", "--arch", "resnet50", "--verify-with", "docs"), 2, "no images"),
 ]
 
 
@@ -155,6 +154,26 @@ def test_bad_calls_are_told_in_one_line(run, samples, tmp_path, arguments, code,
     if code == 3:
         assert (result.stdout, len(result.stderr.splitlines())) == ("", 1)
     assert [path.name for path in tmp_path.iterdir()] == ["plan.yaml"]
+
+
+# options → exit code, why the plan was not put to the proof
+NOT_RUN = [
+    (("--verify-with", "docs"), 3, "docs: no images"),
+    (("--verify-with", "nowhere"), 3, "nowhere: no such folder"),
+    (("--verify", "--source-arch", "resnet18"), 3, "resnet18 did not write"),
+    (("--verify",), 0, "the model that wrote the file is not known"),
+]
+
+
+@pytest.mark.parametrize(("options", "code", "words"), NOT_RUN)
+def test_a_plan_that_cannot_be_put_to_the_proof_is_given_all_the_same(run, samples, tmp_path, options, code, words):
+    plan, factory = tmp_path / "plan.yaml", "sample_ckpts/tiny_unet.py:build"
+    result = run("remap", samples / "tiny_unet_sharded", "--arch", factory, *options, "--plan", plan)
+    assert result.returncode == code, result.stderr
+    assert "– not proved" in result.stdout
+    assert words in " ".join(result.stdout.split())
+    assert (words in result.stderr) == (code == 3)
+    assert plan.exists()
 
 
 def test_the_progress_bar_is_for_large_files_at_a_terminal(tmp_path):

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ckptaudit.errors import OutputError
+from ckptaudit.errors import OutputError, UsageError
 from ckptaudit.plan.applying import open_for, refuse_ambiguous, refuse_other_source
 from ckptaudit.plan.plan import Plan
 from ckptaudit.plan.writing.keras_h5 import write_like
@@ -60,7 +60,9 @@ def write_restored(
     PlanError
         The plan is ambiguous, does not belong to the source, or a step does not fit its tensors.
     OutputError
-        The output exists and ``force`` is not given, is the source itself, or has another suffix.
+        The output exists and ``force`` is not given, or is the source itself.
+    UsageError
+        Its name has another suffix, or ``like`` is missing or too much.
     """
     suffix = check_suffix(output, like)
     refuse_ambiguous(plan, allow_ambiguous)
@@ -82,15 +84,15 @@ def check_suffix(output: str | os.PathLike[str], like: str | os.PathLike[str] | 
 
     Raises
     ------
-    OutputError
+    UsageError
         The name promises a format that is not written, or ``like`` is missing or too much.
     """
     name = os.fspath(output)
     suffix = next((suffix for suffix in SUFFIXES if name.endswith(suffix)), None)
     if suffix is None:
-        raise OutputError(f"{name}: the name of a restored checkpoint ends in one of {', '.join(SUFFIXES)}")
+        raise UsageError(f"{name}: the name of a restored checkpoint ends in one of {', '.join(SUFFIXES)}")
     if (suffix == ".weights.h5") != (like is not None):
-        raise OutputError(
+        raise UsageError(
             f"{name}: where Keras keeps each variable is told by a file of the fresh model: model.save_weights('fresh.weights.h5'), "
             "then --like fresh.weights.h5"
             if like is None

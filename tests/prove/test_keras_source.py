@@ -1,0 +1,47 @@
+"""A plan from Keras to torch, proved by running the Keras model that wrote the file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.prove import keras_networks
+
+pytestmark = pytest.mark.filterwarnings("ignore")  # Keras' own
+HERE = Path(__file__).parent
+KERAS, TORCH, AVERAGING = (f"{HERE / 'keras_networks.py'}:{name}" for name in ("of_keras", "OfTorch", "averaging"))
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    """The full file and the weights alone of one model whose values are all different, and one whose softmax is sure of everything."""
+    folder, model, generator = tmp_path_factory.mktemp("keras"), keras_networks.of_keras(), np.random.default_rng(0)
+    model.set_weights([generator.uniform(*((-0.2, 0.2) if len(each.shape) > 1 else (0.1, 0.9)), each.shape) for each in model.weights])
+    model.save(folder / "a.keras")
+    model.save_weights(folder / "a.weights.h5")
+    model.layers[-1].bias.assign([900.0, 0.0, 0.0, 0.0])
+    model.save_weights(folder / "sure.weights.h5")
+    return folder
+
+
+# file, model that wrote it, model → exit code, words of the page
+CASES = [
+    ("a.keras", "self", TORCH, 0, "proved by running both models"),
+    ("a.keras", KERAS, TORCH, 0, "proved by running both models"),
+    ("a.weights.h5", KERAS, TORCH, 0, "proved by running both models"),
+    ("a.weights.h5", KERAS, AVERAGING, 1, "refuted by running both models"),
+    ("sure.weights.h5", KERAS, AVERAGING, 3, "much the same for different inputs"),
+    ("a.weights.h5", "self", TORCH, 3, "does not describe its model"),
+    ("a.keras", "self", KERAS, 3, "is a Keras model: a plan for it is proved by its arithmetic"),
+]
+
+
+@pytest.mark.parametrize(("file", "source", "target", "code", "words"), CASES)
+def test_the_model_that_wrote_the_file_is_of_keras(run, files, file, source, target, code, words):
+    result = run("remap", files / file, "--arch", target, "--source-arch", source, "--verify")
+    assert (result.returncode, "Traceback" in result.stderr) == (code, False), result.stdout + result.stderr
+    page = " ".join((result.stdout + result.stderr).split())
+    assert words in page
+    assert code or "safe" in page
