@@ -14,19 +14,40 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
+#: What may have something to tidy up at the end of the process.
+_TIDYING = ("torch", "tensorflow", "keras", "jax", "onnxruntime", "matplotlib")
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command, by default the one that started the process, and leave with its exit code."""
     gc.disable()  # one command, one process: what is garbage goes with it
-    given = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        _run(list(sys.argv[1:] if arguments is None else arguments))
+    except SystemExit as ended:
+        if arguments is None and isinstance(ended.code, int) and sys.modules.keys().isdisjoint(_TIDYING):
+            _leave(ended.code)
+        raise
+
+
+def _run(given: list[str]) -> None:
     if given[:1] == ["scan"]:
         from ckptaudit.cli._scanning import plain_scan
 
-        code = plain_scan(given[1:])
-        if code is not None:
-            if arguments is None:
-                # All is printed, and nothing is to be tidied up: to take the interpreter apart takes as long as to scan ten files.
-                os._exit(code)
-            sys.exit(code)
+        plain_scan(given[1:])  # leaves, unless it takes more than that to understand the arguments
     from ckptaudit.cli._commands import commands
 
     commands(given)
+
+
+def _leave(code: int) -> None:
+    """End the process at once: to take the interpreter apart takes as long as to scan ten files, or a tenth of a small audit.
+
+    Return where something could not be printed; the interpreter tells of it.
+    """
+    try:
+        for stream in (sys.stdout, sys.stderr):
+            if stream is not None:
+                stream.flush()
+    except (OSError, ValueError):
+        return
+    os._exit(code)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from typing import TYPE_CHECKING
 
 from ckptaudit.cli._exit_codes import COULD_NOT_AUDIT, FIT, NOT_FIT
@@ -40,23 +41,24 @@ def run_scan(paths: Sequence[str], deep: bool, bar: Severity, outputs: Outputs) 
     return NOT_FIT if found.count("findings", bar) else FIT
 
 
-def plain_scan(arguments: Sequence[str]) -> int | None:
-    """Scan and give the exit code, where the arguments are no more than paths and the flags that most people use; None where not.
+def plain_scan(arguments: Sequence[str]) -> None:
+    """Scan and leave, where the arguments are no more than paths and the flags that most people use; return where they are others.
 
     The command as such is :func:`ckptaudit.cli.scan.scan`; importing click to understand its arguments takes longer than most scans.
     """
     understood = plain_arguments(arguments)
     if understood is None:
-        return None
+        return
     from ckptaudit.cli._output import Outputs
 
     paths, chosen, bar, flags = understood
     try:
         with terminable():
             outputs = Outputs(((chosen, None),), False, "quiet" in flags, "verbose" in flags)
-            return run_scan(paths, "deep" in flags, bar, outputs)
+            code = run_scan(paths, "deep" in flags, bar, outputs)
     except (Exception, KeyboardInterrupt) as error:
-        return code_of(error)
+        code = code_of(error)
+    sys.exit(code)
 
 
 def plain_arguments(arguments: Sequence[str]) -> tuple[list[str], str, Severity, set[str]] | None:

@@ -89,11 +89,14 @@ class Hdf5:
         The file, for messages.
     root:
         The tree.
+    datasets:
+        How many there are in it.
     remarks:
         Links and objects that were not followed or not understood.
     """
 
     root: Group
+    datasets: int
 
     def __init__(self, path: Path, locate: Locate, max_header: int) -> None:
         self.path = path

@@ -182,6 +182,7 @@ class LibraryHdf5(Hdf5):
                 known = seen[address]
                 if known is not None:
                     group.children[name] = known
+        self.datasets = sum(isinstance(known, Dataset) for known in seen.values())
         return root
 
     def _visit(self, group: Group, name: bytes, path: str, address: int) -> Group | Dataset | None:

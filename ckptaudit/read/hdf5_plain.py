@@ -136,7 +136,7 @@ def read_plain(path: Path, content: Content, locate: Locate, max_header: int) ->
         locate = replace(locate, start=locate.start + block, size=locate.size - block)
     try:
         return PlainHdf5(path, content, locate, max_header, max(block, 0))
-    except (NotPlain, error, IndexError):
+    except (NotPlain, error, LookupError, ValueError):  # the latter of what is cut off
         return None
 
 
@@ -204,7 +204,9 @@ class PlainHdf5(Hdf5):
         while todo:
             group = todo.pop()
             before = f"{group.path}/" if group.path else ""
-            for raw, at, table in self._members(groups[group.address]):
+            header = groups[group.address]
+            members = self._entries(*header.pair) if header.pair is not None else self._linked(header.links or [])
+            for raw, at, table in members:
                 links += 1
                 if links > MAX_LINKS:
                     raise self.corrupt(f"of more than {MAX_LINKS:,} links")
@@ -222,6 +224,7 @@ class PlainHdf5(Hdf5):
                 if table is not None and (at not in groups or table != groups[at].pair):
                     raise NotPlain("a group is two")
                 group.children[name] = child
+        self.datasets = len(seen) - len(groups)
         return root
 
     def _root_of_newer(self, block: int) -> tuple[int, _Header]:
@@ -262,11 +265,8 @@ class PlainHdf5(Hdf5):
             raise NotPlain("the root is no plain group")
         return address, header
 
-    def _members(self, header: _Header) -> Iterator[tuple[bytes, int, tuple[int, int] | None]]:
-        """Name and header's address of each member of a group, with its table where the entry tells, in the order of the names."""
-        return self._entries(*header.pair) if header.pair is not None else self._linked(header.links or [])
-
     def _linked(self, links: list[tuple[bytes, int]]) -> Iterator[tuple[bytes, int, None]]:
+        """The same of a group that is no symbol table."""
         last = b""
         for name, address in sorted(links):
             if name <= last:
@@ -359,7 +359,11 @@ class PlainHdf5(Hdf5):
             if near[at : at + 4] == b"OHDR":
                 return self._newer_header(address)
             raise NotPlain("another object header")
-        block = self._part(address + 16, size)
+        block = near[at + 16 : at + 16 + size]
+        if len(block) == size and address + 16 + size <= self._size:
+            self._left -= size
+        else:
+            block = self._bytes(address + 16, size)
         # Most headers differ from one that was looked at before in the two numbers that say where things are, and in nothing else.
         for cut in self._cuts:
             known = self._alike.get((count, block[:cut], block[cut + 16 :]))
@@ -402,17 +406,17 @@ class PlainHdf5(Hdf5):
             self._check_free(names, free)
         last = b""
         for low, high, table in self._leaves(tree, names):
+            last = max(low, last)
             near, at = self._near(table, 8 + 40 * self._in_table)
             signature, version, count = _TABLE.unpack_from(near, at)
             if signature != b"SNOD" or version != 1 or count > self._in_table:
                 raise NotPlain("another symbol table")
             self._left -= 40 * count
-            first = True
             for offset, address, cached, _, scratch in _ROOT.iter_unpack(near[at + 8 : at + 8 + 40 * count]):
-                name = _until_nul(names, offset)
-                if cached > _CACHED_TABLE or name <= (max(low, last) if first else last) or name > high:
+                name = names[offset : names.index(0, offset)]
+                if cached > _CACHED_TABLE or name <= last or name > high:
                     raise NotPlain("a link, or names in another order")
-                last, first = name, False
+                last = name
                 yield name, address, _TWO.unpack(scratch) if cached else None
 
     def _check_free(self, names: bytes, free: int) -> None:
@@ -466,10 +470,11 @@ class PlainHdf5(Hdf5):
             raise NotPlain("a tree that is cut off")
         self._left -= 16 * count + 8
         at += 24
-        low = _until_nul(names, int.from_bytes(near[at : at + 8], "little"))
+        offset = int.from_bytes(near[at : at + 8], "little")
+        low = names[offset : names.index(0, offset)]
         below: list[_Bounded] = []
         for child, offset in _TWO.iter_unpack(near[at + 8 : at + 8 + 16 * count]):
-            high = _until_nul(names, offset)
+            high = names[offset : names.index(0, offset)]
             if high < low:
                 raise NotPlain("names in another order")
             below.append((low, high, child))
@@ -581,13 +586,6 @@ def _hard_link(body: bytes) -> tuple[bytes, int]:
 def _number_type(kind: bytes) -> tuple[str, int, bool] | None:
     """What a datatype message says, if it is that of a number; messages of a header are filled up to eight bytes."""
     return next((found for message, found in _NUMBERS.items() if kind[: len(message)] == message), None)
-
-
-def _until_nul(names: bytes, offset: int) -> bytes:
-    end = names.find(b"\0", offset)
-    if end < 0:
-        raise NotPlain("a name without an end")
-    return names[offset:end]
 
 
 def _shape(space: bytes) -> tuple[int, ...]:

@@ -200,6 +200,8 @@ def every_dataset(file: Hdf5) -> Mapping[str, Dataset]:
 
 def _tell_unlisted(file: Hdf5, branches: Iterable[Branch]) -> None:
     listed = {id(tensor) for branch in branches for tensor in branch.tensors.values()}
+    if len(listed) == file.datasets:
+        return
     extra = [name for name, weight in _below(file.root) if id(weight.tensor) not in listed]
     if extra:
         file.remark(

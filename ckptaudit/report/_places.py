@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import sys
 from collections import Counter
@@ -79,6 +78,8 @@ def fingerprinted(entry: Entry) -> Iterator[tuple[Finding, str]]:
 
     Figures, lines and the number of tensors do not enter: title, rule and module do, and a count where that is not enough.
     """
+    import hashlib  # loads OpenSSL
+
     seen: Counter[tuple[str, str]] = Counter()
     for finding in (*entry.findings, *entry.allowed):
         key = (finding.rule, subject(finding))

@@ -17,11 +17,13 @@ NAME = "torchscript"
 
 _MAX_CODE = 16 << 20
 _OWN = "__torch__."
-_MANGLED = re.compile(r"\.___torch_mangle_\d+")
-_CLASS = re.compile(r"^class (\w+)\(Module\):\n((?:  __\w+__ = .*\n)*)", re.MULTILINE)
+_MANGLED = r"\.___torch_mangle_\d+"
+_CLASS = r"(?m)^class (\w+)\(Module\):\n((?:  __\w+__ = .*\n)*)"
 #: Operators with a file's name among their arguments.
-_REACHING = re.compile(r"\b(torch\.(?:save|load|from_file)|ops\.image\.(?:read_file|write_file))\(")
-_DECLARED = re.compile(r"^  __(parameters|buffers)__ = (\[.*\])$", re.MULTILINE)
+_REACHING = r"\b(torch\.(?:save|load|from_file)|ops\.image\.(?:read_file|write_file))\("
+_DECLARED = r"(?m)^  __(parameters|buffers)__ = (\[.*\])$"
+#: A list as torch writes it, of names without escapes.
+_LIST = r'\[(?:"\w+", )*\]'
 
 
 def recognise(source: Source) -> bool:
@@ -67,14 +69,16 @@ def _declarations(source: Source) -> tuple[dict[str, dict[str, list[str]]], set[
         left -= member.size
         text = source.zip.content(member, _MAX_CODE).decode("utf-8", "replace")
         module = name[len(code) : -len(".py")].replace("/", ".")
-        reaching.update(_REACHING.findall(text))
-        for found in _CLASS.finditer(text):
-            lists = {kind: _strings(listed) for kind, listed in _DECLARED.findall(found[2])}
+        reaching.update(re.findall(_REACHING, text))
+        for found in re.finditer(_CLASS, text):
+            lists = {kind: _strings(listed) for kind, listed in re.findall(_DECLARED, found[2])}
             declared[f"{module}.{found[1]}"] = {"parameters": lists.get("parameters", []), "buffers": lists.get("buffers", [])}
     return declared, reaching
 
 
 def _strings(listed: str) -> list[str]:
+    if re.fullmatch(_LIST, listed):
+        return re.findall(r"\w+", listed)
     try:
         import ast
 
@@ -110,4 +114,4 @@ def _as_modules(root: Any, declared: dict[str, dict[str, list[str]]], tensors: T
                 kind = "_modules" if isinstance(item, Instance) and item.class_name.startswith(_OWN) else ""
             (parts[kind] if kind else rest)[name] = item
         value.state = {**rest, **parts}
-        value.factory.name = _MANGLED.sub("", value.factory.name)
+        value.factory.name = re.sub(_MANGLED, "", value.factory.name)
