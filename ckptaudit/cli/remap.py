@@ -112,15 +112,15 @@ def remap(
         text = remap_json(plan, outcome.offers, proof)
     else:
         text = render_plan(plan, render_options(None, quiet, verbose), outcome.verdict, outcome.offers, proof, outcome.settled)
-    refuted = proof is not None and proof.status == "refuted"
-    code = NOT_FIT if refuted else exit_code(outcome)
+    doubtful = proof is not None and proof.against
+    code = NOT_FIT if doubtful else exit_code(outcome)
     if proof is not None and not proof.by and proof.statistics is None and (verify_with is not None or source_arch is not None):
         say(f"ckptaudit: the plan was not put to the proof: {proof.reasons[-1]}")
         code = code or COULD_NOT_AUDIT
     if plan_path is not None:
         plan.save(plan_path, force=force)
         if form is None and output_format == "terminal" and not quiet:
-            command = "" if refuted or not plan.steps else apply_command(plan_path, checkpoint, outcome.model.graph.framework)
+            command = "" if doubtful or not plan.steps else apply_command(plan_path, checkpoint, outcome.model.graph.framework)
             text += render_written(plan, plan_path, command, render_options(None, quiet, verbose))
     emit(text)
     sys.exit(code)

@@ -80,9 +80,10 @@ def _held_against_images(agreement: Agreement, batches: Mapping[str, int]) -> Hy
         return judged(
             "batch-norm",
             0.9 if median > _EVERYWHERE else 0.6,
-            f"All BatchNorm layers are far from the weights before them: half of {len(inner)} by more than {median:.3g} nats (usual is "
-            f"0.01), `{worst.path}` by {worst.alone:.3g}. The statistics are not those of these weights, as after averaging (SWA, EMA) or "
-            f"training on with frozen statistics; or the weights are another network's.{told}",
+            f"All BatchNorm layers are far from the weights before them: half of {len(inner)} by a divergence of more than {median:.3g} "
+            f"(usual is 0.01), `{worst.path}` by {worst.alone:.3g}. The statistics are not those of these weights, as after averaging "
+            "(SWA, EMA) or training on with frozen statistics; or the weights are another network's, or the images are of another kind "
+            f"than the training's.{told}",
             "run training images through the model in train mode (torch.optim.swa_utils.update_bn) and save it again",
             figures,
             [layer.path for layer in inner if layer.alone > median],
@@ -96,7 +97,7 @@ def _held_against_images(agreement: Agreement, batches: Mapping[str, int]) -> Hy
         return judged(
             "batch-norm",
             sure,
-            f"{len(wrong)} of {len(inner)} BatchNorm layers disagree with the weights before them: {worst.alone:.3g} nats at "
+            f"{len(wrong)} of {len(inner)} BatchNorm layers disagree with the weights before them: a divergence of {worst.alone:.3g} at "
             f"{_few_names(names)}, while half of the layers are below {median:.3g}. There the statistics, or the "
             f"weights before them, are not where they belong: a wrong mapping, a partial load, or statistics that were "
             f"overwritten.{few_images}{told}",
@@ -105,11 +106,11 @@ def _held_against_images(agreement: Agreement, batches: Mapping[str, int]) -> Hy
             names,
         )
     if worst.alone > AGREES:
-        message = f"Open: `{worst.path}` is {worst.alone:.3g} nats from the weights before it, between agreement and disagreement.{told}"
+        message = f"Open: a divergence of {worst.alone:.3g} at `{worst.path}` is between agreement and disagreement.{told}"
         return undecided("batch-norm", message, figures)
     message = (
-        f"Statistics and weights agree in all {len(inner)} layers that another BatchNorm stands before, {worst.alone:.3f} nats at worst "
-        f"(`{worst.path}`), on {agreement.images} crops.{told}"
+        f"Statistics and weights agree in all {len(inner)} layers that another BatchNorm stands before, up to a divergence of "
+        f"{worst.alone:.3f} (`{worst.path}`), on {agreement.images} crops.{told}"
     )
     if agreement.first > INPUT_AGREES:
         message += " The layers at the input do not agree with these images, which may be their kind or their scale."

@@ -86,13 +86,14 @@ def judge_preprocessing(scores: Sequence[Score], why_not: str = "") -> Hypothesi
         times = given.total / best.total
         sure = 0.97 if agrees and times >= 5 else 0.95 if times >= _FAR_WORSE else 0.85 if agrees else 0.6
         message = (
-            f"Fed as you do ({given.words}), what reaches the BatchNorms is not what they remember: {given.mean:,.3f} nats on average, "
+            f"Fed as you do ({given.words}), what reaches the BatchNorms is not what they remember: a divergence of "
+            f"{given.mean:,.3f} on average, "
             f"{given.first:,.3f} at the first. {_agreeing(best, left, agrees)}"
         )
         fix = f"feed images as {names}" if agrees else f"scale images another way; the nearest that was tried is {best.words}"
         return judged("preprocessing", sure, message, fix, figures)
     if not agrees:
-        nearest = f"the nearest is {names} ({best.mean:.3g} nats on average, {best.first:.3g} at the first)"
+        nearest = f"the nearest is {names} (a divergence of {best.mean:.3g} on average, {best.first:.3g} at the first)"
         message = f"No way that was tried makes images agree with what the BatchNorms remember; {nearest}."
         ending = " The images are of another kind than the training's, or the first layers are not right."
         if given is not None:
@@ -101,7 +102,7 @@ def judge_preprocessing(scores: Sequence[Score], why_not: str = "") -> Hypothesi
     if given is not None:
         others = [score for score in left if not score.given]
         told = f" Cannot tell it from {_listed([score.words for score in others])}." if others else ""
-        message = f"What you do ({given.words}) agrees: {given.mean:.3f} nats on average, {given.first:.3f} at the first.{told}"
+        message = f"What you do ({given.words}) agrees: a divergence of {given.mean:.3f} on average, {given.first:.3f} at the first.{told}"
         return judged("preprocessing", 0.05, message, "", figures)
     message = _agreeing(best, left, agrees)
     message = message[0].upper() + message[1:]
@@ -112,7 +113,7 @@ def judge_preprocessing(scores: Sequence[Score], why_not: str = "") -> Hypothesi
 
 
 def _agreeing(best: Score, left: Sequence[Score], agrees: bool) -> str:
-    figures = f"{best.mean:.3f} nats on average, {best.first:.3f} at the first"
+    figures = f"a divergence of {best.mean:.3f} on average, {best.first:.3f} at the first"
     names = _listed([score.words for score in left])
     if len(left) == 1:
         return f"{names} {'agrees' if agrees else 'is nearest'} ({figures}), and nothing else that was tried comes near."

@@ -104,6 +104,11 @@ class Statistics:
     ----------
     consistent:
         True, False, or None where the figures leave it open.
+    typical:
+        Half of the layers on their own, behind another BatchNorm, are below this figure.
+    telling:
+        Whether what does not fit speaks against the plan: the first layer fits, or half of those behind it. Where neither does, these
+        images are of another kind than the training's, or the plan is wrong as a whole.
     mean, first:
         Mean over all layers, and the first layer's figure, as the network runs.
     worst, worst_layer:
@@ -117,6 +122,8 @@ class Statistics:
     consistent: bool | None
     mean: float
     first: float
+    typical: float
+    telling: bool
     worst: float
     worst_layer: str
     layers: int
@@ -133,9 +140,10 @@ class Proof:
     status:
         ``proved``: outputs are equal. ``consistent``: what reaches each BatchNorm fits what it remembers; the same would be said of deep
         blocks of one shape that were exchanged, as they are fed much the same. ``refuted``: outputs or statistics differ, or the
-        arithmetic fails. ``not proved``: nothing speaks against the plan, and nothing could show it.
+        arithmetic fails. ``not proved``: nothing could show whether the plan is right. Its statistics do not fit all the same where
+        ``by`` is ``statistics``: the plan is wrong as a whole, or the images are of another kind than the training's.
     by:
-        ``outputs``, ``statistics``, ``arithmetic`` (refuted by it), or ``""``.
+        What was compared: ``outputs``, ``statistics``, ``arithmetic`` (refuted by it), or ``""``.
     reasons:
         Why a way was not taken, one line each.
     settings:
@@ -149,6 +157,11 @@ class Proof:
     statistics: Statistics | None = None
     reasons: tuple[str, ...] = ()
     settings: tuple[Setting, ...] = ()
+
+    @property
+    def against(self) -> bool:
+        """Whether it speaks against the plan: refuted, or by statistics that do not fit."""
+        return self.status == "refuted" or (self.statistics is not None and self.statistics.consistent is False)
 
     def to_json(self) -> dict[str, Any]:
         """The proof as JSON values, in the form of ``ckptaudit.remap/1``."""

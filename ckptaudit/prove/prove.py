@@ -88,7 +88,7 @@ def prove_plan(
     if outputs is not None:
         return Proof("proved" if outputs.equal else "refuted", "outputs", arithmetic, outputs, None, tuple(reasons), settings)
     if statistics is not None and statistics.consistent is not None:
-        status: Status = "consistent" if statistics.consistent else "refuted"
+        status: Status = "consistent" if statistics.consistent else "refuted" if statistics.telling else "not proved"
         return Proof(status, "statistics", arithmetic, None, statistics, tuple(reasons), settings)
     return Proof("not proved", "", arithmetic, None, statistics, tuple(reasons), settings)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import median
 from typing import TYPE_CHECKING
 
 from ckptaudit.errors import ImagesError
@@ -69,7 +70,7 @@ def compare_statistics(module: torch.nn.Module, folder: Path, input_size: Sequen
 
 def _judged(preprocessing: str, agreement: Agreement) -> Statistics:
     inner = agreement.inner or agreement.layers
-    worst = max(inner, key=lambda layer: layer.alone)
+    worst, typical = max(inner, key=lambda layer: layer.alone), median(layer.alone for layer in inner)
     consistent: bool | None = None
     if worst.alone > DISAGREES:
         consistent = False
@@ -79,6 +80,8 @@ def _judged(preprocessing: str, agreement: Agreement) -> Statistics:
         consistent,
         agreement.mean,
         agreement.first,
+        typical,
+        min(typical, agreement.first) <= AGREES,
         worst.alone,
         worst.path,
         len(agreement.layers),

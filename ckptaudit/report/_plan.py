@@ -107,7 +107,8 @@ def render_plan(
         console.print()
         console.print(Text("proof", style="bold"))
         for line in proof_lines(proof):
-            console.print(Padding(Text(line), (0, 0, 0, 2)))
+            text = line.lstrip()
+            console.print(Padding(Text(text), (0, 0, 0, 2 + len(line) - len(text))))
     return _page(out)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from ckptaudit.graph.names import fold_names
+from ckptaudit.prove.statistics import AGREES, DISAGREES
 from ckptaudit.report._words import plural
 from ckptaudit.text import printable
 
@@ -61,12 +62,32 @@ def _outputs(outputs: Outputs) -> Iterator[str]:
 
 
 def _statistics(statistics: Statistics) -> Iterator[str]:
-    word = {True: "agree", False: "do not agree", None: "neither agree nor disagree clearly"}[statistics.consistent]
-    yield (
-        f"  statistics: {word}: over {plural(statistics.layers, 'BatchNorm')} and {statistics.images} crops, divergence "
-        f"{statistics.mean:.3f} on average, {statistics.worst:.3f} at worst (`{statistics.worst_layer}`), "
-        f"{statistics.first:.3f} at the first; pixels scaled to {statistics.preprocessing}"
-    )
+    """One figure: the divergence of a layer on its own. It is 0 where a BatchNorm is given the mean and variance that it remembers."""
+    fed = f"{plural(statistics.images, 'crop')}, pixels scaled to {statistics.preprocessing}"
+    scale = f"0 is equal, up to {AGREES:g} agrees, from {DISAGREES:g} on does not; {fed}"
+    worst = f"a divergence of {statistics.worst:.3f} at `{statistics.worst_layer}`"
+    if statistics.consistent:
+        told = f"what reaches each of {plural(statistics.layers, 'BatchNorm')} fits what it remembers, up to {worst}"
+    elif statistics.consistent is None:
+        if statistics.worst <= AGREES:
+            told = (
+                f"what reaches the first BatchNorm does not fit ({statistics.first:.3f}), all behind it does, up to {worst}: images of "
+                "another kind than the training's, or scaled otherwise"
+            )
+        else:
+            told = f"they leave it open, with {worst}"
+    elif statistics.telling:
+        fits = f"half of the others are below {statistics.typical:.3f}" if statistics.typical <= AGREES else "the first one's does"
+        told = (
+            f"what reaches a BatchNorm does not fit what it remembers, with {worst}, while {fits}: it, or the layer before it, was "
+            "restored from another one"
+        )
+    else:
+        told = (
+            f"half of the BatchNorms do not fit, above {statistics.typical:.3f} and up to {worst}: either the plan is wrong as a whole, or "
+            "these images are of another kind than the training's"
+        )
+    yield f"  statistics: {told} ({scale})"
     if statistics.consistent:
         yield "  blocks of one shape that were exchanged deep in the network would not show"
 

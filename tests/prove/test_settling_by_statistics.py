@@ -14,10 +14,13 @@ from torch import nn
 
 import ckptaudit
 from ckptaudit.align import align
+from ckptaudit.graph.names import leaf, parent
+from ckptaudit.prove import prove_plan
 from ckptaudit.prove.images import crops, image_files, pixels_of
 from ckptaudit.prove.presets import PRESETS, prepared
 from ckptaudit.prove.settling_by_statistics import settle_by_statistics
 from ckptaudit.read import open_checkpoint
+from ckptaudit.records import replace
 from tests.probe.conftest import CHOSEN
 from tests.prove.networks import CifarResNet
 from tests.prove.renaming import renamed
@@ -178,3 +181,31 @@ def test_a_real_network_in_any_order(run, real, tmp_path, seed):
     assert "consistent with the BatchNorm statistics" in page
     plan = ckptaudit.Plan.load(tmp_path / "plan.yaml")
     assert {step.target: step.sources[0] for step in plan.steps} == truth
+
+
+# whether the pictures are those of the training, layers that a wrong plan exchanges → answer, whether it speaks against the plan
+JUDGED = [
+    (True, (), "consistent", False),
+    (True, ("body.0.0", "body.1.0"), "refuted", True),
+    (True, ("body.0.1", "body.3.1"), "refuted", True),
+    (False, (), "not proved", True),
+    (False, ("body.0.0", "body.1.0"), "not proved", True),
+]
+
+
+@pytest.mark.parametrize(("of_training", "exchanged", "status", "against"), JUDGED)
+def test_statistics_convict_a_plan_only_where_they_can_tell(tmp_path, pictures, of_training, exchanged, status, against):
+    """Pictures of another kind than those of the training fit nowhere: that proves nothing against a plan, nor for it."""
+    module = trained(Stages(), pictures)
+    for child in module.modules():
+        if isinstance(child, nn.BatchNorm2d) and not of_training:
+            child.running_var *= 6
+    torch.save(module.state_dict(), tmp_path / "a.pth")
+    audit = ckptaudit.audit(tmp_path / "a.pth", Stages())
+    other = dict(zip(exchanged, reversed(exchanged), strict=True))
+    steps = tuple(
+        replace(step, sources=(f"{other[parent(step.target)]}.{leaf(step.target)}",)) if parent(step.target) in other else step
+        for step in audit.plan.steps
+    )
+    proof = prove_plan(replace(audit.plan, steps=steps), audit.checkpoint, audit.model, images=pictures, input_size=SIZE)
+    assert (proof.status, proof.against) == (status, against), proof
