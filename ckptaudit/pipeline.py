@@ -420,7 +420,9 @@ def model_of_identity(checkpoint: Checkpoint, arguments: Mapping[str, Any], *, f
     best = found.best
     if best is None:
         near = ", ".join(f"{candidate.arch} ({candidate.score:.2f})" for candidate in found.candidates[:_NAMED])
-        doubt = {"likely": f"it may be {near}", "unknown": f"it is none that is known (the nearest: {near or 'none'})"}[found.certainty]
+        doubt = {"likely": f"it may be {near}", "unknown": f"it is none that is known{f' (the nearest: {near})' if near else ''}"}[
+            found.certainty
+        ]
         raise UsageError(f"no --arch is given, and the file does not show for sure what it is: {doubt}; give --arch or --against")
     model = build_model(best.arch, {**best.arguments, **arguments}, fresh=fresh)
     same = f", or what has the same tensors: {', '.join(best.equivalents[:_NAMED])}" if best.equivalents else ""

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 _COMPLETE_FIRST, _EXPLAINED_FIRST = 8, 4
 #: How many candidates are given.
 _SHOWN = 5
-#: From this score on a candidate is worth the name; below it, it is the nearest of strangers.
-_LIKELY = 0.45
+#: From this score on a candidate is worth the name; below it, it is the nearest of strangers; with less than the other it is not even near.
+_LIKELY, _NEAR = 0.45, 0.1
 #: With less of an architecture's different shapes, nothing is said of it by shapes alone, even where its first convolution is there;
 #: with less than the other, or with fewer different ones than this, nothing is sure.
 _LIKELY_KINDS, _SURE_KINDS, _MIN_KINDS = 0.6, 0.9, 10
@@ -146,7 +146,7 @@ def identify(graph: LayerGraph, hints: Collection[str] = ()) -> Identification:
     if not matches:
         return Identification("unknown", ())
     words = {hint.lower() for hint in hints}
-    candidates = tuple(_candidate(match, graph, words) for match in matches[:_SHOWN])
+    candidates = tuple(_candidate(match, graph, words) for match in matches[:_SHOWN] if match.score >= _NEAR)
     return Identification(_certainty(matches), candidates)
 
 

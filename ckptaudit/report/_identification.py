@@ -32,7 +32,7 @@ def render_identification(checkpoint: Checkpoint, found: Identification, output_
     arrow = f" → {first.arch}" if first else ""
     head = Text(f"{mark} {found.certainty}", style=style)
     console.print(head.append(f"  {printable(checkpoint.path.name)}{arrow}", style="default not bold"), soft_wrap=True)
-    console.print(Padding(Text(_answer(found, first)), (0, 0, 0, 2)))
+    console.print(Padding(Text(_answer(checkpoint, found, first)), (0, 0, 0, 2)))
     if options.quiet:
         return _page(out)
     for candidate in shown:
@@ -48,11 +48,13 @@ def render_identification(checkpoint: Checkpoint, found: Identification, output_
     return _page(out)
 
 
-def _answer(found: Identification, first: Candidate | None) -> str:
+def _answer(checkpoint: Checkpoint, found: Identification, first: Candidate | None) -> str:
     if first is not None:
         return first.call
     if found.candidates:
         return f"No architecture of the catalogue fits; the nearest is {found.candidates[0].arch}."
+    if checkpoint.graph.tensors:
+        return "No architecture of the catalogue fits, and none comes near."
     return "The file holds no tensors that say anything of an architecture."
 
 

@@ -16,10 +16,11 @@ if TYPE_CHECKING:
 #: Escape sequences (SGR) by what is shown. Lines as simple as these do without rich, whose import takes longer than most scans.
 _STYLES = MappingProxyType({"error": "1;31", "warning": "33", "note": "36", "clean": "2", "dim": "2", "fix": "32", "bold": "1"})
 _MARKS = MappingProxyType({"clean": ("✓", "1;32"), "findings": ("✗", "1;31")})
+_UNREADABLE = ("?", "1;31")
 
 
 def render_scan(scan: Scan, output_format: str, options: Options, bar: Severity) -> str:
-    """The scan as text; files that could not be read are told of on standard error, by the command."""
+    """The scan as text. What could not be read is told of on standard error by the command, and among several files here, too."""
     if output_format == "json":
         from ckptaudit.report.json import dump
 
@@ -27,7 +28,12 @@ def render_scan(scan: Scan, output_format: str, options: Options, bar: Severity)
     lines: list[str] = []
     for file in scan.files:
         status = file.status(bar)
-        if status == "unreadable" or (options.quiet and status == "clean"):
+        if options.quiet and status == "clean":
+            continue
+        if status == "unreadable" and len(scan.files) == 1:
+            continue
+        if status == "unreadable":
+            lines += [f"{_styled(*_UNREADABLE, options)} {printable(str(file.path))}", *_wrapped(file.reason, options)]
             continue
         lines.append(_file_line(file, status, options))
         if not options.quiet:

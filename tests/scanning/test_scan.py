@@ -196,6 +196,7 @@ def test_exit_codes_and_lines(run, tmp_path, good):
     assert len(cut.stderr.splitlines()) == 1
     assert "cut.pth: a truncated zip" in cut.stderr
     assert "3 files: 1 clean, 1 with findings, 1 not readable" in both.stdout
+    assert f"? {tmp_path / 'cut.pth'}\n    a truncated zip" in both.stdout
     assert both.stderr.splitlines() == cut.stderr.splitlines()
 
 
