@@ -33,6 +33,8 @@ SCHEMA = "ckptaudit.plan/1"
 MAX_BYTES = 64 << 20
 _MAX_NAMES = 2_000_000
 _MAX_DEPTH = 20
+#: Longest line that a step is written in.
+_LINE = 140
 _GRADES = ("decided", "ordered", "ambiguous")
 _FINGERPRINT = re.compile(r"sha256:[0-9a-f]{64}")
 #: Text that YAML reads as itself when it stands without quotes.
@@ -72,19 +74,26 @@ def _document(plan: Plan) -> Iterator[str]:
             yield f"  - {{pattern: {_scalar(rule.pattern, quote=True)}, replacement: {_scalar(rule.replacement, quote=True)}}}"
     yield ""
     yield "steps:" if plan.steps else "steps: []"
-    ruled = {step.target for step in plan.ruled if step.runner_up is None}
-    for (by_rule, belief), group in groupby(plan.steps, lambda step: (step.target in ruled, _belief(step))):
+    # What has to be decided, and could be decided otherwise, stands by itself.
+    ruled = {step.target for step in plan.ruled if step.runner_up is None or (step.sure and len(step.runner_up) == 1)}
+    for (by_rule, belief, rivals), group in groupby(
+        plan.steps, lambda step: (step.target in ruled, _belief(step), step.runner_up is not None)
+    ):
+        steps = list(group)
         if by_rule:
-            yield "  - names:"
-            yield from (f"      - {_scalar(pattern)}" for pattern in fold_in_order(step.sources[0] for step in group))
-            yield from belief
-        else:
-            for step in group:
-                yield f"  - to: {_scalar(step.target)}"
-                yield f"    from: {_scalar(step.sources[0]) if len(step.sources) == 1 else _flow(step.sources)}"
-                if step.ops:
-                    yield f"    ops: [{', '.join(map(_op, step.ops))}]"
-                yield from belief
+            patterns = fold_in_order(step.sources[0] for step in steps)
+            others = fold_in_order(name for step in steps for name in step.runner_up or ())
+            rest = (*belief, f"runner_up: {_flow(others)}") if rivals else belief
+            line = _in_one_line(f"names: {_flow(patterns)}", *rest)
+            yield from [line] if line else ["  - names:", *(f"      - {_scalar(pattern)}" for pattern in patterns), *_indented(rest)]
+            continue
+        for step in steps:
+            source = _flow(step.sources) if len(step.sources) > 1 else _inline(step.sources[0])
+            ops = (f"ops: [{', '.join(map(_op, step.ops))}]",) if step.ops else ()
+            other = (f"runner_up: {_flow(step.runner_up)}",) if step.runner_up is not None else ()
+            entries = (f"to: {_inline(step.target)}", f"from: {source}", *ops, *belief, *other)
+            line = _in_one_line(*entries)
+            yield from [line] if line else _indented(entries, "  - ")
     for title, comment, names in (
         ("dropped", "tensors of the file that are not used", plan.dropped),
         ("initial", "tensors of the model that keep their initial value", plan.initial),
@@ -97,9 +106,18 @@ def _document(plan: Plan) -> Iterator[str]:
 
 def _belief(step: Step) -> tuple[str, ...]:
     """How sure the step is, and why: equal for neighbours that share an entry."""
-    runner_up = () if step.runner_up is None else (f"    runner_up: {_flow(step.runner_up)}",)
-    evidence = f"    evidence: {_flow(step.evidence)}"
-    return (f"    grade: {step.grade}", f"    confidence: {_number(step.confidence)}", evidence, *runner_up)
+    return (f"grade: {step.grade}", f"confidence: {_number(step.confidence)}", f"evidence: {_flow(step.evidence)}")
+
+
+def _in_one_line(*entries: str) -> str:
+    """A step as one line, or ``""`` where that is too long to be read: most steps of a plan are alike, and are compared line by line."""
+    line = f"  - {{{', '.join(entries)}}}"
+    return line if len(line) <= _LINE else ""
+
+
+def _indented(entries: Iterable[str], first: str = "    ") -> list[str]:
+    """A step, or the rest of one, with an entry on each line."""
+    return [f"{'    ' if number else first}{entry}" for number, entry in enumerate(entries)]
 
 
 def _op(op: Op) -> str:
@@ -121,7 +139,12 @@ def _number(value: float) -> str:
 
 
 def _flow(values: Iterable[str]) -> str:
-    return "[" + ", ".join(_scalar(value, quote="," in value or "{" in value or "}" in value) for value in values) + "]"
+    return "[" + ", ".join(map(_inline, values)) + "]"
+
+
+def _inline(text: str) -> str:
+    """Text where commas and braces belong to YAML."""
+    return _scalar(text, quote=any(mark in text for mark in ",{}[]"))
 
 
 def _scalar(text: str, *, quote: bool = False) -> str:
@@ -278,9 +301,15 @@ class _Reader:
     def _steps(self, where: str, value: object, renaming: Renaming) -> list[Step]:
         belief = ("grade", "confidence", "evidence")
         if isinstance(value, dict) and "names" in value:
-            given = self._mapping(where, value, ("names", *belief), required=("names",))
+            given = self._mapping(where, value, ("names", *belief, "runner_up"), required=("names",))
             names = self._patterns(f"{where}.names", given["names"])
-            return [Step(renaming(name), (name,), (), *self._belief(where, given)) for name in names]
+            rivals = self._patterns(f"{where}.runner_up", given.get("runner_up"))
+            if rivals and len(rivals) != len(names):
+                raise PlanError(f"{where}.runner_up: {len(rivals)} names beside the {len(names)} of the step")
+            others: list[tuple[str] | None] = [(rival,) for rival in rivals] if rivals else [None] * len(names)
+            return [
+                Step(renaming(name), (name,), (), *self._belief(where, given), other) for name, other in zip(names, others, strict=True)
+            ]
         given = self._mapping(where, value, ("to", "from", "ops", *belief, "runner_up"), required=("to", "from"))
         sources = given["from"] if isinstance(given["from"], list) else [given["from"]]
         if not sources:

@@ -105,6 +105,7 @@ BAD = [
     (HEAD + "steps: [{to: a, from: b}]\ninitial: [a]\n", "is set by a step, too"),
     (HEAD + "steps: [{to: a, from: b}]\ndropped: [b]\n", "is used by a step, too"),
     (HEAD + "steps: [{names: ['a{b']}]\n", "not closed"),
+    (HEAD + "steps: [{names: [a, b], runner_up: [c]}]\n", r"steps\[0\]\.runner_up: 1 names beside the 2"),
     (HEAD + "steps: [{names: ['{0..9999999}']}]\n", "more than"),
     (HEAD + "steps: []\nrules: [{pattern: '(a+)+', replacement: ''}]\n", r"rules\[0\]: a rule begins with"),
     (HEAD + "steps: []\nsource: {fingerprint: abc}\n", "64 hexadecimal digits"),
@@ -151,4 +152,4 @@ def test_the_plan_in_the_documents_is_one(tmp_path, samples):
         real.initial,
     )
     (tmp_path / "plan.yaml").write_text(HEAD + "steps:\n" + single)
-    assert [s.target for s in Plan.load(tmp_path / "plan.yaml").steps] == ["encoder.in_proj_weight"]
+    assert [s.target for s in Plan.load(tmp_path / "plan.yaml").steps] == ["encoder.in_proj_weight", "head.weight"]
