@@ -28,7 +28,7 @@ FORMATS = ("json", "markdown", "terminal")
 @arch_arg_option
 @click.option("--branch", help="Which part of the file to take (`ckptaudit show` lists them).")
 @max_header_option
-@click.option("--images", type=click.Path(file_okay=False, path_type=Path), help="Images to tell by what nobody states.")
+@click.option("--images", type=click.Path(path_type=Path), help="Images to tell by what nobody states.")
 @click.option("--input-size", metavar="3x224x224", help="Sizes of one input for --images; guessed otherwise.")
 @outputs_options(FORMATS)
 def contract(
@@ -47,11 +47,14 @@ def contract(
     from ckptaudit.contract import make_contract
     from ckptaudit.errors import UsageError
     from ckptaudit.report._contract import render_contract
+    from ckptaudit.scanning.targets import SUFFIXES
 
     is_file = os.path.lexists(name) and ("." in name or os.sep in name) and ".py:" not in name
-    if images is not None and not is_file and arch is None:
+    # What is named like a checkpoint and is not there is told as such.
+    is_file = is_file or arch is not None or Path(name).suffix.lower() in SUFFIXES
+    if images is not None and not is_file:
         raise UsageError("--images needs a checkpoint: an architecture alone has no weights")
-    if not is_file and arch is None:
+    if not is_file:
         from ckptaudit.arch import build_model
 
         made = make_contract(name, build_model(name, parse_arguments(arch_args)), None)

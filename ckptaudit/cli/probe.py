@@ -30,7 +30,7 @@ FORMATS = ("json", "markdown", "terminal")
 @arch_arg_option
 @click.option("--branch", help="Which part of the file to take (`ckptaudit show` lists them).")
 @max_header_option
-@click.option("--images", type=click.Path(file_okay=False, path_type=Path), help="A folder of images, best your own.")
+@click.option("--images", type=click.Path(path_type=Path), help="A folder of images, best your own.")
 @click.option(
     "--preprocess", help="What you do to images: imagenet, -1..1, 0..1, 0..255, caffe, stated (by the library), or file.py:function."
 )

@@ -30,7 +30,7 @@ WAYS = ("inflate", "interpolate", "fuse")
 @click.option("--verify", is_flag=True, help="Put the plan to the proof: undo its arithmetic, run both models, compare statistics.")
 @click.option(
     "--verify-with",
-    type=click.Path(file_okay=False, path_type=Path),
+    type=click.Path(path_type=Path),
     help="Images to settle what is open, and to compare statistics on.",
 )
 @click.option("--input-size", metavar="3x224x224", help="Sizes of one input for --verify; guessed otherwise.")
@@ -149,5 +149,7 @@ def _class_map(path: str | None) -> object:
 
     try:
         return yaml.safe_load(Path(path).read_text("utf-8")) or []
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
+    except OSError as error:
+        raise PlanError(f"{path}: {(error.strerror or str(error)).lower()}") from None
+    except (UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
         raise PlanError(f"{path}: is no class map ({str(error).splitlines()[0]})") from None

@@ -30,7 +30,7 @@ def image_files(folder: Path) -> list[Path]:
         There are none, or Pillow is not installed.
     """
     if not folder.is_dir():
-        raise ImagesError(f"{folder}: no such folder")
+        raise ImagesError(f"{folder}: {'is no folder of images' if folder.exists() else 'no such folder'}")
     library = pillow()
     found = []
     for path in sorted(path for path in folder.rglob("*") if path.is_file())[:_FILES]:

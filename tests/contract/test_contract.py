@@ -144,6 +144,7 @@ def test_a_probe_fills_in(run, real, photographs):
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
+        (("nowhere.pth",), 3, "nowhere.pth: no such file"),
         (("nowhere.pth", "--arch", "resnet18"), 3, "no such file"),
         (("resnet18", "--images", "docs"), 2, "needs a checkpoint"),
         (("resnet5O",), 3, "resnet50"),

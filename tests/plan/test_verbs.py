@@ -139,6 +139,7 @@ BAD = [
     (("apply", "{t}/plan.yaml", "{s}/deeplabv3_voc.pth", "-o", "{t}/a.weights.h5"), 2, "--like"),
     (("apply", "{t}/plan.yaml", "{s}/deeplabv3_voc.pth", "-o", "{t}/a.pth", "--like", "{t}/plan.yaml"), 2, "--like"),
     (("remap", "{s}/resnet50_imagenet.pth", "--arch", "resnet50", "--class-map", "README.md"), 3, "class map"),
+    (("remap", "{s}/resnet50_imagenet.pth", "--arch", "resnet50", "--class-map", "{t}/none"), 3, "no such file"),
     (("remap", "{s}/resnet50_imagenet.pth", "--arch", "resnet50", "--verify", "--input-size", "big"), 2, "3x224x224"),
     (("remap", "{s}/resnet50_imagenet.pth", "--arch", "resnet50", "--emit", "python", "--verify"), 2, "--emit"),
 ]

@@ -132,6 +132,7 @@ def test_masks_that_look_black(run, tmp_path):
         (("CIFAR", "--preprocess", "stated"), 2, "states any"),
         (("CIFAR", "--read", "argmin"), 2, "--read argmin"),
         (("CIFAR", "--images", "docs/rules"), 3, "no images"),
+        (("CIFAR", "--images", "README.md"), 3, "is no folder of images"),
         (("CIFAR", "--input-size", "big"), 2, "write it as 3x224x224"),
         (("CIFAR", "--plot", "x.png"), 2, "--plot draws what images show"),
         (("CIFAR", "--preprocess", "nowhere.py:f"), 3, "there is no such file"),
