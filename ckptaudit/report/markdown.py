@@ -175,7 +175,7 @@ def _append(pieces: list[str], span: str) -> None:
 
 _PLAIN = re.compile(r"""(?:[-+=,;()%/'’"×→≠≥≤·–—…?]|[^\W_]|(?<=\d)\.(?=\d)|[.:](?=[)"'’,;]*$))*""")
 #: What is linked though it looks like a word, and what begins a list where it stands first.
-_LINKED = re.compile(r"[0-9a-f]{7,}|^\W*gh-\d|^\W*www\b", re.IGNORECASE)
+_LINKED = re.compile(r"[0-9a-f]{7,}|\bgh-\d|\bwww\b", re.IGNORECASE)
 _BEGINS_A_LIST = re.compile(r"[-+=]+$|\d+[.)]$")
 
 

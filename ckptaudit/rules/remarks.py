@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from ckptaudit.rules.comparison import Comparison
 from ckptaudit.rules.finding import Finding, Rule
 
-RULE = Rule("remarks", "Something was noticed on the way", "warning", "file")
+RULE = Rule("remarks", "A remark on the file or the model", "warning", "file")
 
 
 def check(comparison: Comparison) -> Iterator[Finding]:
