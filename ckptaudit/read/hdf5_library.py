@@ -242,20 +242,26 @@ class LibraryHdf5(Hdf5):
             self.remark(f"dataset {path!r} was never written: the file holds none of its {nbytes:,} bytes", "missing-values")
             storage = without_values("its values were never written")
         else:
-            storage = self._packed(plan, key, path, nbytes, held, big_endian, without_values)
+            storage = self._packed(plan, key, path, size, nbytes, held, big_endian, without_values)
         return StoredTensor(shape, contiguous_strides(shape), dtype, 0, storage)
 
-    def _packed(self, plan: Any, key: str, path: str, nbytes: int, held: int, big_endian: bool, without_values: Any) -> Storage:
+    def _packed(self, plan: Any, key: str, path: str, size: int, nbytes: int, held: int, big_endian: bool, without_values: Any) -> Storage:
         """Values in chunks, perhaps compressed, or within the header: libhdf5 must unpack them."""
+        import h5py
+
         filters = [plan.get_filter(position)[0] for position in range(plan.get_nfilters())]
         strange = [number for number in filters if number not in _FILTERS]
+        # A chunk is unpacked whole, however few of its values the dataset has.
+        unpacked = max(nbytes, prod(plan.get_chunk()) * size if plan.get_layout() == h5py.h5d.CHUNKED else 0)
         why = ""
         if strange:
             why = f"its values are packed by filter {strange[0]}, which is not read"
         elif not held:
             why = "its values were never written"
-        elif nbytes > _MAX_UNPACKED or nbytes > held * _MAX_RATIO + (1 << 16):
-            why = f"its {nbytes:,} bytes would be unpacked from {held:,}; such are not read"
+        elif held > self._window.size:
+            why = f"its values claim {held:,} of the file's {self._window.size:,} bytes; such are not read"
+        elif unpacked > _MAX_UNPACKED or unpacked > held * _MAX_RATIO + (1 << 16):
+            why = f"its {unpacked:,} bytes would be unpacked from {held:,}; such are not read"
         if why:
             self.remark(f"dataset {path!r}: {why}", "missing-values")
             storage: Storage = without_values(why)

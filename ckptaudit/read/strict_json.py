@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 #: Bytes of memory for each byte of JSON, above which a text that is not short is refused. Headers of safetensors with the shortest of names
 #: come to 15.
 _MULTIPLE, _SHORT = 16, 1 << 20
+#: Of what is kept as it is. Honest files need three.
+_MAX_LEVELS = 16
 
 
 def _estimate(content: bytes) -> int:
@@ -58,6 +60,17 @@ def parse(
     if not isinstance(value, dict):
         raise error("is no JSON object")
     return value
+
+
+def shallow(value: Any, levels: int = _MAX_LEVELS) -> Any:
+    """``value`` with a mark in the place of what is nested deeper: outputs walk through it level by level."""
+    if not isinstance(value, (dict, list)):
+        return value
+    if not levels:
+        return "…"
+    if isinstance(value, dict):
+        return {key: shallow(item, levels - 1) for key, item in value.items()}
+    return [shallow(item, levels - 1) for item in value]
 
 
 def _finite(text: str) -> float | str:

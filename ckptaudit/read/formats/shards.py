@@ -11,7 +11,7 @@ from ckptaudit.errors import CheckpointError, CorruptCheckpointError
 from ckptaudit.read.checkpoint import Branch, Checkpoint, RefusedGlobal, Remark
 from ckptaudit.read.links import leaves
 from ckptaudit.read.source import Source, opened
-from ckptaudit.read.strict_json import parse
+from ckptaudit.read.strict_json import parse, shallow
 from ckptaudit.records import replace
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def read(source: Source) -> Checkpoint:
     about = index.get("metadata")
     metadata: dict[str, Any] = {
         **next((dict(c.metadata) for c in held.values()), {}),
-        **(about if isinstance(about, dict) else {}),
+        **(shallow(about) if isinstance(about, dict) else {}),
         "shards": len(shards),
     }
     refused = tuple(_refused(held))
