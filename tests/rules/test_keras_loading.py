@@ -8,9 +8,9 @@ import pytest
 import ckptaudit
 from ckptaudit.align.keras_loading import load_as_keras
 from ckptaudit.arch import build_model
-from ckptaudit.graph.layers import NUMBERED as WEIGHTS_LAYOUT
 from ckptaudit.graph.layouts import BY_NAME
 from ckptaudit.graph.layouts import LEGACY as LEGACY_LAYOUT
+from ckptaudit.graph.layouts import NUMBERED as WEIGHTS_LAYOUT
 from ckptaudit.read import open_checkpoint
 from tests.rules.keras_chains import LATER, LEGACY, NUMBERED, SWAPPED, WEIGHTS, WHOLE, Chain, ChainFile
 
