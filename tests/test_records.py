@@ -77,7 +77,7 @@ def test_the_standard_librarys_functions_work_on_them():
     spec = TensorSpec("w", (2, 3), "float32")
     assert dataclasses.replace(spec, name="v") == TensorSpec("v", (2, 3), "float32") == records.replace(spec, name="v")
     assert dataclasses.asdict(spec) == {"name": "w", "shape": (2, 3), "dtype": "float32", "buffer": False}
-    assert [field.name for field in dataclasses.fields(Storage) if not field.compare] == ["fetch", "file"]
+    assert [field.name for field in dataclasses.fields(Storage) if not field.compare] == ["fetch", "file", "fetch_part"]
     assert pickle.loads(pickle.dumps(spec)) == copy.deepcopy(spec) == spec
 
     @dataclasses.dataclass(frozen=True, slots=True)

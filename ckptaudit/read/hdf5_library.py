@@ -31,6 +31,8 @@ _MAX_UNPACKED = 4 << 30
 _HEAP = b"GCOL\x01"
 #: Deflate cannot pack better than 1 to 1032; chunks that were never written take no bytes at all.
 _MAX_RATIO = 1100
+#: A chunk is unpacked whole, however little of it is asked for: a larger one must not be packed better than weights can be.
+_LARGE_CHUNK, _LIKELY_RATIO = 64 << 20, 100
 #: Filters within libhdf5 and h5py; any other would be looked for as a plug-in, a library to load.
 _FILTERS = MappingProxyType({1: "deflate", 2: "shuffle", 3: "fletcher32", 4: "szip", 5: "nbit", 6: "scaleoffset", 32000: "lzf"})
 _FAILURES = (OSError, RuntimeError, ValueError, KeyError, TypeError, OverflowError, MemoryError, AttributeError, LookupError)
@@ -251,8 +253,8 @@ class LibraryHdf5(Hdf5):
 
         filters = [plan.get_filter(position)[0] for position in range(plan.get_nfilters())]
         strange = [number for number in filters if number not in _FILTERS]
-        # A chunk is unpacked whole, however few of its values the dataset has.
-        unpacked = max(nbytes, prod(plan.get_chunk()) * size if plan.get_layout() == h5py.h5d.CHUNKED else 0)
+        chunk = prod(plan.get_chunk()) * size if plan.get_layout() == h5py.h5d.CHUNKED else 0
+        unpacked = max(nbytes, chunk)
         why = ""
         if strange:
             why = f"its values are packed by filter {strange[0]}, which is not read"
@@ -260,13 +262,14 @@ class LibraryHdf5(Hdf5):
             why = "its values were never written"
         elif held > self._window.size:
             why = f"its values claim {held:,} of the file's {self._window.size:,} bytes; such are not read"
-        elif unpacked > _MAX_UNPACKED or unpacked > held * _MAX_RATIO + (1 << 16):
+        elif unpacked > _MAX_UNPACKED or unpacked > held * _MAX_RATIO + (1 << 16) or chunk > max(_LARGE_CHUNK, held * _LIKELY_RATIO):
             why = f"its {unpacked:,} bytes would be unpacked from {held:,}; such are not read"
         if why:
             self.remark(f"dataset {path!r}: {why}", "missing-values")
             storage: Storage = without_values(why)
             return storage
-        return Storage(key, self.path, 0, nbytes, "", big_endian, partial(unpack, self.path, self._locate, path, nbytes))
+        fetch = partial(unpack, self.path, self._locate, path, nbytes)
+        return Storage(key, self.path, 0, nbytes, "", big_endian, fetch, fetch_part=fetch)
 
 
 class _Identified:
@@ -312,8 +315,8 @@ def _file(path: Path, window: Window) -> Iterator[Any]:
         file.close()
 
 
-def unpack(path: Path, locate: Locate, name: str, nbytes: int) -> bytes:
-    """The values of one dataset that only libhdf5 can unpack."""
+def unpack(path: Path, locate: Locate, name: str, nbytes: int, first: int = 0, count: int | None = None) -> bytes:
+    """The values of one dataset that only libhdf5 can unpack, or only some of their bytes: then no more chunks than these lie in."""
     import h5py
 
     with opened(path, 0) as source:
@@ -327,12 +330,31 @@ def unpack(path: Path, locate: Locate, name: str, nbytes: int) -> bytes:
                     if at.links.get_info(part).type != h5py.h5l.TYPE_HARD:
                         raise ValueError("its links have changed")
                     at = h5py.h5o.open(at, part)
-                if prod(at.shape) * at.get_type().get_size() != nbytes:
+                size = at.get_type().get_size()
+                if prod(at.shape) * size != nbytes:
                     raise ValueError("its shape has changed")
-                values: bytes = h5py.Dataset(at)[()].tobytes()
+                if count is None:
+                    values: bytes = h5py.Dataset(at)[()].tobytes()
+                else:
+                    selected, begin = _selection(at.shape, first // size, -(-(first + count) // size))
+                    values = h5py.Dataset(at)[selected].tobytes()[first - begin * size :][:count]
             except _FAILURES as error:
                 raise CorruptCheckpointError(path, f"dataset {name!r} cannot be unpacked ({_reason(error)})") from None
     return values
+
+
+def _selection(shape: tuple[int, ...], first: int, end: int) -> tuple[tuple[int | slice, ...], int]:
+    """The smallest part of an array with the elements from ``first`` to ``end``, in C order, and which element it begins with."""
+    at: list[int | slice] = []
+    begin = 0
+    for axis in range(len(shape)):
+        row = prod(shape[axis + 1 :])
+        low, high = (first - begin) // row, (end - 1 - begin) // row
+        begin += low * row
+        at.append(low if low == high else slice(low, high + 1))
+        if low < high:
+            break
+    return tuple(at), begin
 
 
 def _dtype(kind: Any) -> tuple[str, int, bool]:

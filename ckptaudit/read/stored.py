@@ -58,6 +58,8 @@ class Storage:
         means nothing.
     file:
         The file at ``path`` as it was when the storage was found in it; taken by itself.
+    fetch_part:
+        Gives only so many of the bytes that ``fetch`` gives, from one of them on, where that takes less.
     """
 
     key: str
@@ -68,6 +70,7 @@ class Storage:
     big_endian: bool = False
     fetch: Callable[[], bytes] | None = field(default=None, compare=False)
     file: FileIdentity = field(default=UNKNOWN, compare=False, repr=False)
+    fetch_part: Callable[[int, int], bytes] | None = field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         if self.file is UNKNOWN:
@@ -161,8 +164,7 @@ class StoredTensor:
         if self.storage.fetch is None:
             content = self._bytes(start, nbytes)
         else:
-            first = start - self.storage.offset
-            content = self._fetched(self.storage.fetch)[first : first + nbytes]
+            content = self._fetched(self.storage.fetch, start - self.storage.offset, nbytes)
         if self.storage.big_endian:
             turned = array({2: "H", 4: "I", 8: "Q"}[width], bytes(content))
             turned.byteswap()
@@ -247,22 +249,24 @@ class StoredTensor:
             raise ValuesUnavailableError(self.storage.path, f"values of packed dtype {self.dtype} are not decoded")
         span = 1 + sum((size - 1) * stride for size, stride in zip(shape, strides, strict=True))
         start, count = self._span(dtype.itemsize, span)
-        first = start - self.storage.offset
         if self.storage.fetch is not None:
-            held: bytes | numpy.ndarray[Any, Any] = self._fetched(self.storage.fetch)
+            held: bytes | numpy.ndarray[Any, Any] = self._fetched(self.storage.fetch, start - self.storage.offset, count)
         else:
-            held, first = numpy.empty(count, numpy.uint8), 0  # which nobody fills with zeros first
+            held = numpy.empty(count, numpy.uint8)  # which nobody fills with zeros first
             self._fill(held.data, start)
-        values: numpy.ndarray[Any, Any] = numpy.ndarray(shape, dtype, held, first, [s * dtype.itemsize for s in strides])
+        values: numpy.ndarray[Any, Any] = numpy.ndarray(shape, dtype, held, 0, [s * dtype.itemsize for s in strides])
         return _swapped(numpy.array(values, copy=True, order="C")) if self.storage.big_endian else values
 
-    def _fetched(self, fetch: Callable[[], bytes]) -> bytes:
-        self.storage.file.check()
-        content = fetch()
-        self.storage.file.check()
-        if len(content) != self.storage.nbytes:
-            raise CorruptCheckpointError(self.storage.path, f"{len(content):,} bytes were unpacked where {self.storage.nbytes:,} should be")
-        return content
+    def _fetched(self, fetch: Callable[[], bytes], first: int, count: int) -> bytes:
+        storage = self.storage
+        storage.file.check()
+        whole = storage.fetch_part is None or count == storage.nbytes
+        content = fetch() if whole or storage.fetch_part is None else storage.fetch_part(first, count)
+        storage.file.check()
+        expected = storage.nbytes if whole else count
+        if len(content) != expected:
+            raise CorruptCheckpointError(storage.path, f"{len(content):,} bytes were unpacked where {expected:,} should be")
+        return content[first : first + count] if whole and count < expected else content
 
     def _span(self, itemsize: int, elements: int) -> tuple[int, int]:
         """Where the tensor begins in the file and how many bytes these elements take, within the storage."""

@@ -17,6 +17,7 @@ import pytest
 
 from ckptaudit.errors import CorruptCheckpointError, ValuesUnavailableError
 from ckptaudit.read import open_checkpoint
+from ckptaudit.read.hdf5_library import _selection
 from ckptaudit.read.keras_config import dataflow, read_model_config
 from ckptaudit.read.keras_names import legacy_names, natural, snake_case, variable_names
 
@@ -357,7 +358,36 @@ def test_values_however_they_are_stored(tmp_path: Path, case: str, userblock: in
     read = open_checkpoint(tmp_path / "x")
     assert np.array_equal(read.read("a/w"), wanted)
     assert np.array_equal(read.sample("a/w", 60), wanted.reshape(-1)[:60])
+    assert np.array_equal(read.sample("a/w", 7), wanted.reshape(-1)[:7])
+    assert np.array_equal(read.sample("a/w", 60, last=True), wanted.reshape(-1)[-60:])
+    assert np.array_equal(read.sample("a/w", 7, last=True), wanted.reshape(-1)[-7:])
     assert not read.remarks
+
+
+def test_no_more_is_unpacked_than_is_looked_at(tmp_path: Path) -> None:
+    path = tmp_path / "x.h5"
+    with h5py.File(path, "w") as file:
+        packed = file.create_dataset("w", data=VALUES, chunks=(5, 30), compression="gzip", fletcher32=True)
+        place = packed.id.get_chunk_info(1).byte_offset
+    content = bytearray(path.read_bytes())
+    content[place + 20] ^= 0xFF
+    path.write_bytes(content)
+    read = open_checkpoint(path)
+    assert np.array_equal(read.sample("w", 150), VALUES.reshape(-1)[:150])
+    assert np.array_equal(read.sample("w", 150, last=True), VALUES.reshape(-1)[-150:])
+    for look in (lambda: read.sample("w", 180), lambda: read.read("w")):
+        with pytest.raises(CorruptCheckpointError, match="cannot be unpacked"):
+            look()
+
+
+@pytest.mark.parametrize("shape", [(), (7,), (1, 6), (4, 5), (2, 3, 4), (2, 1, 3, 2)], ids=str)
+def test_every_run_of_elements_lies_within_the_part_that_is_unpacked(shape: tuple[int, ...]) -> None:
+    values = np.arange(int(np.prod(shape))).reshape(shape)
+    for first in range(values.size):
+        for end in range(first + 1, values.size + 1):
+            selected, begin = _selection(shape, first, end)
+            part = values[selected].reshape(-1)[first - begin :][: end - first]
+            assert part.tolist() == list(range(first, end))
 
 
 def test_bfloat16_as_keras_writes_it(tmp_path: Path) -> None:
