@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 
 import ckptaudit
 from ckptaudit.align.ops import Permute, Rows
-from ckptaudit.errors import CkptAuditError, CorruptCheckpointError, OutputError, PlanError
+from ckptaudit.errors import CkptAuditError, CorruptCheckpointError, OutputError, PlanError, UsageError
 from ckptaudit.plan import Plan
 from ckptaudit.plan.writing import write_restored
 from ckptaudit.read import open_checkpoint
@@ -178,15 +178,15 @@ def test_outputs_are_never_lost(tmp_path):
     save_file(source, tmp_path / "a.safetensors")
     (tmp_path / "b.safetensors").write_text("mine")
     (tmp_path / "link.safetensors").symlink_to(tmp_path / "a.safetensors")
-    for name, force in (
-        ("b.safetensors", False),
-        ("a.safetensors", True),
-        ("link.safetensors", True),
-        ("b.bin", True),
-        ("b.weights.h5", True),
-        ("no/b.safetensors", True),
+    for name, force, error in (
+        ("b.safetensors", False, OutputError),
+        ("a.safetensors", True, OutputError),
+        ("link.safetensors", True, OutputError),
+        ("b.bin", True, UsageError),
+        ("b.weights.h5", True, UsageError),
+        ("no/b.safetensors", True, OutputError),
     ):
-        with pytest.raises(OutputError):
+        with pytest.raises(error):
             write_restored(plan, tmp_path / "a.safetensors", tmp_path / name, force=force)
     assert (tmp_path / "b.safetensors").read_text() == "mine"
     assert load_file(tmp_path / "a.safetensors").keys() == {"a"}

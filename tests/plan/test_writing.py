@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from ckptaudit.align.ops import Permute, Reshape, Split
-from ckptaudit.errors import OutputError, PlanError
+from ckptaudit.errors import OutputError, PlanError, UsageError
 from ckptaudit.files import WriteBehind
 from ckptaudit.pipeline import audit
 from ckptaudit.plan.writing import write_restored
@@ -139,7 +139,7 @@ def test_a_keras_file(tmp_path):
         ours = np.asarray(network(image.permute(0, 2, 3, 1).numpy(), training=False).detach().cpu())
         np.testing.assert_allclose(ours, twin(image).numpy(), atol=1e-5)
     assert (tmp_path / "fresh.weights.h5").read_bytes() == fresh
-    with pytest.raises(OutputError, match="--like"):
+    with pytest.raises(UsageError, match="--like"):
         write_restored(plan, tmp_path / "a.pth", tmp_path / "b.weights.h5")
     with pytest.raises(OutputError, match="never written to"):
         write_restored(plan, tmp_path / "a.pth", tmp_path / "fresh.weights.h5", like=tmp_path / "fresh.weights.h5", force=True)
