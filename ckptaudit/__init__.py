@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from ckptaudit.pipeline import Audit, audit, identify, propose
     from ckptaudit.plan import Plan
     from ckptaudit.read import Checkpoint, open_checkpoint
-    from ckptaudit.restore import guard, load, verify
+    from ckptaudit.restore.load import load
+    from ckptaudit.restore.verify import verify
+    from ckptaudit.restore.watch import guard
     from ckptaudit.rules import Finding
     from ckptaudit.verdict import Coverage, Verdict
 
@@ -36,12 +38,12 @@ _HOMES = {
     "Verdict": "verdict",
     "audit": "pipeline",
     "build_model": "arch",
-    "guard": "restore",
-    "load": "restore",
+    "guard": "restore.watch",
+    "load": "restore.load",
     "identify": "pipeline",
     "open_checkpoint": "read",
     "propose": "pipeline",
-    "verify": "restore",
+    "verify": "restore.verify",
 }
 
 __all__ = [

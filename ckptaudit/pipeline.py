@@ -9,6 +9,7 @@ from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
+from ckptaudit import arch
 from ckptaudit._version import __version__
 from ckptaudit.align import Alignment, align, align_by_name
 from ckptaudit.align.absent_scales import with_absent_scales
@@ -19,12 +20,9 @@ from ckptaudit.align.by_values import decided_by_values
 from ckptaudit.align.flattening_sides import decided_flattenings, keras_orders, open_flattenings
 from ckptaudit.align.lost_norms import doubting_lost_norms
 from ckptaudit.align.lost_parts import doubting_lost_parts
-from ckptaudit.arch import Model, build_model, load_spec, model_of_checkpoint
-from ckptaudit.arch.model import SELF
-from ckptaudit.arch.spec import SCHEMA as SPEC_SCHEMA
+from ckptaudit.arch.model import SELF, Model
 from ckptaudit.errors import ArchitectureError, CkptAuditError, UsageError
 from ckptaudit.graph import LayerGraph, TensorSpec, is_float
-from ckptaudit.graph.facts import Facts
 from ckptaudit.graph.names import parent
 from ckptaudit.plan import Plan, Step, make_plan
 from ckptaudit.read import Branch, Checkpoint, open_checkpoint
@@ -37,6 +35,7 @@ from ckptaudit.verdict import Coverage, Verdict, judge, measure_coverage
 if TYPE_CHECKING:
     from ckptaudit.align.by_topology import Topology
     from ckptaudit.align.refolding import LayerValues
+    from ckptaudit.graph.facts import Facts
     from ckptaudit.identification import Identification
     from ckptaudit.prove.doubts import Settled
 
@@ -56,20 +55,26 @@ INTENTS: tuple[Intent, ...] = get_args(Intent)
 class Audit:
     """The outcome of an audit: everything that a report may show.
 
-    ``mismatched`` gives, by the model's name, the file's tensor that corresponds to it and has another shape. ``offers`` are steps that
-    were not asked for, since they lose information or invent some. ``settled`` tells what was tried to settle what is open.
+    ``comparison`` is what it was judged by. ``mismatched`` gives, by the model's name, the file's tensor that corresponds to it and has
+    another shape. ``offers`` are steps that were not asked for, since they lose information or invent some. ``settled`` tells what was
+    tried to settle what is open.
     """
 
     checkpoint: Checkpoint
     model: Model
     verdict: Verdict
     coverage: Coverage
-    facts: tuple[Facts, Facts]
+    comparison: Comparison
     findings: tuple[Finding, ...]
     plan: Plan
     mismatched: Mapping[str, str]
     offers: tuple[Step, ...] = ()
     settled: tuple[Settled, ...] = ()
+
+    @property
+    def facts(self) -> tuple[Facts, Facts]:
+        """Facts of the file and of the model, collected when they are first asked for."""
+        return self.comparison.file_facts, self.comparison.model_facts
 
     def __repr__(self) -> str:
         """One line: all that it holds would fill a notebook."""
@@ -164,15 +169,17 @@ def audit(
     opened = checkpoint if isinstance(checkpoint, Checkpoint) else open_checkpoint(Path(checkpoint), branch=branch)
     if model is None:
         built = model_of_identity(opened, arguments or {})
+    elif isinstance(model, Model):
+        built = model
     elif _is_self(model):
         if arguments:
             raise UsageError("what a file describes takes no arguments")
         built = model_of_own_config(opened)
     else:
-        built = load_other(model) if _is_file(model) else build_model(model, arguments)
+        built = load_other(model) if _is_file(model) else arch.build_model(model, arguments)
     if branch is None:
         opened = _with_fitting_branch(opened, built)
-    wrote = None if source_arch is None else model_of_own_config(opened) if _is_self(source_arch) else build_model(source_arch)
+    wrote = None if source_arch is None else model_of_own_config(opened) if _is_self(source_arch) else arch.build_model(source_arch)
     other = twin if twin is None or isinstance(twin, Checkpoint) else open_checkpoint(Path(twin))
     if other is not None and opened.graph.computation is None:
         raise UsageError(f"values are compared layer by layer for ONNX files; {opened.path.name} is none")
@@ -238,8 +245,7 @@ def compare(
     plan = make_plan(alignment, checkpoint.graph, model.graph)
     coverage = measure_coverage(comparison)
     verdict = judge(comparison, plan, coverage)
-    facts = comparison.file_facts, comparison.model_facts
-    return Audit(checkpoint, model, verdict, coverage, facts, _by_weight(findings), plan, alignment.mismatched, offers)
+    return Audit(checkpoint, model, verdict, coverage, comparison, _by_weight(findings), plan, alignment.mismatched, offers)
 
 
 def _with_topology(checkpoint: Checkpoint, model: Model) -> tuple[Model, Topology | None]:
@@ -325,7 +331,7 @@ def _identified(checkpoint: Checkpoint) -> Model | None:
     if best is None:
         return None
     try:
-        built = build_model(best.arch, best.arguments)
+        built = arch.build_model(best.arch, best.arguments)
     except ArchitectureError:
         return None
     here, there = ({spec.name: spec.shape for spec in graph if is_float(spec.dtype)} for graph in (checkpoint.graph, built.graph))
@@ -349,7 +355,7 @@ def _is_stored(model: Model) -> bool:
 
 
 def _built(model: Model) -> Model:
-    return build_model(model.arch, model.arguments, fresh=True)
+    return arch.build_model(model.arch, model.arguments, fresh=True)
 
 
 def _with_dataflow(alignment: Alignment, checkpoint: Checkpoint, model: Model, source: Model | None) -> Alignment:
@@ -424,7 +430,7 @@ def model_of_identity(checkpoint: Checkpoint, arguments: Mapping[str, Any], *, f
             found.certainty
         ]
         raise UsageError(f"no --arch is given, and the file does not show for sure what it is: {doubt}; give --arch or --against")
-    model = build_model(best.arch, {**best.arguments, **arguments}, fresh=fresh)
+    model = arch.build_model(best.arch, {**best.arguments, **arguments}, fresh=fresh)
     same = f", or what has the same tensors: {', '.join(best.equivalents[:_NAMED])}" if best.equivalents else ""
     told = f"no architecture was given: {best.told[0].lower()}{best.told[1:]}{same}"
     return replace(model, remarks=(*model.remarks, told))
@@ -500,7 +506,7 @@ def _graph_of(side: Any) -> LayerGraph:
     if isinstance(side, Mapping):
         specs = (TensorSpec(name, tuple(shape), str(dtype).removeprefix("torch.")) for name, (shape, dtype) in side.items())
         return LayerGraph.from_tensors(specs, "unknown")
-    return (load_other(side) if _is_file(side) else build_model(side)).graph
+    return (load_other(side) if _is_file(side) else arch.build_model(side)).graph
 
 
 def _is_file(side: Any) -> bool:
@@ -530,13 +536,15 @@ def model_of_twin(checkpoint: Checkpoint, path: str | os.PathLike[str], argument
 
 def load_other(path: str | os.PathLike[str]) -> Model:
     """The model side of ``--against``: a saved spec, told by its schema, or another checkpoint."""
+    from ckptaudit.arch.spec import SCHEMA as SPEC_SCHEMA
+
     file = Path(path)
     if file.is_file():
         with file.open("rb") as opened:
             head = opened.read(200)
         if SPEC_SCHEMA.encode() in head:
-            return load_spec(file)
-    return model_of_checkpoint(open_checkpoint(file))
+            return arch.load_spec(file)
+    return arch.model_of_checkpoint(open_checkpoint(file))
 
 
 def checkpoint_to_json(checkpoint: Checkpoint) -> dict[str, Any]:

@@ -7,7 +7,6 @@ without a word.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Iterable, Mapping
 from types import MappingProxyType
 from typing import Literal
@@ -16,12 +15,13 @@ from ckptaudit.align.keras_layout import derived_places
 from ckptaudit.graph import LayerGraph
 from ckptaudit.graph.layouts import LEGACY, NUMBERED
 from ckptaudit.graph.names import leaf, parent
+from ckptaudit.lazily import compiled_when_used
 from ckptaudit.read.keras_names import class_of, snake_case
 from ckptaudit.records import dataclass, field
 
 Refusal = Literal["", "layers", "weights", "shapes"]
 
-_COUNTER = re.compile(r"_(\d+)\Z")
+_COUNTER = compiled_when_used(r"_(\d+)\Z")
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,6 @@ in torch otherwise. Kernels are transposed.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 
 from ckptaudit.align.ops import Concat, Op, Permute, Reshape, Rows, Split
@@ -16,9 +15,10 @@ from ckptaudit.align.ops.fill import Fill
 from ckptaudit.align.pairs import Pair
 from ckptaudit.graph import LayerGraph
 from ckptaudit.graph.names import leaf, parent
+from ckptaudit.lazily import compiled_when_used
 from ckptaudit.records import dataclass
 
-_TORCH = re.compile(r"(weight_ih|weight_hh|bias_ih|bias_hh)((?:_l\d+)?)((?:_reverse)?)\Z")
+_TORCH = compiled_when_used(r"(weight_ih|weight_hh|bias_ih|bias_hh)((?:_l\d+)?)((?:_reverse)?)\Z")
 _LSTM, _GRU = 4, 3
 #: Keras' order of gates in torch's, which is the same the other way round.
 _SWAP = (1, 0, 2)

@@ -16,9 +16,8 @@ from ckptaudit.arch.attempts import first_that_works, with_article
 from ckptaudit.arch.failures import blamed_line, describe_error
 from ckptaudit.arch.isolation import importable, isolated, output_to_stderr
 from ckptaudit.arch.keras_build import keras_ways, session_of_its_own, usable_backend, without_values
-from ckptaudit.arch.keras_model import is_keras_model
 from ckptaudit.arch.libraries import import_library, is_installed
-from ckptaudit.arch.live import graph_of, is_model
+from ckptaudit.arch.live import graph_of, is_keras_model, is_model
 from ckptaudit.arch.model import Model
 from ckptaudit.arch.suggest import did_you_mean
 from ckptaudit.arch.torch_build import torch_ways

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -18,15 +17,6 @@ if TYPE_CHECKING:
 
     from ckptaudit.arch.keras_build import Made
     from ckptaudit.graph import Origin
-
-
-def is_keras_model(made: object) -> bool:
-    """Whether it is a model of Keras, of any version, on any backend. Asked before torch: there a Keras model is a torch module too."""
-    return any(
-        isinstance(made, model)
-        for library in ("keras", "tf_keras")
-        if isinstance(model := getattr(sys.modules.get(library), "Model", None), type)
-    )
 
 
 def keras_graph(model: Any, label: str, made: Made | None = None) -> LayerGraph:

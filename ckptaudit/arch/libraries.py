@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import os
-import re
 import sys
 import warnings
 from collections.abc import Mapping
@@ -15,6 +14,7 @@ from typing import Any
 from ckptaudit.arch.deferred import deferred
 from ckptaudit.arch.failures import describe_error
 from ckptaudit.errors import ArchitectureError
+from ckptaudit.lazily import compiled_when_used
 
 #: Libraries that a user's own code may import, and the extras that install them.
 EXTRAS: Mapping[str, str] = MappingProxyType(
@@ -29,7 +29,7 @@ EXTRAS: Mapping[str, str] = MappingProxyType(
 )
 
 #: The folder of a distribution's metadata, as pip names it.
-_DISTRIBUTION = re.compile(r"([^-]+)-([^-]+)\.(?:dist|egg)-info")
+_DISTRIBUTION = compiled_when_used(r"([^-]+)-([^-]+)\.(?:dist|egg)-info")
 
 #: Only compiling a model needs them, and they take as long to import as the rest of torch.
 _COMPILER = ("torch._dynamo", "torch._dynamo.utils")

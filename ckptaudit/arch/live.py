@@ -5,10 +5,8 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any
 
-from ckptaudit.arch.keras_model import is_keras_model, keras_graph
 from ckptaudit.arch.model import Model
-from ckptaudit.arch.torch_build import BuiltModule
-from ckptaudit.arch.torch_module import layer_graph
+from ckptaudit.arch.torch_module import BuiltModule, layer_graph
 from ckptaudit.errors import ArchitectureError, UsageError
 
 if TYPE_CHECKING:
@@ -48,6 +46,15 @@ def is_model(made: object) -> bool:
     return is_keras_model(made) or (torch is not None and isinstance(made, torch.nn.Module))
 
 
+def is_keras_model(made: object) -> bool:
+    """Whether it is a model of Keras, of any version, on any backend. Asked before torch: there a Keras model is a torch module too."""
+    return any(
+        isinstance(made, model)
+        for library in ("keras", "tf_keras")
+        if isinstance(model := getattr(sys.modules.get(library), "Model", None), type)
+    )
+
+
 def graph_of(made: Any, label: str, notes: Any = None) -> LayerGraph:
     """Describe a model of either library.
 
@@ -61,5 +68,7 @@ def graph_of(made: Any, label: str, notes: Any = None) -> LayerGraph:
         What was recorded of the lines that attached its parts, by the way in which it was built.
     """
     if is_keras_model(made):
+        from ckptaudit.arch.keras_model import keras_graph
+
         return keras_graph(made, label, notes)
     return layer_graph(BuiltModule(made, notes or {}), label)

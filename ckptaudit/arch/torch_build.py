@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ckptaudit.arch.attempts import calling_line, first_that_works, with_article
+from ckptaudit.arch.torch_module import BuiltModule
 from ckptaudit.errors import ArchitectureError
 from ckptaudit.graph import Origin
-from ckptaudit.records import dataclass, field
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator, Mapping
+    from collections.abc import Callable, Collection, Iterator
 
     import torch
 
@@ -56,25 +56,6 @@ def built_for_real() -> Iterator[None]:
         yield
     finally:
         _FOR_REAL.reset(token)
-
-
-@dataclass(frozen=True, eq=False)
-class BuiltModule:
-    """A module, and which line of source code attached each child to its parent.
-
-    Attributes
-    ----------
-    module:
-        The root.
-    attached:
-        By ``id`` of a module: the module itself, so that its id stays its own, and the origin of each child by name.
-    way:
-        How it was built: one of ``meta``, ``meta-random``, ``real``; for tests and debugging.
-    """
-
-    module: torch.nn.Module
-    attached: Mapping[int, tuple[torch.nn.Module, Mapping[str, Origin]]] = field(default_factory=dict)
-    way: str = "real"
 
 
 def build_module(load: Callable[[], Callable[[], object]], label: str, home: Path | None = None) -> BuiltModule:

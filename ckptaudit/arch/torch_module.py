@@ -12,16 +12,34 @@ from ckptaudit.arch.failures import describe_error, shown_path
 from ckptaudit.errors import ArchitectureError
 from ckptaudit.graph import LayerGraph, Module, Origin, TensorSpec
 from ckptaudit.graph.names import leaf
+from ckptaudit.records import dataclass, field
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     import torch
 
-    from ckptaudit.arch.torch_build import BuiltModule
-
 #: Attributes that change nothing of what a model computes from its weights.
 _IRRELEVANT = frozenset({"training", "inplace", "call_super_init", "dump_patches"})
+
+
+@dataclass(frozen=True, eq=False)
+class BuiltModule:
+    """A module, and which line of source code attached each child to its parent.
+
+    Attributes
+    ----------
+    module:
+        The root.
+    attached:
+        By ``id`` of a module: the module itself, so that its id stays its own, and the origin of each child by name.
+    way:
+        How it was built: one of ``meta``, ``meta-random``, ``real``; for tests and debugging.
+    """
+
+    module: torch.nn.Module
+    attached: Mapping[int, tuple[torch.nn.Module, Mapping[str, Origin]]] = field(default_factory=dict)
+    way: str = "real"
 
 
 def layer_graph(built: BuiltModule, label: str, feeds: tuple[tuple[str, str], ...] = ()) -> LayerGraph:

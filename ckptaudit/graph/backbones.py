@@ -12,6 +12,7 @@ from types import MappingProxyType
 
 from ckptaudit.graph.layers import LayerGraph
 from ckptaudit.graph.slim import slim_backbone
+from ckptaudit.lazily import compiled_when_used
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -100,9 +101,9 @@ def _resnet(shapes: Shapes) -> str | None:
     return None
 
 
-_RESNET_BLOCK = re.compile(r"(?P<scope>(?:.*\.)?)layer(?P<stage>[1-4])\.(?:module\.)?(?P<block>\d+)\.(?:module\.)?(?P<part>\w+)\.")
-_RESNET_STAGE = re.compile(r"layer[1-4]\.")  # what the expression above looks for from the end of every name
-_RESNET_PART = re.compile(r"(conv|bn|norm|gn|n)\d|downsample|shortcut|module|_orig_mod")
+_RESNET_BLOCK = compiled_when_used(r"(?P<scope>(?:.*\.)?)layer(?P<stage>[1-4])\.(?:module\.)?(?P<block>\d+)\.(?:module\.)?(?P<part>\w+)\.")
+_RESNET_STAGE = compiled_when_used(r"layer[1-4]\.")  # what the expression above looks for from the end of every name
+_RESNET_PART = compiled_when_used(r"(conv|bn|norm|gn|n)\d|downsample|shortcut|module|_orig_mod")
 
 
 def _of_first_block(inside: Shapes, part: str) -> tuple[int, ...]:
@@ -136,7 +137,7 @@ def _vgg(shapes: Shapes) -> str | None:
 def _densenet(shapes: Shapes) -> str | None:
     blocks: dict[int, set[int]] = {}
     for name in shapes:
-        if match := re.search(r"denseblock(\d)\.denselayer(\d+)\.", name):
+        if "denselayer" in name and (match := re.search(r"denseblock(\d)\.denselayer(\d+)\.", name)):
             blocks.setdefault(int(match[1]), set()).add(int(match[2]))
     depths = tuple(len(blocks[stage]) for stage in sorted(blocks))
     if not depths:
@@ -177,7 +178,7 @@ def _vit(shapes: Shapes) -> str | None:
     return f"vit_{size}_{patch}" if size else None
 
 
-_VIT_LAYER = re.compile(r"(?:^|\.)(?:encoder_layer_|blocks\.|encoder\.layer\.|resblocks\.)(\d+)\.")
+_VIT_LAYER = compiled_when_used(r"(?:^|\.)(?:encoder_layer_|blocks\.|encoder\.layer\.|resblocks\.)(\d+)\.")
 
 
 def _efficientnet(shapes: Shapes) -> str | None:
@@ -221,14 +222,14 @@ def _shufflenet_v2(shapes: Shapes) -> str | None:
 Stages = Mapping[int, set[int]]
 
 #: The literal text that a pattern of :func:`_staged` begins with.
-_WORD = re.compile(r"[a-z]+")
+_WORD = compiled_when_used(r"[a-z]+")
 
 
 def _staged(shapes: Shapes, *patterns: str) -> Iterator[tuple[Shapes, Stages]]:
     """For each prefix under which names match a pattern (its groups are stage and block): what lies there, and each stage's blocks."""
     found: dict[str, dict[int, set[int]]] = {}
     for pattern in patterns:
-        expression, word = re.compile(rf"((?:.*\.)??){pattern}"), _WORD.match(pattern)
+        expression, word = compiled_when_used(rf"((?:.*\.)??){pattern}"), _WORD.match(pattern)
         for name in shapes:
             if word is not None and word[0] not in name:
                 continue
@@ -252,7 +253,7 @@ _FAMILIES: tuple[Callable[[Shapes], str | None], ...] = (
 def _scopes_of(shapes: Shapes, word: str) -> list[str]:
     """The first prefixes that end in the segment ``word``, with its closing dot, each once."""
     seen: dict[str, None] = {}
-    expression, within = re.compile(rf"(?:^|\.){word}\."), f"{word}."
+    expression, within = compiled_when_used(rf"(?:^|\.){word}\."), f"{word}."
     for name in shapes:
         if within not in name:
             continue

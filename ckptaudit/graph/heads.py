@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from ckptaudit.graph.layers import Layer, LayerGraph
 from ckptaudit.graph.names import is_under, parent, split_name
+from ckptaudit.lazily import compiled_when_used
 from ckptaudit.records import dataclass
 
 #: Words that name what gives classes and nothing else, at any depth.
@@ -20,7 +21,7 @@ _HEAD_WORDS = frozenset(
 )
 #: Words that name what gives boxes.
 _BOX_WORDS = frozenset({"bbox_pred", "bbox_reg", "bbox_embed", "regression_head", "loc", "fc_reg"})
-_AUXILIARY = re.compile(r"^(aux\d*|auxiliary.*|aux_.*|auxlogits.*|.*_aux)$", re.IGNORECASE)
+_AUXILIARY = compiled_when_used(r"^(aux\d*|auxiliary.*|aux_.*|auxlogits.*|.*_aux)$", re.IGNORECASE)
 #: Fewer layers with a matrix than this do not show a habit such as "only the last one has a bias".
 _MIN_FOR_HABIT = 4
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from functools import lru_cache
 from types import MappingProxyType
 
 from ckptaudit.graph.names import leaf
 from ckptaudit.graph.tensors import TensorSpec
+from ckptaudit.lazily import compiled_when_used
 
 #: Spellings of other frameworks, with the role that torch calls it.
 _ROLE_SYNONYMS = MappingProxyType(
@@ -28,8 +28,8 @@ _KERAS_SYNONYMS = MappingProxyType(
     {"gamma": "weight", "beta": "bias", "alpha": "weight", "W": "weight", "b": "bias", "running_std": "running_var"}
 )
 _KERAS = frozenset({"keras", "tensorflow"})
-_KERAS_1 = re.compile(r"(?:.*_)?(W|U|b|gamma|beta|running_mean|running_std|alphas)\Z")
-_OUTPUT_OR_COUNTER = re.compile(r"(?::\d+)|(?:(?<=[A-Za-z])_\d+)(?=:\d+\Z|\Z)")
+_KERAS_1 = compiled_when_used(r"(?:.*_)?(W|U|b|gamma|beta|running_mean|running_std|alphas)\Z")
+_OUTPUT_OR_COUNTER = compiled_when_used(r"(?::\d+)|(?:(?<=[A-Za-z])_\d+)(?=:\d+\Z|\Z)")
 
 #: Roles of state that is carried along but trained by no optimizer.
 BUFFER_ROLES = frozenset({"running_mean", "running_var", "num_batches_tracked"})

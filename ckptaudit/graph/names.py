@@ -10,12 +10,14 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from sys import intern
 
+from ckptaudit.lazily import compiled_when_used
+
 #: Most digits of a number within a name. Python turns no more than 4300 into a number.
 MAX_DIGITS = 300
 
-_SEPARATOR = re.compile(r"[./]")
-_NUMBER = re.compile(r"\d+")
-_TAIL_NUMBER = re.compile(r"\d+$")
+_SEPARATOR = compiled_when_used(r"[./]")
+_NUMBER = compiled_when_used(r"\d+")
+_TAIL_NUMBER = compiled_when_used(r"\d+$")
 
 
 def split_name(name: str) -> tuple[str, ...]:

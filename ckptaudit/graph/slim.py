@@ -10,14 +10,16 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 
-_SCOPE = re.compile(r"(?:^|.*/)(MobilenetV[123]|xception_\d+|resnet_v[12]_\d+(?:_beta)?)/")
-_INVERTED = re.compile(r"expanded_conv(_\d+)?/(?:depthwise|project)/")
-_SQUEEZED = re.compile(r"expanded_conv(_\d+)?/squeeze_excite/")
-_UNIT = re.compile(r"(entry_flow/block\d+|middle_flow/block\d+|exit_flow/block\d+|block\d+)/unit_(\d+)/")
-_BRANCH = re.compile(r"(?:^|/)aspp(\d+)(_depthwise|_pointwise)?/(?:depthwise_)?weights")
-_POOLED = re.compile(r"(?:^|/)(image_pooling|concat_projection)/")
-_OF_PYRAMID = re.compile(r"aspp|image_pooling|concat_projection|feature_projection")  # most names have none of these
-_LOW_LEVEL = re.compile(r"(?:^|/)decoder/feature_projection\d+/")
+from ckptaudit.lazily import compiled_when_used
+
+_SCOPE = compiled_when_used(r"(?:^|.*/)(MobilenetV[123]|xception_\d+|resnet_v[12]_\d+(?:_beta)?)/")
+_INVERTED = compiled_when_used(r"expanded_conv(_\d+)?/(?:depthwise|project)/")
+_SQUEEZED = compiled_when_used(r"expanded_conv(_\d+)?/squeeze_excite/")
+_UNIT = compiled_when_used(r"(entry_flow/block\d+|middle_flow/block\d+|exit_flow/block\d+|block\d+)/unit_(\d+)/")
+_BRANCH = compiled_when_used(r"(?:^|/)aspp(\d+)(_depthwise|_pointwise)?/(?:depthwise_)?weights")
+_POOLED = compiled_when_used(r"(?:^|/)(image_pooling|concat_projection)/")
+_OF_PYRAMID = compiled_when_used(r"aspp|image_pooling|concat_projection|feature_projection")  # most names have none of these
+_LOW_LEVEL = compiled_when_used(r"(?:^|/)decoder/feature_projection\d+/")
 #: Depths of units: Chen et al. 2018 (arXiv:1802.02611, figure 4) and the variants of its code; He et al. 2016 (arXiv:1603.05027).
 _MIDDLE_UNITS = {41: 8, 65: 16, 71: 16}
 _RESNET_UNITS = {50: 16, 101: 33, 152: 50, 200: 66}

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from ckptaudit.restore import Guard, guard
+from ckptaudit.restore.watch import Guard, guard
 from ckptaudit.rules.comparison import Intent
 
 if TYPE_CHECKING:

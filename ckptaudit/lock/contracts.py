@@ -10,6 +10,7 @@ from typing import Any, get_args
 
 from ckptaudit.arch.suggest import did_you_mean
 from ckptaudit.errors import ContractError
+from ckptaudit.lazily import compiled_when_used
 from ckptaudit.lock.tables import TableReader
 from ckptaudit.records import dataclass
 from ckptaudit.rules import all_rules
@@ -22,9 +23,9 @@ LOCK = "ckptaudit.lock"
 
 _INTENTS: tuple[Intent, ...] = get_args(Intent)
 _BARS: tuple[Bar, ...] = get_args(Bar)
-_URL = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
-_HEADER = re.compile(r"^\s*\[\[\s*tool\s*\.\s*ckptaudit\s*\.\s*contracts\s*\]\]")
-_TABLE = re.compile(r"^\s*\[\s*tool\s*\.\s*ckptaudit\s*\]")
+_URL = compiled_when_used(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
+_HEADER = compiled_when_used(r"^\s*\[\[\s*tool\s*\.\s*ckptaudit\s*\.\s*contracts\s*\]\]")
+_TABLE = compiled_when_used(r"^\s*\[\s*tool\s*\.\s*ckptaudit\s*\]")
 
 
 @dataclass(frozen=True, slots=True)

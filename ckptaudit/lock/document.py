@@ -14,6 +14,7 @@ from typing import Any
 from ckptaudit.errors import LockError
 from ckptaudit.graph import Module
 from ckptaudit.graph.layouts import BY_NAME, LEGACY, NUMBERED
+from ckptaudit.lazily import compiled_when_used
 from ckptaudit.lock.folding import Row, escape, fold, unescape, unfold
 from ckptaudit.lock.locked import TERMS, Locked, Tensors, batch_norm_layers, stored
 from ckptaudit.lock.tables import TableReader
@@ -28,8 +29,8 @@ _HEAD = """\
 """
 #: A lock of more bytes than this is not read.
 _MAX_BYTES = 256 << 20
-_TENSOR = re.compile(r"(\S+)\[((?:\d{1,18}(?:,\d{1,18})*)?)\]", re.ASCII)
-_MODULE = re.compile(r"(\S*) (\{.*\})")
+_TENSOR = compiled_when_used(r"(\S+)\[((?:\d{1,18}(?:,\d{1,18})*)?)\]", re.ASCII)
+_MODULE = compiled_when_used(r"(\S*) (\{.*\})")
 _KEYS = (
     *("name", *TERMS, "digests", "facts", "format", "framework", "branch-audited", "role", "branch-reason", "bytes", "metadata"),
     *("remarks", "refused-globals", "tied", "tensors", "branches", "batch-norm", "non-finite", "differing", "modules", "places", "arrays"),

@@ -12,15 +12,16 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import groupby
 
 from ckptaudit.graph.names import fold_numbers
+from ckptaudit.lazily import compiled_when_used
 
 Row = tuple[str, str]
 #: The segments of a name that are left at some depth, each with the separator before it, and the row's text.
 _Rest = tuple[tuple[str, ...], str]
 
-_SEGMENTS = re.compile(r"[./]?[^./]*")
-_FOLDED_SEGMENTS = re.compile(r"[./]?(?:\{[^}]*\}|[^./{}]*)")
-_ESCAPED = re.compile(r"\\([0-9a-f]{6})")
-_RANGE = re.compile(r"(\d{1,9})\.\.(\d{1,9})", re.ASCII)
+_SEGMENTS = compiled_when_used(r"[./]?[^./]*")
+_FOLDED_SEGMENTS = compiled_when_used(r"[./]?(?:\{[^}]*\}|[^./{}]*)")
+_ESCAPED = compiled_when_used(r"\\([0-9a-f]{6})")
+_RANGE = compiled_when_used(r"(\d{1,9})\.\.(\d{1,9})", re.ASCII)
 #: A lock that claims more rows than this is not expanded.
 MAX_ROWS = 250_000
 

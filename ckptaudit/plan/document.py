@@ -17,6 +17,7 @@ from ckptaudit._version import __version__
 from ckptaudit.align.ops import Op, op_from_json
 from ckptaudit.align.pairs import Grade
 from ckptaudit.errors import PlanError
+from ckptaudit.lazily import compiled_when_used
 from ckptaudit.plan.fingerprint import Side
 from ckptaudit.plan.folding import fold_in_order, unfold
 from ckptaudit.plan.plan import Plan, Step, changed_steps
@@ -36,9 +37,9 @@ _MAX_DEPTH = 20
 #: Longest line that a step is written in.
 _LINE = 140
 _GRADES = ("decided", "ordered", "ambiguous")
-_FINGERPRINT = re.compile(r"sha256:[0-9a-f]{64}")
+_FINGERPRINT = compiled_when_used(r"sha256:[0-9a-f]{64}")
 #: Text that YAML reads as itself when it stands without quotes.
-_PLAIN = re.compile(r"[A-Za-z_/][\w./{}\\-]*(?: [\w./()'×,-]+)*", re.ASCII)
+_PLAIN = compiled_when_used(r"[A-Za-z_/][\w./{}\\-]*(?: [\w./()'×,-]+)*", re.ASCII)
 _NOT_PLAIN = frozenset({"true", "false", "yes", "no", "on", "off", "null", "y", "n"})
 
 

@@ -10,11 +10,12 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 
 from ckptaudit.errors import PlanError
+from ckptaudit.lazily import compiled_when_used
 from ckptaudit.records import dataclass, field
 
-_BOUNDARY = re.compile(r"(?<=[./])")
-_SPECIAL = re.compile(r"[\\{},]")
-_RANGE = re.compile(r"(0|[1-9]\d{0,8})\.\.(0|[1-9]\d{0,8})")
+_BOUNDARY = compiled_when_used(r"(?<=[./])")
+_SPECIAL = compiled_when_used(r"[\\{},]")
+_RANGE = compiled_when_used(r"(0|[1-9]\d{0,8})\.\.(0|[1-9]\d{0,8})")
 #: A line longer than this is broken into several patterns, where the names allow it.
 _WIDTH = 120
 _MAX_DEPTH = 100

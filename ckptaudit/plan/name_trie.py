@@ -15,13 +15,14 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 
+from ckptaudit.lazily import compiled_when_used
 from ckptaudit.records import dataclass, field
 
 #: Stands for a number in a masked name; followed by the slot's position and another one in a replacement.
 _SLOT = "\0"
-_NUMBER = re.compile(r"(\d+)")
-_BOUNDARY = re.compile(r"(?<=[./])")
-_REFERENCE = re.compile(r"\0(\d+)\0")
+_NUMBER = compiled_when_used(r"(\d+)")
+_BOUNDARY = compiled_when_used(r"(?<=[./])")
+_REFERENCE = compiled_when_used(r"\0(\d+)\0")
 #: More exceptions than this are rules of their own, not part of another rule's pattern.
 _MAX_EXCEPTIONS = 4
 

@@ -6,15 +6,16 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 
+from ckptaudit.lazily import compiled_when_used
 from ckptaudit.plan.name_trie import smallest_rules
 from ckptaudit.records import dataclass
 
 #: What may stand in a rule: literal text, whole numbers, names to leave out, the end. No pattern of these takes long to match.
 _LITERAL = r"(?:\\\W|[^\\()\[\]{}*+?|.^$])"
-_GRAMMAR = re.compile(rf"\^(?:{_LITERAL}|\(\\d\+\)(?!\())*(?:\(\?!(?:{_LITERAL}|\\d\+(?!\\d)|\||\$)*\))?\$?")
-_REPLACEMENT = re.compile(r"(?:[^\\]|\\\\|\\g<([1-9]\d?)>)*")
-_REFERENCE = re.compile(r"\\g<([1-9]\d?)>")
-_HEAD = re.compile(rf"\^({_LITERAL}*)")
+_GRAMMAR = compiled_when_used(rf"\^(?:{_LITERAL}|\(\\d\+\)(?!\())*(?:\(\?!(?:{_LITERAL}|\\d\+(?!\\d)|\||\$)*\))?\$?")
+_REPLACEMENT = compiled_when_used(r"(?:[^\\]|\\\\|\\g<([1-9]\d?)>)*")
+_REFERENCE = compiled_when_used(r"\\g<([1-9]\d?)>")
+_HEAD = compiled_when_used(rf"\^({_LITERAL}*)")
 
 
 @dataclass(frozen=True, slots=True)

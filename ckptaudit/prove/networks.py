@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from ckptaudit.align import align, align_by_name
 from ckptaudit.arch import build_model
-from ckptaudit.arch.keras_model import is_keras_model
 from ckptaudit.arch.keras_values import value_of, variables_of
+from ckptaudit.arch.live import is_keras_model
 from ckptaudit.arch.model import SELF
 from ckptaudit.arch.trace import usual_inputs
 from ckptaudit.errors import ArchitectureError, PlanError

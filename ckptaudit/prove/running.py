@@ -328,7 +328,7 @@ def batches_of(images: Array, most: int) -> Sequence[Array]:
 
 def network_of(module: Any) -> Network:
     """The network around a live model of torch or Keras."""
-    from ckptaudit.arch.keras_model import is_keras_model
+    from ckptaudit.arch.live import is_keras_model
 
     if is_keras_model(module):
         from ckptaudit.prove.keras_running import KerasNetwork

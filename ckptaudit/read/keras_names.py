@@ -26,12 +26,13 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from ckptaudit.graph.names import MAX_DIGITS
+from ckptaudit.lazily import compiled_when_used
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-_COUNTER = re.compile(r"_\d{1,300}\Z")
-_DIGITS = re.compile(r"(\d+)")
+_COUNTER = compiled_when_used(r"_\d{1,300}\Z")
+_DIGITS = compiled_when_used(r"(\d+)")
 
 _NORM = ("gamma", "beta")
 #: Variables of a layer's class, in the order in which Keras writes them: trainable ones first.

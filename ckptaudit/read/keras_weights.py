@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from ckptaudit.graph.layouts import NUMBERED
+from ckptaudit.lazily import compiled_when_used
 from ckptaudit.read.checkpoint import Branch, Checkpoint
 from ckptaudit.read.hdf5 import Dataset, Group, Hdf5, Link
 from ckptaudit.read.keras_config import LayerConfig, ModelConfig
@@ -29,7 +29,7 @@ _WRAPPED = frozenset({"cell", "layer", "forward_layer", "backward_layer"})
 #: Parts of Keras' own layers in the order in which they are made, which is not that of the alphabet.
 _IN_LAYER = ("", "forward_layer", "backward_layer", "query_dense", "key_dense", "value_dense", "output_dense")
 _MAX_LOOKED_AT = 1000
-_COUNTER = re.compile(r"_\d+\Z")
+_COUNTER = compiled_when_used(r"_\d+\Z")
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Protocol, cast
 from ckptaudit.errors import CheckpointError, CorruptCheckpointError, NotACheckpointError, UsageError
 from ckptaudit.garbage import collector_paused
 from ckptaudit.graph.names import MAX_DIGITS
+from ckptaudit.lazily import compiled_when_used
 from ckptaudit.read.source import Source, opened, unreadable
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ _IN_FOLDER = (
 #: The environment variable that moves the limit of headers, and the limit without it.
 MAX_HEADER, _MAX_HEADER = "CKPTAUDIT_MAX_HEADER", 100 << 20
 
-_SHARD_OF_BUNDLE = re.compile(r"\.data-\d{5}-of-\d{5}\Z")
+_SHARD_OF_BUNDLE = compiled_when_used(r"\.data-\d{5}-of-\d{5}\Z")
 _LATEST = rb'(?m)^model_checkpoint_path: "([^"\n]*)"'
 _MAX_STATE = 64 << 10
 

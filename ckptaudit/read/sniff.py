@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from ckptaudit.lazily import compiled_when_used
+
 if TYPE_CHECKING:
     from ckptaudit.read.source import Source
 
@@ -33,8 +35,8 @@ _MAGIC: tuple[tuple[bytes, str], ...] = (
     (b"#!", "a script"),
 )
 
-_HTML = re.compile(rb"<(!doctype\s+html|html|head|body)\b", re.IGNORECASE)
-_JSON = re.compile(rb"\{|\[\s*[\[{\]\"\d-]")
+_HTML = compiled_when_used(rb"<(!doctype\s+html|html|head|body)\b", re.IGNORECASE)
+_JSON = compiled_when_used(rb"\{|\[\s*[\[{\]\"\d-]")
 _TFLITE = b"TFL3"
 
 

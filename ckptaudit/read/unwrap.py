@@ -6,12 +6,12 @@ candidate, and its names, its place and its neighbours tell what it is. Key word
 
 from __future__ import annotations
 
-import re
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from ckptaudit.errors import CorruptCheckpointError
 from ckptaudit.graph.names import leaf
+from ckptaudit.lazily import compiled_when_used
 from ckptaudit.read.checkpoint import Branch
 from ckptaudit.read.pickles import Instance, OpaqueKey, PickledDict
 from ckptaudit.read.stored import StoredTensor
@@ -30,7 +30,7 @@ MAX_DEPTH = 256
 #: Tensors of one file, repeated ones counted each time: shared containers must not multiply without end.
 MAX_TENSORS = 1 << 18
 
-_WORDS = re.compile(r"[^a-z0-9]+")
+_WORDS = compiled_when_used(r"[^a-z0-9]+")
 
 #: A mapping under one of these keys is a state dict of its own, even when its names have no dots.
 _CONTAINER_KEYS = frozenset(

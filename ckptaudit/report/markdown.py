@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from ckptaudit.lazily import compiled_when_used
 from ckptaudit.report._folding import name_patterns
 from ckptaudit.report._next import next_command
 from ckptaudit.report._places import nearest
@@ -173,10 +174,10 @@ def _append(pieces: list[str], span: str) -> None:
     pieces.append(span)
 
 
-_PLAIN = re.compile(r"""(?:[-+=,;()%/'’"×→≠≥≤·–—…?]|[^\W_]|(?<=\d)\.(?=\d)|[.:](?=[)"'’,;]*$))*""")
+_PLAIN = compiled_when_used(r"""(?:[-+=,;()%/'’"×→≠≥≤·–—…?]|[^\W_]|(?<=\d)\.(?=\d)|[.:](?=[)"'’,;]*$))*""")
 #: What is linked though it looks like a word, and what begins a list where it stands first.
-_LINKED = re.compile(r"[0-9a-f]{7,}|\bgh-\d|\bwww\b", re.IGNORECASE)
-_BEGINS_A_LIST = re.compile(r"[-+=]+$|\d+[.)]$")
+_LINKED = compiled_when_used(r"[0-9a-f]{7,}|\bgh-\d|\bwww\b", re.IGNORECASE)
+_BEGINS_A_LIST = compiled_when_used(r"[-+=]+$|\d+[.)]$")
 
 
 def _is_plain(word: str, *, first: bool) -> bool:

@@ -6,9 +6,9 @@ import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from ckptaudit.arch.keras_model import is_keras_model
-from ckptaudit.arch.live import model_of_object
+from ckptaudit.arch.live import is_keras_model, model_of_object
 from ckptaudit.errors import UsageError
+from ckptaudit.garbage import collector_paused
 from ckptaudit.pipeline import Audit, audit
 from ckptaudit.restore.demand import Demand
 from ckptaudit.rules.comparison import Intent
@@ -69,24 +69,25 @@ def load(
         longer be read, while values were written: then the text says that it is not.
     """
     demand = Demand.of(intent, allow_missing, min_coverage)
-    found = audit(
-        checkpoint,
-        model_of_object(model, {}),
-        intent=intent,
-        branch=branch,
-        allow_missing=demand.allow_missing,
-        source_arch=source_arch,
-        settle=settle,
-    )
-    demand.check(found)
-    if is_keras_model(model):
-        from ckptaudit.restore.keras_writing import restore as restore_keras
+    with collector_paused():
+        found = audit(
+            checkpoint,
+            model_of_object(model, {}),
+            intent=intent,
+            branch=branch,
+            allow_missing=demand.allow_missing,
+            source_arch=source_arch,
+            settle=settle,
+        )
+        demand.check(found)
+        if is_keras_model(model):
+            from ckptaudit.restore.keras_writing import restore as restore_keras
 
-        if device is not None:
-            raise UsageError("a Keras model is where its backend puts it: load() takes no device for it")
-        restore_keras(model, found, demand)
+            if device is not None:
+                raise UsageError("a Keras model is where its backend puts it: load() takes no device for it")
+            restore_keras(model, found, demand)
+            return found
+        from ckptaudit.restore.torch_writing import restore
+
+        restore(model, found, demand, device)
         return found
-    from ckptaudit.restore.torch_writing import restore
-
-    restore(model, found, demand, device)
-    return found

@@ -6,8 +6,7 @@ import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from ckptaudit.arch.keras_model import is_keras_model
-from ckptaudit.arch.live import model_of_object
+from ckptaudit.arch.live import is_keras_model, model_of_object
 from ckptaudit.graph.kinds import DERIVED_BUFFERS
 from ckptaudit.graph.names import leaf
 from ckptaudit.pipeline import Audit, audit

@@ -7,7 +7,7 @@ from contextlib import ContextDecorator
 from types import TracebackType
 from typing import Any, Protocol
 
-from ckptaudit.arch.keras_model import is_keras_model
+from ckptaudit.arch.live import is_keras_model
 from ckptaudit.errors import UsageError
 from ckptaudit.pipeline import Audit
 from ckptaudit.restore.demand import Demand

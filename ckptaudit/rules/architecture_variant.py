@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ckptaudit.align import align_by_name
-from ckptaudit.arch import Model
+from ckptaudit.arch.model import Model
 from ckptaudit.graph.names import is_under
 from ckptaudit.rules.comparison import Comparison
 from ckptaudit.rules.finding import Finding, Rule

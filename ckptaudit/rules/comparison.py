@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 from ckptaudit.align import Alignment
 from ckptaudit.align.by_topology.naming import named_by_nodes
 from ckptaudit.align.keras_loading import KerasLoad, automatic_names, load_as_keras, without_numbers
-from ckptaudit.arch import Model
+from ckptaudit.arch.model import Model
 from ckptaudit.graph import LayerGraph
 from ckptaudit.graph.facts import Facts, facts_of, stem_layer
 from ckptaudit.graph.heads import Head, auxiliary_scopes, head_scope, in_head, is_auxiliary, main_head

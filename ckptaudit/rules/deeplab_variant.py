@@ -16,6 +16,8 @@ _TITLES = {"deeplabv3": "DeepLabV3", "deeplabv3plus": "DeepLabV3+"}
 
 def check(comparison: Comparison) -> Iterator[Finding]:
     """Yield a finding when both sides have a pyramid pooling module and only one of them a low-level branch."""
+    if not (comparison.missing or comparison.unexpected or comparison.mismatched):
+        return
     old, new = comparison.file_facts.decoder, comparison.model_facts.decoder
     if old is None or new is None or old == new:
         return

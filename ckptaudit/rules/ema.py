@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Iterator
 
 from ckptaudit.graph.names import leaf, split_name
+from ckptaudit.lazily import compiled_when_used
 from ckptaudit.rules.comparison import Comparison
 from ckptaudit.rules.finding import Finding, Rule
 from ckptaudit.rules.wording import are, quoted
@@ -14,7 +14,7 @@ from ckptaudit.rules.wording import are, quoted
 RULE = Rule("ema", "Averaged weights beside the raw ones", "note", "cause")
 
 #: Segments that name a copy. Other words may begin so (``shadow_branch``): the shapes must agree as well.
-_AVERAGED = re.compile(r"^(ema|.*_ema|ema_.*|ema[A-Z].*|averaged?_model|shadow.*|model_ema.*|momentum_encoder|teacher)$")
+_AVERAGED = compiled_when_used(r"^(ema|.*_ema|ema_.*|ema[A-Z].*|averaged?_model|shadow.*|model_ema.*|momentum_encoder|teacher)$")
 
 #: Share of the copy's tensors that must have the shape of a raw one.
 _ALIKE = 0.9

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ckptaudit.arch import sources
 from ckptaudit.graph.facts import stem_layer
 from ckptaudit.graph.heads import output_axis
 from ckptaudit.graph.names import parent
@@ -29,8 +28,11 @@ def check(comparison: Comparison) -> Iterator[Finding]:
     names = tuple(name for (a, b), group in layers.values() if a * new == b * old for name in group)
     one_apart = abs(old - new) == 1
     background = " They differ by one: perhaps one side counts a background class; then every label is shifted by one." if one_apart else ""
-    source = sources.find(comparison.model.source) if comparison.intent != "finetune" else None
-    argument = getattr(source, "CLASSES", None)
+    argument = None
+    if comparison.intent != "finetune":
+        from ckptaudit.arch import sources
+
+        argument = getattr(sources.find(comparison.model.source), "CLASSES", None)
     yield RULE.finding(
         f"The file has {old} class{'es' if old != 1 else ''} and the model {new} (`{path}`).{background}",
         checkpoint=tuple(comparison.mismatched[name] for name in names),

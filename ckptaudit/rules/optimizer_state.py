@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 
+from ckptaudit.lazily import compiled_when_used
 from ckptaudit.read import Branch
 from ckptaudit.records import dataclass
 from ckptaudit.rules.comparison import Comparison
@@ -15,13 +15,13 @@ from ckptaudit.rules.wording import plural
 RULE = Rule("optimizer-state", "The optimizer's state does not fit", "error", "file")
 
 #: Moments that have the shape of their parameter; others (factored, per row) say nothing about it.
-_MOMENT = re.compile(
+_MOMENT = compiled_when_used(
     r"(?:^|\.)state\.\w+\.(exp_avg|exp_avg_sq|max_exp_avg_sq|exp_inf|momentum_buffer|square_avg|grad_avg|sum|acc_delta|mu|nu)$"
 )
 
 
 #: The last entry of a list that the metadata cut short.
-_MORE = re.compile(r"… ([\d,]+) more")
+_MORE = compiled_when_used(r"… ([\d,]+) more")
 
 
 def check(comparison: Comparison) -> Iterator[Finding]:

@@ -6,8 +6,7 @@ import pytest
 
 from ckptaudit.arch import build_model as build_any_model
 from ckptaudit.arch.sources import torchvision as source
-from ckptaudit.arch.torch_build import BuiltModule
-from ckptaudit.arch.torch_module import layer_graph
+from ckptaudit.arch.torch_module import BuiltModule, layer_graph
 from ckptaudit.errors import ArchitectureError
 
 #: The library itself is asked; the catalogue has tests of its own.

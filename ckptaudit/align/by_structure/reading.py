@@ -5,7 +5,6 @@ Keras stores kernels with the output channel last, torch with it first. The *can
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from itertools import pairwise
@@ -14,6 +13,7 @@ from ckptaudit.align.by_structure.words import masked, tokens
 from ckptaudit.graph import LayerGraph, TensorSpec, is_float
 from ckptaudit.graph.kinds import DERIVED_BUFFERS, canonical_roles
 from ckptaudit.graph.names import leaf, split_name
+from ckptaudit.lazily import compiled_when_used
 from ckptaudit.records import dataclass, replace
 
 __all__ = ["STANDARD_ROLES", "Item", "Side", "read"]
@@ -42,13 +42,13 @@ _COMMON_ROLES = frozenset(
         "3",
     }
 )
-_COMPOUND = re.compile(r"^(.+?)_((?:weight|bias|kernel)s?)$")
-_DERIVED = re.compile(
+_COMPOUND = compiled_when_used(r"^(.+?)_((?:weight|bias|kernel)s?)$")
+_DERIVED = compiled_when_used(
     r"(relative_position_index|relative_coords|attn_mask|position_ids|token_type_ids|inv_freq|num_batches_tracked|_idxs?$|_index$)"
 )
 #: No filter has a longer side.
 _LONGEST_KERNEL = 11
-_LETTERED = re.compile(r"(.*\d)([a-z])\Z")
+_LETTERED = compiled_when_used(r"(.*\d)([a-z])\Z")
 _EMBEDDING = frozenset({"embed", "position", "token", "table"})
 _VARS = {4: STANDARD_ROLES, 2: STANDARD_ROLES[:2], 1: STANDARD_ROLES[:1]}
 

@@ -6,7 +6,6 @@ a neighbour of the same shape is left over on both sides: then the name may have
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from itertools import islice
@@ -17,11 +16,12 @@ from ckptaudit.align.by_structure.words import masked
 from ckptaudit.align.pairs import Pair
 from ckptaudit.graph import LayerGraph, TensorSpec
 from ckptaudit.graph.names import parent, split_name
+from ckptaudit.lazily import compiled_when_used
 from ckptaudit.records import replace
 
 __all__ = ["astray", "outer_modules", "same_names"]
 
-_SEPARATOR = re.compile(r"[./]")
+_SEPARATOR = compiled_when_used(r"[./]")
 
 #: Share of the smaller side's names that must be equal.
 _MOST = 0.85

@@ -5,16 +5,17 @@ The table holds roles that every library has (a shortcut, a query, a norm), neve
 
 from __future__ import annotations
 
-import re
 from functools import lru_cache
+
+from ckptaudit.lazily import compiled_when_used
 
 __all__ = ["FUSED", "NUMBER", "POSITIONS", "PROJECTIONS", "masked", "numbers_in", "tokens"]
 
 #: Stands for a number in a list of words.
 NUMBER = "#"
 
-_TOKEN = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
-_DIGITS = re.compile(r"\d+")
+_TOKEN = compiled_when_used(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
+_DIGITS = compiled_when_used(r"\d+")
 
 _GROUPS = (
     "shortcut downsample downsampling skip identity residual sc",

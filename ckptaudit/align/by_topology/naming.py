@@ -6,7 +6,6 @@ the node that uses it (``/layer1/layer1.0/conv1/Conv``, ``MobilenetV2/expanded_c
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Collection, Iterator
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -17,6 +16,7 @@ from ckptaudit.align.pairs import Alignment
 from ckptaudit.graph import LayerGraph, TensorSpec, is_float
 from ckptaudit.graph.layers import module_paths
 from ckptaudit.graph.names import parent
+from ckptaudit.lazily import compiled_when_used
 from ckptaudit.records import replace
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from ckptaudit.graph.computation import Use
 
 #: TensorFlow's name of a variable's value, at the end of that of the variable.
-_FIRST_OUTPUT = re.compile(r":0\Z")
+_FIRST_OUTPUT = compiled_when_used(r":0\Z")
 #: What TF-slim calls them.
 _SLIM = {"weight": "weights", "bias": "biases"}
 

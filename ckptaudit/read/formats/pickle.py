@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING
 
 from ckptaudit.errors import CorruptCheckpointError, NotACheckpointError
+from ckptaudit.lazily import compiled_when_used
 
 if TYPE_CHECKING:
     from ckptaudit.read.checkpoint import Checkpoint
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 ORDER = 90  # a pickle before protocol 2 has no magic number: whatever has one is asked first
 NAME = "pickle"
-_IMPORTABLE = re.compile(r"[\w.\s\x00]*\.[\w.<>]+")
+_IMPORTABLE = compiled_when_used(r"[\w.\s\x00]*\.[\w.<>]+")
 
 
 def recognise(source: Source) -> bool:
