@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from itertools import pairwise
+from math import exp, log
 from operator import itemgetter
 
 from ckptaudit.align.by_structure.grading import Found
@@ -16,6 +17,9 @@ __all__ = ["worth_of_numbers"]
 #: Share of neighbours in a series that must stand in one order on the other side, and neighbours below which nothing is concluded. Numbers
 #: given at random come to a half.
 _AGREEING, _FEW = 0.75, 8
+#: How seldom numbers given at random agree with the other side so well that it proves them; and with the order of their own file, that they
+#: are believed until something speaks against them.
+_PROVEN, _BELIEVED = 4e-3, 0.05
 #: Share of neighbouring sure layers that stand in one order on both sides where both have the order of their code.
 _ONE_ORDER = 0.85
 
@@ -45,10 +49,23 @@ def _worth(side: Forest, other: Forest, pairs: list[tuple[int, int]], *, ordered
         [other.items[a][0].order < other.items[b][0].order for a, b in neighbours if ordered],
         [_numbers(other, a) < _numbers(other, b) for a, b in alike],
     ]
-    telling = [verdict for verdict in verdicts if len(verdict) >= _FEW]
-    if telling:
-        return Worth.EVIDENCE if any(sum(verdict) >= _AGREEING * len(verdict) for verdict in telling) else Worth.NOTHING
+    if any(_agree(sum(verdict), len(verdict), _PROVEN) for verdict in verdicts):
+        return Worth.EVIDENCE
+    if any(len(verdict) >= _FEW and sum(verdict) < _AGREEING * len(verdict) for verdict in verdicts):
+        return Worth.NOTHING
     return Worth.PROPOSAL if _flat_at_random(side) else Worth.EVIDENCE
+
+
+def _agree(agreeing: int, of: int, chance: float) -> bool:
+    """Whether most do, and so many coins would seldom fall on one side.
+
+    How often they do is at most what Chernoff's bound says (Annals of Mathematical Statistics 23, 1952).
+    """
+    if not of or agreeing < _AGREEING * of:
+        return False
+    share = agreeing / of
+    apart = share * log(2 * share) + ((1 - share) * log(2 * (1 - share)) if agreeing < of else 0)
+    return exp(-of * apart) <= chance
 
 
 def _flat_at_random(side: Forest) -> bool:
@@ -56,12 +73,22 @@ def _flat_at_random(side: Forest) -> bool:
 
     A segment that is a number (``features.3``) is a place in a list, whatever the order of the file.
     """
-    paths = Counter(masked_path(node.path) for node in side.atoms)
-    series, count = max(paths.items(), key=itemgetter(1), default=((), 0))
-    if not side.side.ordered or count <= max(_FEW, len(side.atoms) / 2) or not any(NUMBER in segment != NUMBER for segment in series):
+    places = [_numbered_part(masked_path(node.path)) for node in side.atoms]
+    series, count = max(Counter(places).items(), key=itemgetter(1), default=((), 0))
+    if not side.side.ordered or count <= max(_FEW, len(places) / 2) or not any(NUMBER in segment != NUMBER for segment in series):
         return False
-    members = sorted((side.items[i][0].order, _numbers(side, i)) for i, node in enumerate(side.atoms) if masked_path(node.path) == series)
-    return sum(a[1] < b[1] for a, b in pairwise(members)) < _AGREEING * (len(members) - 1)
+    # What a module keeps beside its weights is named below it and has its numbers.
+    first: dict[_Numbers, int] = {}
+    for i, place in enumerate(places):
+        if place == series:
+            order = side.items[i][0].order
+            first[_numbers(side, i)] = min(order, first.get(_numbers(side, i), order))
+    members = sorted((order, numbers) for numbers, order in first.items())
+    return len(members) > _FEW and not _agree(sum(a[1] < b[1] for a, b in pairwise(members)), len(members) - 1, _BELIEVED)
+
+
+def _numbered_part(masked: tuple[str, ...]) -> tuple[str, ...]:
+    return masked[: max((at for at, segment in enumerate(masked, 1) if NUMBER in segment), default=0)]
 
 
 def _in_one_order(here: Forest, there: Forest, pairs: list[tuple[int, int]]) -> bool:
