@@ -7,7 +7,6 @@ import os
 import re
 import stat
 from contextlib import contextmanager
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, cast
 
@@ -15,6 +14,7 @@ from ckptaudit.errors import CheckpointError, CorruptCheckpointError, NotACheckp
 from ckptaudit.garbage import collector_paused
 from ckptaudit.graph.names import MAX_DIGITS
 from ckptaudit.lazily import compiled_when_used
+from ckptaudit.read.formats import IN_ORDER
 from ckptaudit.read.source import Source, opened, unreadable
 
 if TYPE_CHECKING:
@@ -54,10 +54,7 @@ _NUMBER = rf"\d{{{MAX_DIGITS}}}"
 
 
 class Format(Protocol):
-    """What a module in :mod:`ckptaudit.read.formats` offers. Putting the module there is all it takes."""
-
-    #: Formats are asked in this order; one whose magic number is weaker than another's comes later.
-    ORDER: int
+    """What a module in :mod:`ckptaudit.read.formats` offers, which that package then names."""
 
     def recognise(self, source: Source) -> bool:
         """Whether the content is of this format, by its first bytes or its directory."""
@@ -66,13 +63,10 @@ class Format(Protocol):
         """Read it, or raise a CheckpointError."""
 
 
-@cache
-def formats() -> tuple[Format, ...]:
+def formats() -> Iterator[Format]:
     """All formats, in the order in which they are asked."""
-    package = importlib.import_module("ckptaudit.read.formats")
-    names = [name for folder in package.__path__ for name in os.listdir(folder) if name.endswith(".py") and not name.startswith("_")]  # noqa: PTH208
-    modules = [importlib.import_module(f"{package.__name__}.{name[: -len('.py')]}") for name in names]
-    return tuple(sorted((cast("Format", module) for module in modules), key=lambda module: module.ORDER))
+    for name in IN_ORDER:
+        yield cast("Format", importlib.import_module(f"ckptaudit.read.formats.{name}"))
 
 
 def open_checkpoint(path: Path | str, *, branch: str | None = None, max_header: int | None = None) -> Checkpoint:

@@ -6,6 +6,7 @@ import contextlib
 import io
 import os
 import pickle
+import pkgutil
 import socket
 import subprocess
 import sys
@@ -16,7 +17,8 @@ import pytest
 import torch
 
 from ckptaudit.errors import CheckpointError, CkptAuditError, CorruptCheckpointError, NotACheckpointError
-from ckptaudit.read import open_checkpoint
+from ckptaudit.read import formats, open_checkpoint
+from ckptaudit.read.formats import IN_ORDER
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -268,3 +270,7 @@ def test_reading_imports_no_framework(tmp_path: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", script, tmp_path / "x.pt"], capture_output=True, text=True, check=True)
     assert done.stdout == "set()\n"
+
+
+def test_every_format_is_asked():
+    assert sorted(IN_ORDER) == sorted(found.name for found in pkgutil.iter_modules(formats.__path__))

@@ -8,7 +8,6 @@ if TYPE_CHECKING:
     from ckptaudit.read.checkpoint import Checkpoint
     from ckptaudit.read.source import Source
 
-ORDER = 5
 
 _MAGIC = b"\x89HDF\r\n\x1a\n"
 _MAX_USER_BLOCK = 1 << 24

@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from ckptaudit.read.checkpoint import Checkpoint
     from ckptaudit.read.source import Source
 
-ORDER = 12
 NAME = "keras"
 
 _CONFIG, _METADATA, _WEIGHTS = "config.json", "metadata.json", "model.weights.h5"

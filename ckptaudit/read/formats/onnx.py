@@ -11,7 +11,6 @@ if TYPE_CHECKING:
     from ckptaudit.read.source import Source
     from ckptaudit.read.stored import StoredTensor
 
-ORDER = 50
 NAME = "onnx"
 
 _GRAPH, _OPSET, _PROPERTY, _FUNCTION = 7, 8, 14, 25

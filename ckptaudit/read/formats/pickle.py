@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from ckptaudit.read.source import Source
     from ckptaudit.read.torch_objects import StorageRef
 
-ORDER = 90  # a pickle before protocol 2 has no magic number: whatever has one is asked first
 NAME = "pickle"
 _IMPORTABLE = compiled_when_used(r"[\w.\s\x00]*\.[\w.<>]+")
 

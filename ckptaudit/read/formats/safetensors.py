@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
     from ckptaudit.read.source import Source
 
-ORDER = 30
 NAME = "safetensors"
 
 _DTYPES = MappingProxyType(

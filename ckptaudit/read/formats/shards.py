@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
     from ckptaudit.read.stored import Storage, StoredTensor
 
-ORDER = 40
 
 _MAX_SHARDS = 10_000
 _MAX_FILE_NAME = 255  # bytes, on every file system in use

@@ -8,7 +8,6 @@ if TYPE_CHECKING:
     from ckptaudit.read.checkpoint import Checkpoint
     from ckptaudit.read.source import Source
 
-ORDER = 35
 
 _FOOTER = 48
 _MAGIC = bytes.fromhex("57fb808b247547db")

@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from ckptaudit.read.stored import Storage
     from ckptaudit.read.torch_objects import StorageRef
 
-ORDER = 20
 NAME = "torch-legacy"
 
 

@@ -8,7 +8,6 @@ if TYPE_CHECKING:
     from ckptaudit.read.checkpoint import Checkpoint
     from ckptaudit.read.source import Source
 
-ORDER = 10
 NAME = "torch-zip"
 
 

@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from ckptaudit.read.source import Source
     from ckptaudit.read.torch_objects import TensorReader
 
-ORDER = 11
 NAME = "torchscript"
 
 _MAX_CODE = 16 << 20
