@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib
 import sys
 
+from ckptaudit.garbage import collector_paused
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import re
@@ -18,7 +20,6 @@ def loaded_when_used(package: str, homes: Mapping[str, str]) -> Callable[[str], 
     The garbage collector pauses meanwhile: what is made stays, and in a program that has a framework loaded each of its passes walks
     all of that again.
     """
-    from ckptaudit.garbage import collector_paused
 
     def load(name: str) -> Any:
         if name not in homes:
