@@ -117,7 +117,8 @@ def compare_outputs(source: torch.nn.Module, target: torch.nn.Module, plan: Plan
                 continue
             computing = any(op.name in _COMPUTING for step in plan.steps for op in step.ops)
             return _compared(ours, theirs, layers, inputs, dtype, TOLERANCES[_DIGITS_OF_STEPS if computing else dtype])
-    raise ArchitectureError(f"both models could not be run on one input: {reasons[0] if reasons else 'its size cannot be guessed'}")
+    guessed = "" if input_size is not None else "; sizes were guessed: give --input-size"
+    raise ArchitectureError(f"both models could not be run on one input: {reasons[0] if reasons else 'there is none to try'}{guessed}")
 
 
 def _compared(ours: Run, theirs: Run, layers: Mapping[str, str], inputs: tuple[Any, ...], dtype: str, tolerance: float) -> Outputs:

@@ -7,7 +7,7 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING
 
-from ckptaudit.errors import ImagesError
+from ckptaudit.errors import ArchitectureError, ImagesError
 from ckptaudit.prove.agreement import Agreement, measure_agreement
 from ckptaudit.prove.images import crops, image_files, pixels_of
 from ckptaudit.prove.presets import PRESETS, prepared
@@ -59,7 +59,12 @@ def compare_statistics(module: torch.nn.Module, folder: Path, input_size: Sequen
     pixels = pixels_of(crops(files, _CROPS), size)
     best, least = PRESETS["imagenet"], float("inf")
     for preset in PRESETS.values():
-        found = divergences(network.run(batches_of(prepared(pixels, preset), _BATCH)).norms, remembered)
+        try:
+            found = divergences(network.run(batches_of(prepared(pixels, preset), _BATCH)).norms, remembered)
+        except ArchitectureError as error:
+            if input_size is not None:
+                raise
+            raise ArchitectureError(f"{error}; the size was guessed: give --input-size") from None
         figure = sum(found.values()) / len(found)
         if figure < least:
             best, least = preset, figure

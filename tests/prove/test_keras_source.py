@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from tests.prove import keras_networks
 
@@ -45,3 +46,14 @@ def test_the_model_that_wrote_the_file_is_of_keras(run, files, file, source, tar
     page = " ".join((result.stdout + result.stderr).split())
     assert words in page
     assert code or "safe" in page
+
+
+def test_a_size_that_was_guessed_wrongly_is_to_be_given(run, files, tmp_path):
+    """A model that flattens takes one size alone."""
+    Image.fromarray(np.zeros((64, 64, 3), np.uint8)).save(tmp_path / "a.png")
+    common = ("remap", files / "a.keras", "--arch", TORCH, "--verify-with", tmp_path)
+    guessed, given = run(*common), run(*common, "--input-size", "3x8x8")
+    assert (guessed.returncode, len(guessed.stderr.splitlines())) == (3, 1)
+    assert "give --input-size" in guessed.stderr
+    assert (given.returncode, given.stderr) == (1, "")  # nothing was trained on a black picture
+    assert "either the plan is wrong as a whole, or these images are of another kind" in " ".join(given.stdout.split())
