@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from ckptaudit.read import Checkpoint
     from ckptaudit.read.stored import StoredTensor
 
-#: Reads at a time: one alone leaves the memory's, and a disk's, bandwidth unused.
-_READERS = min(4, os.cpu_count() or 1)
+#: Reads at a time: one alone leaves the memory's, and a disk's, bandwidth unused. Bytes that are not worth another thread.
+_READERS, _SMALL = min(4, os.cpu_count() or 1), 256 << 10
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,10 +142,12 @@ def _write(writes: list[Write]) -> None:
     """Write all of them; no two want the same memory."""
     try:
         with ThreadPoolExecutor(_READERS) as pool:
-            reads = [pool.submit(copy_context().run, write.read) for write in writes if write.straight]
+            reads = [pool.submit(copy_context().run, write.read) for write in writes if write.straight and write.target.nbytes > _SMALL]
             for write in writes:
                 if not write.straight:
                     write.target.copy_(write.value())
+                elif write.target.nbytes <= _SMALL:
+                    write.read()
             for read in reads:
                 read.result()
     except CheckpointError as error:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ckptaudit.read.keras_outputs import ModelOutput, model_outputs
 from ckptaudit.rules.comparison import Comparison
 from ckptaudit.rules.finding import Finding, Rule
+
+if TYPE_CHECKING:
+    from ckptaudit.read.keras_outputs import ModelOutput
 
 RULE = Rule("training-config", "The loss does not go with the output", "warning", "file")
 
@@ -23,6 +25,8 @@ def check(comparison: Comparison) -> Iterator[Finding]:
     model, training = config.get("model"), config.get("training")
     if not isinstance(model, Mapping) or not isinstance(training, Mapping):
         return
+    from ckptaudit.read.keras_outputs import model_outputs  # few files tell how they were trained
+
     outputs = model_outputs(model)
     for output, loss in zip(outputs, _losses(training.get("loss"), outputs), strict=True):
         name, from_logits = _read(loss)
