@@ -14,13 +14,16 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 
+#: Objects after which the garbage collector looks for the first time: little of what one command makes is garbage before it ends.
+_PATIENCE = 50_000
 #: What may have something to tidy up at the end of the process.
 _TIDYING = ("torch", "tensorflow", "keras", "jax", "onnxruntime", "matplotlib")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command, by default the one that started the process, and leave with its exit code."""
-    gc.disable()  # one command, one process: what is garbage goes with it
+    if arguments is None:
+        gc.set_threshold(_PATIENCE)
     try:
         _run(list(sys.argv[1:] if arguments is None else arguments))
     except SystemExit as ended:

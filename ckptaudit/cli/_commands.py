@@ -8,7 +8,8 @@ from typing import Any
 import click
 
 from ckptaudit._version import __version__
-from ckptaudit.cli._leaving import code_of, terminable
+from ckptaudit.cli._exit_codes import COULD_NOT_AUDIT
+from ckptaudit.cli._leaving import code_of, say, terminable
 
 #: In the order in which people meet them; each is a command of the same name in a module of its own.
 VERBS = ("diff", "remap", "apply", "probe", "contract", "show", "scan", "identify", "spec", "lock", "check", "cache")
@@ -25,6 +26,15 @@ class _Commands(click.Group):
             return None
         command: click.Command = getattr(importlib.import_module(f"ckptaudit.cli.{cmd_name}"), cmd_name)
         return command
+
+    def make_context(self, *arguments: Any, **more: Any) -> click.Context:
+        try:
+            return super().make_context(*arguments, **more)  # which prints what --help and --version ask for
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            say(f"ckptaudit: standard output could not be written ({error.strerror})")
+            raise SystemExit(COULD_NOT_AUDIT) from None
 
     def invoke(self, ctx: click.Context) -> Any:
         try:

@@ -160,7 +160,9 @@ def test_a_cache_that_finds_no_room_is_no_fault(disk):
 
 
 @pytest.mark.parametrize(
-    "arguments", [["scan", SAMPLE], ["show", SAMPLE], ["diff", SAMPLE, "--arch", "resnet50"], ["cache"]], ids=lambda a: a[0]
+    "arguments",
+    [["scan", SAMPLE], ["show", SAMPLE], ["diff", SAMPLE, "--arch", "resnet50"], ["cache"], ["--version"], ["--help"]],
+    ids=lambda a: a[0],
 )
 def test_standard_output_that_takes_nothing_is_told(tmp_path, arguments):
     with Path("/dev/full").open("w") as nowhere:
