@@ -114,19 +114,21 @@ def opened_checkpoint(path: Path, max_header: int | None = None) -> Iterator[tup
 
 def _unknown(source: Source) -> NotACheckpointError:
     """What the file is instead, and what the pickles within it would call: somebody may load them by other means."""
-    from ckptaudit.read.sniff import describe
+    from ckptaudit.read.sniff import describe, is_tar
 
     words = describe(source) or "no checkpoint of a known format: neither its first bytes nor its end tell what it is"
     error = NotACheckpointError(source.path, words)
     if source.is_zip:
         from ckptaudit.read.torch_zips import refusals_within
-
-        try:
-            with refusals_within(source).told_on_error():
-                raise error
-        except NotACheckpointError as told:
-            return told
-    return error
+    elif is_tar(source.head):
+        from ckptaudit.read.tars import refusals_within
+    else:
+        return error
+    try:
+        with refusals_within(source).told_on_error():
+            raise error
+    except NotACheckpointError as told:
+        return told
 
 
 def header_limit() -> int:

@@ -55,7 +55,7 @@ def describe(source: Source) -> str | None:
         return "an HTML page, perhaps an error or a login page that was saved instead of the file"
     if head[4:8] == _TFLITE:
         return "a TensorFlow Lite model, a format that is not read"
-    if _is_tar(head):
+    if is_tar(head):
         names = (b"sys_info", b"pickle", b"storages", b"tensors")
         layout = "torch's tar layout (before 0.2), which is not read" if head[:100].rstrip(b"\x00") in names else "unpack it first"
         return f"a tar archive: {layout}"
@@ -100,7 +100,7 @@ def _is_text(head: bytes) -> bool:
     return all(c.isprintable() or c in "\t\r\n\f" for c in text)
 
 
-def _is_tar(head: bytes) -> bool:
+def is_tar(head: bytes) -> bool:
     """Whether the first 512 bytes carry tar's checksum: the oldest variants have no magic number."""
     field = head[148:156].strip(b" \x00")
     if len(head) < 512 or not field or field.strip(b"01234567"):

@@ -40,7 +40,7 @@ def render_scan(scan: Scan, output_format: str, options: Options, bar: Severity)
             for finding in file.findings:
                 if finding.severity != "note" or options.verbose or len(scan.files) == 1:
                     lines += _finding_lines(finding, options)
-    if len(scan.files) != 1:
+    if len(scan.files) != 1 or (scan.skipped and not scan.files[0].reason):
         counts = [f"{scan.count(status, bar):,} {words}" for status, words in _SUMMARY if scan.count(status, bar)]
         other = f" · {plural(scan.skipped, 'other file')} passed over" if scan.skipped else ""
         lines.append(_styled(f"{plural(len(scan.files), 'file')}: {', '.join(counts)}{other}", _STYLES["bold"], options))

@@ -17,6 +17,16 @@ SUFFIXES = frozenset(
         *(".safetensors", ".h5", ".hdf5", ".keras", ".index", ".pb", ".onnx"),
     )
 )
+#: Of these, endings that mean other things, too, in the midst of a name: `user.model.ts`, `page.index.html`.
+_LAST_ONLY = frozenset({".model", ".index", ".pb", ".mar"})
+#: Endings of what lies beside a checkpoint and is called after it. `model.pth.tar`, `model.ckpt.gz` and `model.pt.bak` are checkpoints.
+_BESIDE = frozenset(
+    (
+        *(".meta", ".metadata", ".json", ".yaml", ".yml", ".toml", ".txt", ".md", ".rst", ".html", ".xml", ".csv", ".tsv", ".log", ".dvc"),
+        *(".md5", ".sha1", ".sha256", ".sha512", ".crc32", ".sig", ".asc", ".pem", ".lock", ".torrent", ".aria2"),
+        *(".png", ".jpg", ".jpeg", ".gif", ".svg", ".pdf", ".py", ".pyc", ".ipynb", ".sh", ".js", ".ts", ".c", ".h", ".cc", ".cpp", ".hpp"),
+    )
+)
 _MAGIC = frozenset("*?[")  # what makes a pattern of a name
 _UNVISITED = frozenset({".git", ".hg", ".svn"})  # objects of a version control system, compressed
 
@@ -42,7 +52,15 @@ class Target:
     @property
     def stray(self) -> bool:
         """Whether it was found in a folder and is not named like a checkpoint."""
-        return not self.named and self.path.suffix.lower() not in SUFFIXES and not self.path.name.endswith(".index.json")
+        return not self.named and not named_like_checkpoint(self.path)
+
+
+def named_like_checkpoint(path: Path) -> bool:
+    """Whether the name ends as a checkpoint's does, or did before it was packed or put aside: `model_best.pth.tar`, `last.ckpt.bak`."""
+    *inner, last = (suffix.lower() for suffix in path.suffixes or ("",))
+    if last in SUFFIXES or path.name.endswith(".index.json"):
+        return True
+    return last not in _BESIDE and not last.startswith(".data-") and any(suffix in SUFFIXES - _LAST_ONLY for suffix in inner)
 
 
 def targets(paths: Iterable[str | os.PathLike[str]]) -> Iterator[Target]:
@@ -74,12 +92,12 @@ def _within(folder: Path) -> Iterator[Target]:
             path = Path(top, name)
             try:
                 if path.is_symlink() and leaves(path, folder):
-                    if path.suffix.lower() in SUFFIXES:
+                    if named_like_checkpoint(path):
                         yield Target(path, False, "a symbolic link that leaves the folder; name it to have it scanned")
                     continue
                 regular = stat.S_ISREG(path.stat().st_mode)
             except (OSError, RuntimeError, ValueError):
                 # A link to nothing, or in a circle: told of where it is named like a checkpoint.
-                regular = path.suffix.lower() in SUFFIXES
+                regular = named_like_checkpoint(path)
             if regular:
                 yield Target(path, False)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import gzip
+import io
 import json
 import os
 import pickle
 import shutil
 import struct
+import tarfile
 import zipfile
 from argparse import Namespace
 from pathlib import Path
@@ -246,6 +249,56 @@ def test_folders_and_patterns(tmp_path, good, samples):
     assert [file.path.name for file in scan([tmp_path / "*.name"]).files] == ["unknown.name"]
     assert len(scan([tmp_path / "unknown.name", tmp_path / "*.name", tmp_path]).files) == 3
     assert scan([tmp_path / "nothing*"]).files[0].status() == "unreadable"
+
+
+def tar(path, *members):
+    with tarfile.open(path, "w") as archive:
+        for name, content in members:
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            archive.addfile(info, io.BytesIO(content))
+    return path.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "expected"),
+    [
+        ("best.pth.tar", "good", ("clean", "")),
+        ("best.pth.tar", "cut", ("unreadable", "a truncated zip")),
+        ("best.pth.tar", "old", ("unreadable", "a tar archive: torch's tar layout (before 0.2), which is not read")),
+        ("best.pth.tar", "old evil", ("unreadable", "which is not read; its pickle calls posix.system")),
+        ("kept.data", "old evil", ("unreadable", "which is not read; its pickle calls posix.system")),
+        ("best.CKPT.gz", "gzip", ("unreadable", "a gzip archive: unpack it first")),
+        ("best.pt.bak", "text", ("unreadable", "a text file, not a checkpoint")),
+        ("kept.data", "evil", ("findings", "")),
+        ("best.pth.sha256", "text", None),
+        ("user.model.ts", "text", None),
+        ("sources.tar", "other tar", None),
+    ],
+)
+def test_names_in_a_folder(run, tmp_path, good, name, content, expected):
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    evil = pickle.dumps(Evil(), 2)
+    contents = {
+        "good": good.read_bytes(),
+        "cut": good.read_bytes()[:300],
+        "evil": evil,
+        "old": tar(tmp_path / "tar", *((part, pickle.dumps({}, 2)) for part in ("sys_info", "pickle", "storages", "tensors"))),
+        "old evil": tar(tmp_path / "tar", ("storages", pickle.dumps(0, 2) + evil), ("pickle", pickle.dumps({}, 2))),
+        "other tar": tar(tmp_path / "tar", ("notes", b"text")),
+        "gzip": gzip.compress(b"packed"),
+        "text": b"Not a checkpoint.",
+    }
+    (folder / name).write_bytes(contents[content])
+    good.rename(folder / "good.pth")
+    found = scan([folder])
+    [other] = [file for file in found.files if file.path.name == name] or [None]
+    assert (other and other.status()) == (expected and expected[0])
+    assert expected is None or expected[1] in other.reason
+    assert found.skipped == (expected is None)
+    if expected is None:
+        assert "1 file: 1 clean · 1 other file passed over" in run("scan", folder).stdout
 
 
 def test_shards_of_a_broken_index_are_scanned(tmp_path, samples):
