@@ -333,14 +333,22 @@ def unpack(path: Path, locate: Locate, name: str, nbytes: int, first: int = 0, c
                 size = at.get_type().get_size()
                 if prod(at.shape) * size != nbytes:
                     raise ValueError("its shape has changed")
+                dataset = h5py.Dataset(at)
                 if count is None:
-                    values: bytes = h5py.Dataset(at)[()].tobytes()
+                    values = _as_stored(dataset, ())
                 else:
                     selected, begin = _selection(at.shape, first // size, -(-(first + count) // size))
-                    values = h5py.Dataset(at)[selected].tobytes()[first - begin * size :][:count]
+                    values = _as_stored(dataset, selected)[first - begin * size :][:count]
             except _FAILURES as error:
                 raise CorruptCheckpointError(path, f"dataset {name!r} cannot be unpacked ({_reason(error)})") from None
     return values
+
+
+def _as_stored(dataset: Any, selected: tuple[int | slice, ...]) -> bytes:
+    """Bytes of a part of a dataset in the file's own order, also of a single number, which h5py turns into the machine's."""
+    import numpy
+
+    return numpy.asarray(dataset[selected], dtype=dataset.dtype).tobytes()
 
 
 def _selection(shape: tuple[int, ...], first: int, end: int) -> tuple[tuple[int | slice, ...], int]:

@@ -334,9 +334,14 @@ def test_gaps_in_the_numbers_are_told(tmp_path: Path) -> None:
 # --- values -------------------------------------------------------------------------------------------------------------------------------
 
 VALUES = np.arange(600, dtype="float32").reshape(20, 30)
+COMPACT = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+COMPACT.set_layout(h5py.h5d.COMPACT)
 STORAGES: dict[str, dict[str, Any]] = {
     "contiguous": {},
     "big endian": {"dtype": ">f4"},
+    "packed big endian": {"dtype": ">f4", "chunks": (5, 30), "compression": "gzip"},
+    "compact big endian": {"dtype": ">f4", "dcpl": COMPACT},
+    "one big endian number": {"data": np.array(3.5), "dtype": ">f4", "dcpl": COMPACT},
     "chunked": {"chunks": (7, 11)},
     "gzip": {"compression": "gzip", "shuffle": True, "fletcher32": True},
     "lzf": {"compression": "lzf"},
@@ -351,16 +356,19 @@ STORAGES: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("userblock", [0, 512])
 def test_values_however_they_are_stored(tmp_path: Path, case: str, userblock: int) -> None:
     with h5py.File(tmp_path / "x", "w", userblock_size=userblock, libver="latest" if case == "chunked" else None) as file:
-        file.create_dataset(
-            "a/w", data=VALUES.astype(STORAGES[case].get("dtype", "float32")), **{k: v for k, v in STORAGES[case].items() if k != "dtype"}
-        )
+        options = {"data": VALUES, "dtype": "float32", **STORAGES[case]}
+        options["data"] = options["data"].astype(options["dtype"])
+        if options["data"].shape:
+            file.create_dataset("a/w", **options)
+        else:  # of these create_dataset ignores the layout
+            kind, space = h5py.h5t.py_create(np.dtype(options["dtype"])), h5py.h5s.create(h5py.h5s.SCALAR)
+            h5py.h5d.create(file.create_group("a").id, b"w", kind, space, options["dcpl"]).write(space, space, options["data"])
         wanted = file["a/w"][()]
     read = open_checkpoint(tmp_path / "x")
     assert np.array_equal(read.read("a/w"), wanted)
-    assert np.array_equal(read.sample("a/w", 60), wanted.reshape(-1)[:60])
-    assert np.array_equal(read.sample("a/w", 7), wanted.reshape(-1)[:7])
-    assert np.array_equal(read.sample("a/w", 60, last=True), wanted.reshape(-1)[-60:])
-    assert np.array_equal(read.sample("a/w", 7, last=True), wanted.reshape(-1)[-7:])
+    for count in (1, 7, 60):
+        assert np.array_equal(read.sample("a/w", count), wanted.reshape(-1)[:count])
+        assert np.array_equal(read.sample("a/w", count, last=True), wanted.reshape(-1)[-count:])
     assert not read.remarks
 
 
