@@ -12,10 +12,11 @@ from ckptaudit.read.stored import Storage
 from ckptaudit.read.torch_nested import torch_machine
 from ckptaudit.read.torch_objects import StorageRef, StorageTable, TensorReader, is_allowed
 from ckptaudit.read.torch_streams import nested_storages
+from ckptaudit.records import replace
 from ckptaudit.text import plural
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from ckptaudit.read.checkpoint import Checkpoint
     from ckptaudit.read.source import Source
@@ -34,6 +35,9 @@ _MEMBERS = (
     *("model.json", ".format_version", ".storage_alignment", ".data/serialization_id"),
 )
 _FOLDERS = ("constants/", "tensors/", "code/", "extra/")
+
+#: Where a file that `ckptaudit apply` wrote says where it comes from, and the bytes that such a record may have.
+_PROVENANCE, _MAX_PROVENANCE = "ckptaudit.json", 64 << 10
 
 
 def archive_of(source: Source) -> ZipDirectory:
@@ -150,14 +154,30 @@ def read_object(
             value = machine.run(0, len(content), label)
             end = len(content)
         remarks += _run_others(source, root, refusals, allowed)
-        remarks += _unreferenced(archive, root, storages)
+        provenance = _provenance(archive, root)
+        remarks += _unreferenced(archive, root, storages, (*_MEMBERS, _PROVENANCE) if provenance else _MEMBERS)
         if machine.position < end:
             behind = end - machine.position
             told = f"{plural(behind, 'byte')} {'follows' if behind == 1 else 'follow'} the end of {label}"
             remarks.append(Remark(told, "unreferenced-bytes"))
         tensors = TensorReader(path, locate, inline=member.stored, nested=nested_storages(data, path))
         adapt(value, tensors)
-        return checkpoint_of(value, path, kind, tensors, refusals, source.size, remarks)
+        checkpoint = checkpoint_of(value, path, kind, tensors, refusals, source.size, remarks)
+    return replace(checkpoint, metadata={**provenance, **checkpoint.metadata}) if provenance else checkpoint
+
+
+def _provenance(archive: ZipDirectory, root: str) -> dict[str, str]:
+    """What `ckptaudit apply` noted in the file that it wrote; empty where there is no such record, or something else under its name."""
+    member = archive.members.get(root + _PROVENANCE)
+    if member is None:
+        return {}
+    from ckptaudit.read.strict_json import parse
+
+    try:
+        told = parse(archive.content(member, _MAX_PROVENANCE), lambda words: CorruptCheckpointError(archive.path, words))
+    except CorruptCheckpointError:
+        return {}
+    return told if told.get("tool") == "ckptaudit" and all(isinstance(value, str) for value in told.values()) else {}
 
 
 def _oddities(archive: ZipDirectory, member: Member) -> Iterator[str]:
@@ -200,9 +220,9 @@ def _run_others(source: Source, root: str | None, refusals: Refusals, allowed: C
     return told
 
 
-def _unreferenced(archive: ZipDirectory, root: str, storages: StorageTable) -> list[Remark]:
+def _unreferenced(archive: ZipDirectory, root: str, storages: StorageTable, members: Iterable[str]) -> list[Remark]:
     """What lies in the zip and is no part of what the object is made of."""
-    known = {(root + name).lower() for name in _MEMBERS}
+    known = {(root + name).lower() for name in members}
     folders = tuple((root + folder).lower() for folder in _FOLDERS)
     data = f"{root}data/".lower()
     unused, foreign = [], []

@@ -19,6 +19,7 @@ from ckptaudit.files import WriteBehind
 from ckptaudit.pipeline import audit
 from ckptaudit.plan.writing import write_restored
 from ckptaudit.read import open_checkpoint
+from ckptaudit.scanning import scan_file
 from tests.plan.helpers import every_kind, plan_for, step
 
 DTYPES = (
@@ -49,6 +50,8 @@ def test_a_torch_file(tmp_path, suffix):
         about = json.loads(archive.read("archive/ckptaudit.json"))
         offsets = [info.header_offset + 30 + len(info.filename) for info in archive.infolist() if "/data/" in info.filename]
     assert (about["source"], about["target"], about["plan"]) == ("a.pth", "my model", plan.fingerprint)
+    assert open_checkpoint(output).metadata == about
+    assert scan_file(output).findings == ()
     assert len(offsets) == len(wanted)
     assert hashlib.sha256((tmp_path / "a.pth").read_bytes()).digest() == digest
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(["a.pth", output.name])
