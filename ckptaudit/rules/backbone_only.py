@@ -21,7 +21,7 @@ def check(comparison: Comparison) -> Iterator[Finding]:
     """Yield one finding per part of the model that the file is; the last of them tells what is left without values."""
     if comparison.explained:
         return
-    scopes = [scope for scope in comparison.alignment.scopes if scope.target]
+    scopes = [scope for scope in comparison.alignment.scopes if scope.target and scope not in comparison.renamed_modules]
     absent = whole_modules_missing(comparison)
     for scope in scopes:
         yield _moved(scope, comparison, absent if scope is scopes[-1] else ())

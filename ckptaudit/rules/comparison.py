@@ -7,7 +7,7 @@ from fnmatch import fnmatchcase
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal
 
-from ckptaudit.align import Alignment
+from ckptaudit.align import Alignment, Scope
 from ckptaudit.align.by_topology.naming import named_by_nodes
 from ckptaudit.align.keras_loading import KerasLoad, automatic_names, load_as_keras, without_numbers
 from ckptaudit.arch.model import Model
@@ -127,6 +127,19 @@ class Comparison:
             name
             for name, pair in pairs
             if pair.sure and not pair.ops and without_numbers(pair.sources[0], here) == without_numbers(name, there)
+        )
+
+    @cached_property
+    def renamed_modules(self) -> tuple[Scope, ...]:
+        """Modules of the file that are modules of the model under other names, while tensors of other modules correspond too.
+
+        Without such others, the file is a part of the model or the model a part of the file.
+        """
+        others = [name for name in self.alignment.pairs if leaf(name) not in DERIVED_BUFFERS]
+        return tuple(
+            scope
+            for scope in self.alignment.scopes
+            if scope.source and scope.target and not all(is_under(name, scope.target) for name in others)
         )
 
     @cached_property

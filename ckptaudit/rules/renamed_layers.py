@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
-from ckptaudit.align import Pair
+from ckptaudit.align import Pair, Scope
 from ckptaudit.align.lost_parts import loses_part
 from ckptaudit.graph.kinds import DERIVED_BUFFERS
-from ckptaudit.graph.names import leaf
+from ckptaudit.graph.names import is_under, leaf
 from ckptaudit.rules.comparison import Comparison
 from ckptaudit.rules.finding import Finding, Rule
-from ckptaudit.rules.wording import are, plural
+from ckptaudit.rules.wording import are, plural, quoted
 
 RULE = Rule("renamed-layers", "The same layers under other names", "warning", "cause")
 
@@ -24,6 +24,8 @@ def check(comparison: Comparison) -> Iterator[Finding]:
         yield from _in_order(comparison)
         return
     pairs = comparison.alignment.pairs
+    for scope in comparison.renamed_modules:
+        yield _module(scope, comparison)
     told = {*DERIVED_BUFFERS, *comparison.numbered_otherwise}
     found = [pairs[name] for name in comparison.alignment.structural if not {name, leaf(name)} & told]
     in_place = [pair for pair in found if pair.sure and pair.sources == (pair.target,)]
@@ -50,7 +52,7 @@ def check(comparison: Comparison) -> Iterator[Finding]:
             confidence=round(min(pair.confidence for pair in sure), 2),
             fix="rename them as the plan says",
             status="remappable",
-            phrase="other names",
+            phrase="" if comparison.renamed_modules else "other names",
         )
     # Counters of batches among them: as many as the plan has steps that are not sure.
     every = (pairs[name] for name in comparison.alignment.structural if name not in comparison.numbered_otherwise)
@@ -70,9 +72,31 @@ def check(comparison: Comparison) -> Iterator[Finding]:
         )
 
 
+def _module(scope: Scope, comparison: Comparison) -> Finding:
+    inside = _inside(scope, comparison)
+    sure = not scope.rivals and all(pair.sure for pair in inside)
+    rivals = f" {quoted(scope.rivals)} would fit equally well: which one is meant is undecided." if scope.rivals else ""
+    return RULE.finding(
+        f"`{scope.source}` of the file is {'' if sure else 'probably '}`{scope.target}` of the model under another name "
+        f"({plural(len(inside), 'tensor')} fit).{rivals} Loaded by name they would be missed.",
+        checkpoint=(name for pair in inside for name in pair.sources),
+        model=(pair.target for pair in inside),
+        severity="warning" if sure else "error",
+        confidence=0.97 if sure else 0.5,
+        fix="rename them as the plan says" if sure else "look at the plan's ambiguous steps and decide",
+        status="remappable" if sure else "partial",
+        phrase=f"other names (`{scope.source}` for `{scope.target}`)" if sure else f"`{scope.target}` undecided",
+    )
+
+
+def _inside(scope: Scope, comparison: Comparison) -> list[Pair]:
+    return [pair for name, pair in comparison.alignment.pairs.items() if is_under(name, scope.target) and pair.sources != (name,)]
+
+
 def _in_order(comparison: Comparison) -> Iterator[Finding]:
     told = set(comparison.numbered_otherwise)
     pairs = [comparison.alignment.pairs[name] for name in comparison.alignment.structural if name not in told]
+    pairs += [pair for scope in comparison.renamed_modules for pair in _inside(scope, comparison)]
     if pairs:
         yield RULE.finding(
             f"{are(len(pairs), 'tensor')} in the file under other names, such as `{pairs[0].sources[0]}` for `{pairs[0].target}`, "

@@ -366,6 +366,7 @@ class Case:
     fit: bool = True
     intent: str = "eval"
     severity: str = ""
+    summary: str = ""
 
     def __str__(self):
         return f"{self.rule}: {self.kind}: {self.what}"
@@ -1120,6 +1121,17 @@ CASES = [
             lambda: renamed(trained(LeNet(16)), other_names),
             {"status": "remappable", "severity": "warning"},
         ),
+        (
+            YES,
+            "one module",
+            Net,
+            lambda: renamed(fine(), lambda n: n.replace("backbone.stages.", "backbone.levels.")),
+            {
+                "status": "remappable",
+                "severity": "warning",
+                "summary": "Other names (`backbone.levels` for `backbone.stages`): fit to evaluate.",
+            },
+        ),
         (NO, "the same names", Net, fine),
         (NEAR, "another prefix", Net, lambda: under("model.", fine()), {"status": "remappable", "fires": ("wrapper-prefix",)}),
         (NEAR, "another network", Net, lambda: trained(LeNet(6)), wrong(fires=("nothing-matched",))),
@@ -1292,7 +1304,7 @@ CASES = [
             "names cut by seven characters",
             Net,
             lambda: renamed(fine(), lambda n: n[7:]),
-            {"status": "remappable", "fires": ("backbone-only", "renamed-layers")},
+            {"status": "remappable", "fires": ("renamed-layers", "renamed-layers")},
         ),
     ),
 ]
@@ -1305,6 +1317,7 @@ def test_case(case, tmp_path):
     told = "\n".join(f"{f.severity} {f.rule}: {f.message}" for f in audit.findings)
     assert tuple(sorted(f.rule for f in audit.findings)) == case.fires, told
     assert (audit.verdict.status, audit.verdict.fit) == (case.status, case.fit), f"{audit.verdict.summary}\n{told}"
+    assert case.summary in ("", audit.verdict.summary)
     if case.severity:
         assert [f.severity for f in audit.findings if f.rule == case.rule] == [case.severity], told
     for finding in audit.findings:
