@@ -269,6 +269,16 @@ def test_signals_leave_nothing_half_written(tmp_path, number, code):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_program_that_runs_a_command_goes_on(samples):
+    program = (
+        "import atexit, sys\nfrom ckptaudit.cli import main\natexit.register(print, 'tidied up')\n"
+        "try:\n    main()\nfinally:\n    print('and on')\n"
+    )
+    given = [sys.executable, "-c", program, "show", str(samples / "deeplabv3_voc.pth")]
+    ended = subprocess.run(given, capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stdout.splitlines()[-2:]) == (0, ["and on", "tidied up"])
+
+
 def test_size_of_headers_is_limited(run, samples):
     for command in (["show"], ["scan"], ["diff", "--against", samples / "deeplabv3_voc.pth"]):
         limited = run(*command, samples / "deeplabv3_voc.pth", "--max-header", "1K")

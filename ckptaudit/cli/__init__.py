@@ -17,17 +17,22 @@ if TYPE_CHECKING:
 #: Objects after which the garbage collector looks for the first time: little of what one command makes is garbage before it ends.
 _PATIENCE = 50_000
 #: What may have something to tidy up at the end of the process.
-_TIDYING = ("torch", "tensorflow", "keras", "jax", "onnxruntime", "matplotlib")
+_TIDYING = ("coverage", "torch", "tensorflow", "keras", "jax", "onnxruntime", "matplotlib")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run one command, by default the one that started the process, and leave with its exit code."""
-    if arguments is None:
-        gc.set_threshold(_PATIENCE)
+    """Run one command, by default the one that started the process, and raise ``SystemExit`` with its exit code."""
+    _run(list(sys.argv[1:] if arguments is None else arguments))
+
+
+def program() -> None:
+    """What the installed command is: :func:`main` in a process of its own, which ends with it."""
+    gc.set_threshold(_PATIENCE)
     try:
-        _run(list(sys.argv[1:] if arguments is None else arguments))
+        main()
     except SystemExit as ended:
-        if arguments is None and isinstance(ended.code, int) and sys.modules.keys().isdisjoint(_TIDYING):
+        watched = sys.gettrace() is not None or sys.getprofile() is not None  # by who wants to tell of it at the end
+        if isinstance(ended.code, int) and not watched and sys.modules.keys().isdisjoint(_TIDYING):
             _leave(ended.code)
         raise
 

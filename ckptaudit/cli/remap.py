@@ -79,7 +79,7 @@ def remap(
     sizes = parse_sizes(input_size)
     opened = open_checkpoint(checkpoint, branch=branch)
     export = opened.framework == "onnx"  # which is run itself
-    wrote = _model_that_wrote(opened, source_arch, verify and verify_with is None and not export)
+    wrote, rivals = _models_that_may_have_written(opened, source_arch, verify and verify_with is None and not export)
     audited = partial(
         audit,
         opened,
@@ -92,16 +92,18 @@ def remap(
         settle=verify,
         input_size=sizes,
     )
+    without_images = ""
     try:
         outcome = audited(settle_with=verify_with)
-    except ImagesError:  # which the proof tells of; the plan can be shown all the same
+    except ImagesError as error:  # the plan can be shown all the same
+        without_images = str(error)
         outcome = audited()
     plan = outcome.plan.named(outcome.checkpoint.path.name, outcome.model.arch, outcome.checkpoint.branch.name)
     proof = None
     if verify or verify_with is not None:
         from ckptaudit.prove import prove_plan
 
-        proof = prove_plan(plan, outcome.checkpoint, outcome.model, source=wrote, images=verify_with, input_size=sizes)
+        proof = prove_plan(plan, outcome.checkpoint, outcome.model, source=wrote, rivals=rivals, images=verify_with, input_size=sizes)
     if form is not None:
         from ckptaudit.plan.emit import emit as emit_code
 
@@ -117,6 +119,9 @@ def remap(
     if proof is not None and not proof.by and proof.statistics is None and (verify_with is not None or source_arch is not None):
         say(f"ckptaudit: the plan was not put to the proof: {proof.reasons[-1]}")
         code = code or COULD_NOT_AUDIT
+    elif without_images:  # the models were run instead
+        say(f"ckptaudit: no image was looked at: {without_images}")
+        code = code or COULD_NOT_AUDIT
     if plan_path is not None:
         plan.save(plan_path, force=force)
         if form is None and output_format == "terminal" and not quiet:
@@ -126,17 +131,19 @@ def remap(
     sys.exit(code)
 
 
-def _model_that_wrote(opened: Checkpoint, source_arch: str | None, guess: bool) -> Model | None:
-    """The model that wrote the file: the one that is given, or the one that the file is sure to be where it is worth guessing."""
+def _models_that_may_have_written(opened: Checkpoint, source_arch: str | None, guess: bool) -> tuple[Model | None, tuple[Model, ...]]:
+    """The model that wrote the file: the one that is given, or what the file is sure to be, and the others with the same tensors."""
     from ckptaudit.arch import build_model
     from ckptaudit.pipeline import identify, model_of_own_config
 
     if source_arch == "self":
-        return model_of_own_config(opened, real=True)
+        return model_of_own_config(opened, real=True), ()
     if source_arch is not None:
-        return build_model(source_arch)
+        return build_model(source_arch), ()
     best = identify(opened).best if guess else None
-    return None if best is None else build_model(best.arch, best.arguments)
+    if best is None:
+        return None, ()
+    return build_model(best.arch, best.arguments), tuple(build_model(name, best.arguments) for name in best.equivalents)
 
 
 def _class_map(path: str | None) -> object:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
+from math import inf
 from typing import TYPE_CHECKING, Any
 
 from ckptaudit.arch.failures import describe_error
@@ -25,6 +27,7 @@ TOLERANCES = {"float64": 1e-8, "float32": 1e-4}
 #: Between two libraries, in the same units: single precision with BatchNorm folded in one of them leaves 1e-5, and up to 1e-4 where
 #: activations grow; another weight changes more than 0.05.
 _EQUAL, _OTHER = 1e-3, 0.05
+_REORDERED = "the outputs are equal, but not in the same order: heads of one shape may be exchanged"
 #: Share of what the outputs differ by between inputs that two libraries may differ by, if that is to show anything.
 _ROUNDING = 0.05
 #: Steps that compute new values round them to the file's precision: the outputs differ by that, whatever the models compute in.
@@ -128,6 +131,8 @@ def _compared(ours: Run, theirs: Run, layers: Mapping[str, str], inputs: tuple[A
     known = distances(outputs, theirs.outputs)
     if not known:
         raise ArchitectureError("no output of one model has the shape of an output of the other")
+    if max(known) > tolerance and _in_another_order(outputs, theirs.outputs, tolerance):
+        raise ArchitectureError(_REORDERED)
     same, first, last, compared = 0, None, "", 0
     for path, passes in ours.layers.items():
         counterpart = theirs.layers.get(layers[path])
@@ -181,9 +186,12 @@ def compared_across_libraries(
             raise ArchitectureError(f"the model cannot be run on {'×'.join(map(str, images.shape))}: {describe_error(error)}") from None
     outputs = [tensor.detach() for tensor in given if tensor.is_floating_point() and tensor.numel()]
     # The model may have outputs that the other network has not.
-    known = distances(theirs, [*outputs, *(last(tensor) for last in behind for tensor in outputs if tensor.dim() > 1)])
+    candidates = [*outputs, *(last(tensor) for last in behind for tensor in outputs if tensor.dim() > 1)]
+    known = distances(theirs, candidates)
     if len(known) < len(theirs):
         raise ArchitectureError("an output of the file has the shape of none of the model's")
+    if max(known) > _EQUAL and _in_another_order(theirs, candidates, _EQUAL):
+        raise ArchitectureError(_REORDERED)
     if not any(_varies(tensor, distance) for tensor, distance in zip(theirs, known, strict=True)):
         raise ArchitectureError("the outputs are much the same for different inputs: they show nothing of the layers before")
     if _EQUAL < max(known) < _OTHER:
@@ -200,9 +208,34 @@ def equal_outputs(ours: Sequence[torch.Tensor], theirs: Sequence[torch.Tensor], 
 
 
 def distances(ours: Sequence[torch.Tensor], theirs: Sequence[torch.Tensor]) -> list[float]:
-    """Of each output of ours the distance to the nearest of theirs; those of a shape that none of theirs has are left out."""
-    found = (min((_distance(tensor, other) for other in theirs if other.shape == tensor.shape), default=None) for tensor in ours)
-    return [distance for distance in found if distance is not None]
+    """Of each output of ours the distance to its counterpart; those of a shape that none of theirs has are left out.
+
+    Several outputs of one shape correspond in their order: heads that were exchanged give the same values in another one.
+    """
+    found: list[float] = []
+    begin: dict[tuple[int, ...], int] = {}
+    count = Counter(tuple(tensor.shape) for tensor in ours)
+    for tensor in ours:
+        shape = tuple(tensor.shape)
+        others = [at for at, other in enumerate(theirs) if tuple(other.shape) == shape]
+        if not others:
+            continue
+        left = [at for at in others if at >= begin.get(shape, 0)]
+        if count[shape] == len(others):
+            left = left[:1]
+        distance, at = min(((_distance(tensor, theirs[at]), at) for at in left), default=(inf, len(theirs)))
+        begin[shape] = at + 1
+        found.append(distance)
+    return found
+
+
+def _in_another_order(ours: Sequence[torch.Tensor], theirs: Sequence[torch.Tensor], tolerance: float) -> bool:
+    """Whether every output of ours that has the shape of one of theirs is equal to one, whatever their order."""
+    return all(
+        any(_distance(tensor, other) <= tolerance for other in theirs if other.shape == tensor.shape)
+        for tensor in ours
+        if any(other.shape == tensor.shape for other in theirs)
+    )
 
 
 def depends_on_input(output: torch.Tensor) -> bool:

@@ -31,6 +31,7 @@ def prove_plan(
     model: Model,
     *,
     source: Model | None = None,
+    rivals: Sequence[Model] = (),
     images: Path | None = None,
     input_size: Sequence[int] | None = None,
 ) -> Proof:
@@ -42,6 +43,9 @@ def prove_plan(
         What was proposed, from what, for what. The checkpoint is only read, a live model is copied.
     source:
         The model that wrote the checkpoint: then both are run on the same random input. An ONNX file needs none, and is run itself.
+    rivals:
+        Other models with the very tensors of ``source``, where that is what the file was taken for: they are run too, and nothing is proved
+        or refuted on which they do not agree.
     images:
         A folder of ordinary images: then what reaches each BatchNorm is compared with what it remembers, where there is no ``source``.
     input_size:
@@ -71,10 +75,16 @@ def prove_plan(
 
             outputs = compare_with_keras(keras_with_values(source, own_plan(source, checkpoint), checkpoint), target, input_size)
         elif source is not None:
-            theirs = runnable(source)
-            restore(theirs, own_plan(source, checkpoint), checkpoint)
+            theirs = _with_values(source, checkpoint)
             settings = _settings(plan, source, model, theirs, target)
             outputs = compare_outputs(theirs, target, plan, input_size)
+            for rival in rivals:
+                if compare_outputs(_with_values(rival, checkpoint), target, plan, input_size).equal != outputs.equal:
+                    outputs, settings = None, ()
+                    reasons.append(
+                        f"{source.arch} and {rival.arch} have the same tensors and compute otherwise: tell by --source-arch whose they are"
+                    )
+                    break
         elif export:
             from ckptaudit.prove.onnx_outputs import compare_with_export  # onnxruntime is asked for by exports alone
 
@@ -84,6 +94,7 @@ def prove_plan(
             if statistics is None:
                 reasons.append("the model has no running statistics")
     except (ArchitectureError, ImagesError, PlanError) as error:
+        outputs = None
         reasons.append(str(error))
     if outputs is not None:
         return Proof("proved" if outputs.equal else "refuted", "outputs", arithmetic, outputs, None, tuple(reasons), settings)
@@ -91,6 +102,12 @@ def prove_plan(
         status: Status = "consistent" if statistics.consistent else "refuted" if statistics.telling else "not proved"
         return Proof(status, "statistics", arithmetic, None, statistics, tuple(reasons), settings)
     return Proof("not proved", "", arithmetic, None, statistics, tuple(reasons), settings)
+
+
+def _with_values(source: Model, checkpoint: Checkpoint) -> torch.nn.Module:
+    module = runnable(source)
+    restore(module, own_plan(source, checkpoint), checkpoint)
+    return module
 
 
 def _settings(plan: Plan, source: Model, model: Model, theirs: torch.nn.Module, target: torch.nn.Module) -> tuple[Setting, ...]:

@@ -27,18 +27,17 @@ def next_command(audit: Audit) -> str:
     arguments = {key: value for key, value in arguments.items() if key not in in_name}
     if audit.model.provenance == "file" or audit.checkpoint.recorded is not None:
         return ""  # there is no model to build, or no file to read
+    intent = "" if audit.verdict.intent == "eval" else f" --for {audit.verdict.intent}"
     if audit.verdict.fit and not arch:
         changed = audit.verdict.status != "compatible" and (audit.plan.rules or any(step.ops for step in audit.plan.steps))
-        intent = "" if audit.verdict.intent == "eval" else f" --for {audit.verdict.intent}"
         command = f"ckptaudit remap {path} --arch {shlex.quote(own)}{_arguments(arguments)}{_branch(by_hand)}{intent} --plan plan.yaml"
         return command if changed else ""
     if not retry:
         if audit.verdict.status == "partial" and not audit.plan.safe:  # it tells which steps are not sure, and why
-            return f"ckptaudit remap {path} --arch {shlex.quote(own)}{_arguments(arguments)}{_branch(branch)}"
+            return f"ckptaudit remap {path} --arch {shlex.quote(own)}{_arguments(arguments)}{_branch(branch)}{intent}"
         if audit.verdict.status == "partial" and audit.verdict.intent == "eval":
             return f"ckptaudit diff {path} --arch {shlex.quote(own)}{_arguments(arguments)}{_branch(branch)} --for finetune"
         return f"ckptaudit show {path}"
-    intent = "" if audit.verdict.intent == "eval" else f" --for {audit.verdict.intent}"
     return f"ckptaudit diff {path} --arch {shlex.quote(arch or own)}{_arguments(arguments)}{_branch(branch)}{intent}"
 
 

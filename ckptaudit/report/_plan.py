@@ -119,8 +119,8 @@ def render_written(plan: Plan, path: str, command: str, options: Options) -> str
     look = f"; {plural(unsure, 'step')} in it {'is' if unsure == 1 else 'are'} ambiguous, to be looked at before" if unsure else ""
     console.print()
     console.print(Text("written  ", style="bold").append(f"{printable(path)}{look}", style="default not bold"), soft_wrap=True)
-    if command:
-        console.print(Text("next     ", style="bold").append(command, style="default not bold"), soft_wrap=True)
+    if command:  # which refuses what nobody has decided
+        console.print(Text("then     " if unsure else "next     ", style="bold").append(command, style="default not bold"), soft_wrap=True)
     return _page(out)
 
 

@@ -74,6 +74,21 @@ class Uncalled(Parallel):
         return self.fc(proj_bn(proj(x)).mean((2, 3)) + conv_bn(F.conv2d(x, conv.weight)).mean((2, 3)))
 
 
+class TwoHeads(nn.Module):
+    """Two heads of one shape, by these names, which give their outputs in this order."""
+
+    def __init__(self, names=("age", "sex"), order=(0, 1)):
+        super().__init__()
+        self.body = nn.Conv2d(3, 6, 3)
+        self.names, self.order = names, order
+        for name in names:
+            setattr(self, name, nn.Linear(6, 3))
+
+    def forward(self, x):
+        features = self.body(x).mean((2, 3))
+        return tuple(getattr(self, self.names[at])(features) for at in self.order)
+
+
 def swish():
     return Renamed(activation="silu")
 

@@ -55,6 +55,41 @@ def test_both_models_are_run(plain, target, status, settings, first):
     assert all(torch.equal(before[name], tensor) for name, tensor in live.state_dict().items())
 
 
+def other_padding_of_plain():
+    return networks.Plain(padding=0)
+
+
+# models with the file's tensors beside the one that it was taken for → status
+RIVALS = [
+    ([], "proved"),
+    ([networks.Plain], "proved"),
+    ([networks.Plain, other_padding_of_plain], "not proved"),
+]
+
+
+@pytest.mark.parametrize(("rivals", "status"), RIVALS, ids=["none", "equal", "another"])
+def test_nothing_is_proved_on_which_models_with_the_same_tensors_do_not_agree(plain, rivals, status):
+    audit = ckptaudit.audit(plain, networks.Renamed())
+    source, *others = (ckptaudit.build_model(build()) for build in (networks.Plain, *rivals))
+    proof = prove_plan(audit.plan, audit.checkpoint, audit.model, source=source, rivals=others, input_size=(3, 32, 32))
+    assert proof.status == status
+    assert any("--source-arch" in reason for reason in proof.reasons) == (status == "not proved")
+
+
+# order of the outputs where the heads go to (first, second), (second, first) → status
+@pytest.mark.parametrize(("order", "heads", "status"), [((0, 1), "pq", "proved"), ((0, 1), "qp", "not proved"), ((1, 0), "qp", "proved")])
+def test_outputs_of_one_shape_correspond_in_their_order(tmp_path, order, heads, status):
+    torch.save(networks.TwoHeads().state_dict(), tmp_path / "a.pth")
+    target = ckptaudit.build_model(networks.TwoHeads(("p", "q"), order))
+    checkpoint = open_checkpoint(tmp_path / "a.pth")
+    renames = {"age": heads[0], "sex": heads[1], "body": "body"}
+    steps = [step(f"{renames[name.split('.')[0]]}.{name.split('.')[1]}", name) for name in checkpoint.branch.tensors]
+    plan = plan_for(steps, networks.TwoHeads().state_dict())
+    proof = prove_plan(plan, checkpoint, target, source=ckptaudit.build_model(networks.TwoHeads()), input_size=(3, 16, 16))
+    assert proof.status == status
+    assert any("not in the same order" in reason for reason in proof.reasons) == (status == "not proved")
+
+
 def test_a_wrong_plan_is_refuted_and_the_place_named(plain):
     audit = ckptaudit.audit(plain, networks.Renamed())
     crossed = {"stem.1": "bn2", "body.1": "bn1"}
