@@ -22,7 +22,9 @@ class Watcher:
         return getattr, ("", "format")
 
 
-def plain_load(module: torch.nn.Module, state: Mapping[str, Any], prefix: str, metadata: Mapping[str, Any]) -> dict[str, Any]:
+def plain_load(
+    module: torch.nn.Module, state: Mapping[str, Any], prefix: str, metadata: Mapping[str, Any]
+) -> tuple[dict[str, Any], list[str]]:
     """Run the load of a state dict, hooks and overridden ``_load_from_state_dict`` included, without writing to the module.
 
     Parameters
@@ -38,10 +40,10 @@ def plain_load(module: torch.nn.Module, state: Mapping[str, Any], prefix: str, m
 
     Returns
     -------
-    dict
+    dict, list
         The state dict as it counts: for each tensor of the module that would be set, by its name in the module, what it would be set
         to, then what of ``state`` is left over: not what a hook took out, if what it put in instead is set. Values that a hook computed
-        are on the meta device.
+        are on the meta device. Then the names in the module of what the load refuses for its shape, whatever ``strict`` says.
     """
     import torch
 
@@ -55,13 +57,14 @@ def plain_load(module: torch.nn.Module, state: Mapping[str, Any], prefix: str, m
     there = {name: value for name, value in run.set.items() if name in given or leaf(name) not in DERIVED_BUFFERS}
     counted = {name[len(prefix) :]: state[origin[id(v)]] if id(v) in origin else v for name, v in there.items()}
     left = {name[len(prefix) :]: state[name] for name in given if name not in used}
-    return counted | {name: value for name, value in left.items() if name not in counted}
+    return counted | {name: value for name, value in left.items() if name not in counted}, [name[len(prefix) :] for name in run.refused]
 
 
 class _Run:
     def __init__(self, metadata: Mapping[str, Any]) -> None:
         self.metadata = metadata
         self.set: dict[str, Any] = {}
+        self.refused: list[str] = []
         self._exchanged: list[tuple[set[str], set[str]]] = []
 
     def consumed(self) -> set[str]:
@@ -97,7 +100,9 @@ class _Run:
         stand_in.__dict__.update(_parameters=dict(parameters), _buffers=dict(buffers), _load_state_dict_pre_hooks=hooks)
         before = {name: (value, value._version) for name, value in (*parameters.items(), *buffers.items()) if value is not None}
         local = {key: value for key, value in self.metadata.get(prefix[:-1], {}).items() if key != "assign_to_params_buffers"}
-        stand_in._load_from_state_dict(state, prefix, local, True, [], [], [])
+        errors: list[str] = []
+        stand_in._load_from_state_dict(state, prefix, local, True, [], [], errors)
+        self.refused += [prefix + name for name in before if any(text.startswith(f"size mismatch for {prefix}{name}:") for text in errors)]
         now = {**stand_in._parameters, **stand_in._buffers}
         return [name for name, (value, version) in before.items() if (after := now.get(name)) is not value or after._version != version]
 

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import weakref
 from collections.abc import Mapping
+from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from ckptaudit.align import Alignment
 from ckptaudit.arch.live import model_of_object
-from ckptaudit.errors import UsageError
+from ckptaudit.errors import IncompatibleCheckpoint, UsageError
 from ckptaudit.graph.kinds import DERIVED_BUFFERS
 from ckptaudit.graph.names import leaf
 from ckptaudit.pipeline import Audit, compare
 from ckptaudit.records import dataclass, replace
 from ckptaudit.restore.changes import Snapshot
-from ckptaudit.restore.demand import Demand, never_set, refusal
+from ckptaudit.restore.demand import Demand, few_names, never_set, refusal
 from ckptaudit.restore.dry_run import Watcher, plain_load
 from ckptaudit.restore.held import checkpoint_of_state
+from ckptaudit.text import plural
 
 if TYPE_CHECKING:
     import torch
@@ -68,9 +71,13 @@ class _Loads:
     def audit(self, module: torch.nn.Module, state: Mapping[str, Any], prefix: str, metadata: Mapping[str, Any]) -> None:
         """Audit what a load would set, and raise before it sets anything."""
         known = getattr(state, "_metadata", None) or {prefix[:-1]: metadata}
-        counted = plain_load(module, state, prefix, known)
+        counted, refused = plain_load(module, state, prefix, known)
         found = audit_as_is(module, counted, prefix, self.demand)
+        if prefix and not counted and not found.verdict.fit:
+            raise _under_other_names(found, prefix)
         self.demand.check(found)
+        if refused and _in_load_state_dict():
+            raise _refused_by_torch(found, refused)
         self.audits.append(found)
         self.restored(module, found)
 
@@ -182,6 +189,33 @@ def audit_as_is(module: torch.nn.Module, state: Mapping[str, Any], prefix: str, 
     done, of = loaded.coverage.tensors
     summary = f"Loaded as it is, it sets {done:,} of {of:,} tensors{could}. {diagnosis}."
     return replace(found, coverage=loaded.coverage, verdict=replace(found.verdict, fit=False, summary=summary))
+
+
+def _under_other_names(found: Audit, prefix: str) -> IncompatibleCheckpoint:
+    summary = (
+        f"No name of the state dict begins with `{prefix}`, under which the model stands in what is being loaded: nothing would be set. "
+        f"Load it into the model itself, or put `{prefix}` before the names."
+    )
+    return refusal(replace(found, verdict=replace(found.verdict, summary=summary)), findings=False)
+
+
+def _in_load_state_dict() -> bool:
+    """Whether torch itself loads, which raises for shapes when the rest is written; loaders of mmcv's kind leave such tensors out."""
+    import torch
+
+    frame: FrameType | None = sys._getframe()
+    while frame is not None and frame.f_code is not torch.nn.Module.load_state_dict.__code__:
+        frame = frame.f_back
+    return frame is not None
+
+
+def _refused_by_torch(found: Audit, refused: list[str]) -> IncompatibleCheckpoint:
+    names = few_names(refused, found.model.graph.tensors)
+    summary = (
+        f"load_state_dict refuses {plural(len(refused), 'tensor')} of another shape whatever strict says ({names}), but after "
+        "it has written others: leave them out of the state dict, or restore with ckptaudit.load."
+    )
+    return refusal(replace(found, verdict=replace(found.verdict, fit=False, summary=summary)))
 
 
 def _named_alike(source: Mapping[str, Any], target: Mapping[str, Any]) -> Alignment:
