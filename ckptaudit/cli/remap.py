@@ -16,6 +16,7 @@ from ckptaudit.cli._output import check_output, emit, render_options
 
 if TYPE_CHECKING:
     from ckptaudit.arch import Model
+    from ckptaudit.prove import Proof
     from ckptaudit.read import Checkpoint
 
 #: ``--emit``: the modules of :mod:`ckptaudit.plan.emit`, named here so that the command line need not import them.
@@ -26,7 +27,7 @@ WAYS = ("inflate", "interpolate", "fuse")
 
 @click.command(short_help="Propose the renames and changes that make a checkpoint fit.")
 @sides_options
-@click.option("--source-arch", help="The model that wrote the checkpoint, where it is known: both are run to prove the plan.")
+@click.option("--source-arch", help="The model that wrote the checkpoint, where known: both are run to prove the plan (implies --verify).")
 @click.option("--verify", is_flag=True, help="Put the plan to the proof: undo its arithmetic, run both models, compare statistics.")
 @click.option(
     "--verify-with",
@@ -76,6 +77,7 @@ def remap(
     check_output(plan_path, force)
     if form is not None and (output_format == "json" or verify or verify_with):
         raise UsageError("--emit prints code alone")
+    verify = verify or (source_arch is not None and verify_with is None and form is None)
     sizes = parse_sizes(input_size)
     opened = open_checkpoint(checkpoint, branch=branch)
     export = opened.framework == "onnx"  # which is run itself
@@ -116,7 +118,7 @@ def remap(
         text = render_plan(plan, render_options(None, quiet, verbose), outcome.verdict, outcome.offers, proof, outcome.settled)
     doubtful = proof is not None and proof.against
     code = NOT_FIT if doubtful else exit_code(outcome)
-    if proof is not None and not proof.by and proof.statistics is None and (verify_with is not None or source_arch is not None):
+    if proof is not None and _is_missing(proof, verify_with is not None or source_arch is not None, wrote):
         say(f"ckptaudit: the plan was not put to the proof: {proof.reasons[-1]}")
         code = code or COULD_NOT_AUDIT
     elif without_images:  # the models were run instead
@@ -129,6 +131,11 @@ def remap(
             text += render_written(plan, plan_path, command, render_options(None, quiet, verbose))
     emit(text)
     sys.exit(code)
+
+
+def _is_missing(proof: Proof, asked: bool, wrote: Model | None) -> bool:
+    """Whether nothing was shown where a way was asked for, or where the model that wrote the file was at hand and could not be run."""
+    return not proof.by and proof.statistics is None and (asked or (wrote is not None and proof.could_not_run))
 
 
 def _models_that_may_have_written(opened: Checkpoint, source_arch: str | None, guess: bool) -> tuple[Model | None, tuple[Model, ...]]:

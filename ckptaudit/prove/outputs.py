@@ -13,7 +13,7 @@ from ckptaudit.arch.isolation import isolated, output_to_stderr
 from ckptaudit.errors import ArchitectureError
 from ckptaudit.graph.names import parent
 from ckptaudit.prove.networks import common_inputs, tensors_of
-from ckptaudit.prove.proof import Difference, Outputs
+from ckptaudit.prove.proof import NOT_RUN, Difference, Outputs
 from ckptaudit.records import dataclass
 
 if TYPE_CHECKING:
@@ -121,7 +121,7 @@ def compare_outputs(source: torch.nn.Module, target: torch.nn.Module, plan: Plan
             computing = any(op.name in _COMPUTING for step in plan.steps for op in step.ops)
             return _compared(ours, theirs, layers, inputs, dtype, TOLERANCES[_DIGITS_OF_STEPS if computing else dtype])
     guessed = "" if input_size is not None else "; sizes were guessed: give --input-size"
-    raise ArchitectureError(f"both models could not be run on one input: {reasons[0] if reasons else 'there is none to try'}{guessed}")
+    raise ArchitectureError(f"{NOT_RUN[0]}: {reasons[0] if reasons else 'there is none to try'}{guessed}")
 
 
 def _compared(ours: Run, theirs: Run, layers: Mapping[str, str], inputs: tuple[Any, ...], dtype: str, tolerance: float) -> Outputs:
@@ -183,7 +183,7 @@ def compared_across_libraries(
         try:
             given = tensors_of(target.eval().float()(images))
         except (Exception, SystemExit) as error:
-            raise ArchitectureError(f"the model cannot be run on {'×'.join(map(str, images.shape))}: {describe_error(error)}") from None
+            raise ArchitectureError(f"{NOT_RUN[1]} {'×'.join(map(str, images.shape))}: {describe_error(error)}") from None
     outputs = [tensor.detach() for tensor in given if tensor.is_floating_point() and tensor.numel()]
     # The model may have outputs that the other network has not.
     candidates = [*outputs, *(last(tensor) for last in behind for tensor in outputs if tensor.dim() > 1)]

@@ -131,6 +131,10 @@ class Statistics:
     preprocessing: str
 
 
+#: How the reason begins where models could not be run: both of torch, or one of torch after another kind of network.
+NOT_RUN = ("both models could not be run on one input", "the model cannot be run on")
+
+
 @dataclass(frozen=True, slots=True)
 class Proof:
     """The outcome.
@@ -157,6 +161,11 @@ class Proof:
     statistics: Statistics | None = None
     reasons: tuple[str, ...] = ()
     settings: tuple[Setting, ...] = ()
+
+    @property
+    def could_not_run(self) -> bool:
+        """Whether models were at hand, and could not be run on any input that was tried."""
+        return any(reason.startswith(NOT_RUN) for reason in self.reasons)
 
     @property
     def against(self) -> bool:

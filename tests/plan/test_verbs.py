@@ -162,6 +162,7 @@ NOT_RUN = [
     (("--verify-with", "docs"), 3, "docs: no images"),
     (("--verify-with", "nowhere"), 3, "nowhere: no such folder"),
     (("--verify", "--source-arch", "resnet18"), 3, "resnet18 did not write"),
+    (("--source-arch", "resnet18"), 3, "resnet18 did not write"),
     (("--verify",), 0, "the model that wrote the file is not known"),
 ]
 

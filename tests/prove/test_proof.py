@@ -239,9 +239,14 @@ def test_who_wrote_the_file_is_found_out(run, tmp_path):
     """A published architecture under a wrapper: nobody says what wrote it."""
     wrote = networks.randomise(torchvision.models.squeezenet1_1())
     torch.save({f"module.{name}": tensor for name, tensor in wrote.state_dict().items()}, tmp_path / "a.pth")
-    found = run("remap", tmp_path / "a.pth", "--arch", "squeezenet1_1", "--verify", "--input-size", "3x64x64")
+    common = ("remap", tmp_path / "a.pth", "--arch", "squeezenet1_1", "--verify", "--input-size")
+    found = run(*common, "3x64x64")
     assert (found.returncode, found.stderr) == (0, "")
     assert "✓ proved by running both models" in found.stdout
+    channels = run(*common, "1x64x64", "--plan", tmp_path / "plan.yaml")
+    assert (channels.returncode, "– not proved" in channels.stdout) == (3, True)
+    assert "not put to the proof: both models could not be run on one input" in channels.stderr
+    assert (tmp_path / "plan.yaml").exists()
 
 
 def test_onet_into_a_renamed_twin(real):
