@@ -16,6 +16,9 @@ from ckptaudit.rules.comparison import Intent
 if TYPE_CHECKING:
     from ckptaudit.read import Checkpoint
 
+#: A model computes these from its configuration, whoever restores it; counters of batches it does not.
+_COMPUTED = DERIVED_BUFFERS - {"num_batches_tracked"}
+
 
 def verify(
     model: Any,
@@ -29,7 +32,8 @@ def verify(
     """Compare every value of a restored model with the checkpoint that it was restored from.
 
     For loaders that build the model themselves or write to it past ``load_state_dict``, such as ``from_pretrained`` of transformers.
-    Values of another dtype are compared after conversion to the model's.
+    Values of another dtype are compared after conversion to the model's. Buffers that a model computes from its configuration
+    (``position_ids``, ``relative_position_index``, ``inv_freq`` …) are left out: loaders rightly leave them as they are.
 
     Parameters
     ----------
@@ -56,7 +60,7 @@ def check_values(model: Any, found: Audit) -> None:
         from ckptaudit.restore.keras_writing import other_values
     else:
         from ckptaudit.restore.torch_values import other_values
-    if other := [name for name in other_values(model, found) if leaf(name) not in DERIVED_BUFFERS]:
+    if other := [name for name in other_values(model, found) if leaf(name) not in _COMPUTED]:
         names = found.model.graph.tensors
         raise refusal(
             found,

@@ -1,4 +1,4 @@
-"""No tensor, or next to none, would be set: ``strict=False`` would have said nothing."""
+"""No tensor, or next to none, would be set: mostly ``strict=False`` would have said nothing."""
 
 from __future__ import annotations
 
@@ -30,11 +30,17 @@ def check(comparison: Comparison) -> Iterator[Finding]:
     first_model = next(iter(comparison.model.graph.tensors))
     held, some = comparison.file_facts.backbone, comparison.corresponding
     other = comparison.identity
+    file, model = comparison.checkpoint.graph.tensors, comparison.model.graph.tensors
+    refused = [name for name in model if name in file and file[name].shape != model[name].shape]
     yield RULE.finding(
         f"{f'Only {some}' if some else 'None'} of the model's {plural(len(comparison.model.graph), 'tensor')} "
         f"{'is' if some == 1 else 'are'} in the file under any known prefix{', by coincidence' if some else ''}: "
         f"the file's names begin with `{first_file}`, the model's with `{first_model}`. "
-        "load_state_dict(strict=False) would leave the model untrained in silence."
+        + (
+            f"load_state_dict would refuse the shape of {plural(len(refused), 'tensor')} that both have by name, such as `{refused[0]}`."
+            if refused
+            else "load_state_dict(strict=False) would leave the model untrained in silence."
+        )
         + (f" {other.told}." if other else f" By its structure the file's backbone is {held}." if held else ""),
         checkpoint=(*comparison.unexpected, *comparison.mismatched.values()),
         model=(*comparison.missing, *comparison.mismatched),

@@ -291,6 +291,10 @@ def test_verify_compares_every_value(source, file):
         ckptaudit.verify(model, file)
     model.load_state_dict(source.state_dict())
     assert ckptaudit.verify(model, file).verdict.fit
+    model.encoder[1].num_batches_tracked += 1
+    with pytest.raises(ckptaudit.IncompatibleCheckpoint, match=r"1 of the model's 14 tensors (.|\n)*encoder\.1\.num_batches_tracked"):
+        ckptaudit.verify(model, file)
+    model.load_state_dict(source.state_dict())
     with torch.no_grad():
         model.encoder[3].weight.view(-1)[300] += 1
     with pytest.raises(ckptaudit.IncompatibleCheckpoint, match=r"1 of the model's 14 tensors (.|\n)*encoder\.3"):

@@ -366,7 +366,7 @@ class Case:
     fit: bool = True
     intent: str = "eval"
     severity: str = ""
-    summary: str = ""
+    says: str = ""
 
     def __str__(self):
         return f"{self.rule}: {self.kind}: {self.what}"
@@ -909,6 +909,14 @@ CASES = [
         (YES, "another network", Net, lambda: trained(LeNet(6)), wrong()),
         (YES, "an empty state dict", Net, dict, wrong()),
         (YES, "a coincidence", lambda: With(conv1=nn.Conv2d(3, 64, 7, bias=False)), lambda: trained(resnet("resnet18")), wrong()),
+        (YES, "in silence", lambda: Net(width=4), lambda: trained(LeNet(6)), wrong(says="untrained in silence")),
+        (
+            YES,
+            "a shape that torch refuses",
+            lambda: With(conv1=nn.Conv2d(3, 32, 7)),
+            lambda: trained(resnet("resnet18")),
+            wrong(says="load_state_dict would refuse the shape of 1 tensor that both have by name, such as `conv1.weight`"),
+        ),
         (NO, "the same", Net, fine),
         (NEAR, "a prefix explains it", Net, lambda: under("model.", fine()), {"status": "remappable", "fires": ("wrapper-prefix",)}),
         (
@@ -1129,7 +1137,7 @@ CASES = [
             {
                 "status": "remappable",
                 "severity": "warning",
-                "summary": "Other names (`backbone.levels` for `backbone.stages`): fit to evaluate.",
+                "says": "Other names (`backbone.levels` for `backbone.stages`): fit to evaluate.",
             },
         ),
         (NO, "the same names", Net, fine),
@@ -1317,7 +1325,7 @@ def test_case(case, tmp_path):
     told = "\n".join(f"{f.severity} {f.rule}: {f.message}" for f in audit.findings)
     assert tuple(sorted(f.rule for f in audit.findings)) == case.fires, told
     assert (audit.verdict.status, audit.verdict.fit) == (case.status, case.fit), f"{audit.verdict.summary}\n{told}"
-    assert case.summary in ("", audit.verdict.summary)
+    assert case.says in f"{audit.verdict.summary}\n{told}"
     if case.severity:
         assert [f.severity for f in audit.findings if f.rule == case.rule] == [case.severity], told
     for finding in audit.findings:
