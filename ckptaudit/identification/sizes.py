@@ -93,7 +93,11 @@ def _but_for_inputs(shape: tuple[int, ...]) -> tuple[int, ...]:
 
 def _open_shapes(template: Template, below: Mapping[str, TensorSpec], file: LayerGraph) -> list[tuple[int, ...]]:
     """Shapes of the file that the architecture does not have, or not as often, as torch would store them."""
-    known = Counter(in_torch_order(spec.shape, template.graph) for spec in template.fixed.values())
+    own = [in_torch_order(spec.shape, template.graph) for spec in template.fixed.values()]
+    if template.graph.framework != file.framework == "torch":
+        # Keras' depthwise kernels have channels where inputs are, and must not leave torch's over, which looks like a stem of one input.
+        own = [(shape[1], 1, *shape[2:]) if len(shape) == 4 and shape[0] == 1 else shape for shape in own]
+    known = Counter(own)
     return list(Counter(in_torch_order(spec.shape, file) for spec in below.values()) - known)
 
 
