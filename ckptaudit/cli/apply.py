@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 @click.option("--force", is_flag=True, help="Overwrite an existing file.")
 def apply(plan: str, checkpoint: str, output: str, like: str | None, verify: bool, allow_ambiguous: bool, force: bool) -> None:
     """Write what a plan makes of a checkpoint into a new file, one tensor at a time; the checkpoint is only read."""
+    from ckptaudit.cli._leaving import say
+    from ckptaudit.graph.kinds import DERIVED_BUFFERS
+    from ckptaudit.graph.names import leaf
     from ckptaudit.plan import Plan
     from ckptaudit.plan.writing import check_suffix, write_restored
     from ckptaudit.report._progress import progress_bar
@@ -36,6 +39,11 @@ def apply(plan: str, checkpoint: str, output: str, like: str | None, verify: boo
     told = _verified(loaded, checkpoint) if verify else ""
     with progress_bar() as progress:
         written = write_restored(loaded, checkpoint, output, like=like, force=force, allow_ambiguous=allow_ambiguous, progress=progress)
+    for remark in written.remarks:
+        say(f"ckptaudit: {printable(remark)}; compare the output with the model: `ckptaudit diff`")
+    kept = sum(leaf(name) not in DERIVED_BUFFERS for name in loaded.initial)
+    if kept:
+        told += f"; {plural(kept, 'tensor')} of the model {'keeps' if kept == 1 else 'keep'} the initial values"
     emit(f"{printable(str(written.path))}: {plural(written.tensors, 'tensor')}, {nbytes(written.nbytes)}{told}\n")
 
 

@@ -62,6 +62,8 @@ def _document(plan: Plan) -> Iterator[str]:
                 yield f"  name: {_scalar(side.name)}"
             if side.branch:
                 yield f"  branch: {_scalar(side.branch)}"
+            if side.sets:
+                yield f"  sets: {side.sets}"
     yield f"complete: {'true' if plan.complete else 'false'}"
     yield "summary:  # for reading only"
     yield f"  set: {len(plan.steps)}  # renamed: {renamed}, changed: {len(list(changed_steps(plan)))}, not sure: {len(plan.steps) - sure}"
@@ -278,15 +280,12 @@ class _Reader:
     def _side(self, where: str, value: object) -> Side | None:
         if value is None:
             return None
-        given = self._mapping(where, value, ("fingerprint", "name", "branch"), required=("fingerprint",))
-        print_ = self._typed(f"{where}.fingerprint", given["fingerprint"], str)
-        if not _FINGERPRINT.fullmatch(print_):
-            raise PlanError(f"{where}.fingerprint: not 'sha256:' and 64 hexadecimal digits")
-        return Side(
-            print_,
-            self._typed(f"{where}.name", given.get("name", ""), str),
-            self._typed(f"{where}.branch", given.get("branch", ""), str),
-        )
+        given = self._mapping(where, value, ("fingerprint", "name", "branch", "sets"), required=("fingerprint",))
+        side = Side(**{key: self._typed(f"{where}.{key}", text, str) for key, text in given.items()})
+        for key, print_ in (("fingerprint", side.fingerprint), ("sets", side.sets)):
+            if not _FINGERPRINT.fullmatch(print_) and key in given:
+                raise PlanError(f"{where}.{key}: not 'sha256:' and 64 hexadecimal digits")
+        return side
 
     def _rule(self, where: str, value: object) -> RenameRule:
         given = self._mapping(where, value, ("pattern", "replacement"), required=("pattern", "replacement"))

@@ -9,7 +9,7 @@ from ckptaudit.align import Alignment, Pair
 from ckptaudit.graph import LayerGraph
 from ckptaudit.graph.kinds import DERIVED_BUFFERS
 from ckptaudit.graph.names import leaf
-from ckptaudit.plan.fingerprint import Side, digest, fingerprint
+from ckptaudit.plan.fingerprint import Side, digest, fingerprint, layout
 from ckptaudit.plan.rename_rules import RenameRule, Renaming, rename_rules
 from ckptaudit.records import dataclass, replace
 
@@ -201,7 +201,9 @@ def make_plan(alignment: Alignment, source: LayerGraph, target: LayerGraph) -> P
         complete=is_complete(initial),
         rules=(),
         source=Side(fingerprint(source)),
-        target=Side(fingerprint(target)),
+        target=Side(
+            fingerprint(target), sets=layout((name, target.tensors[name].shape) for name in alignment.pairs if name in target.tensors)
+        ),
     )
     return replace(plan, rules=rename_rules(plan.renames, source.tensors))
 

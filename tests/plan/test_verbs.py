@@ -13,6 +13,8 @@ import torch
 import torchvision
 from safetensors.torch import load_file, save_file
 
+import ckptaudit
+
 ROOT = Path(__file__).parent.parent.parent
 
 # sample, arch, options → exit code, lines that the page holds
@@ -104,6 +106,36 @@ def test_what_is_not_sure_is_told_with_its_reason_and_what_to_do(run, tmp_path):
     assert "`grade: decided`" in refused.stderr
     plan.write_text(plan.read_text().replace("grade: ambiguous", "grade: decided"))
     assert run("apply", plan, tmp_path / "a.pth", "-o", tmp_path / "b.pth").returncode == 0
+
+
+LESS = ", '1.{weight,bias}'", ""
+TWICE = "\n  - {to: norm.weight, from: '1.weight', grade: decided}\n  - {to: norm.bias, from: '1.weight', grade: decided}\n"
+#: How the plan's text is edited → what is said of it on standard error.
+EDITS = {
+    "not at all": ([], []),
+    "a step less": ([LESS], ["what it sets is no longer", "1.weight and 1 more of the checkpoint are neither used nor listed as dropped"]),
+    "a step less, on purpose": ([LESS, ("\nsteps:", "\ndropped: ['1.{weight,bias}']\nsteps:")], ["what it sets is no longer"]),
+    "another name": ([("'norm.'", "'scale.'")], ["what it sets is no longer"]),
+    "one tensor twice": ([LESS, ("module]}\n", "module]}" + TWICE)], ["1.bias of the checkpoint is neither used nor listed as dropped"]),
+}
+
+
+@pytest.mark.parametrize(("edits", "told"), EDITS.values(), ids=EDITS)
+def test_what_an_edited_plan_no_longer_does_is_told(run, tmp_path, edits, told):
+    state = {"0.weight": torch.rand(4, 4), "0.bias": torch.rand(4), "1.weight": torch.rand(4), "1.bias": torch.rand(4)}
+    torch.save(state, tmp_path / "a.pth")
+    plan, model = tmp_path / "plan.yaml", torch.nn.ModuleDict({"first": torch.nn.Linear(4, 4), "norm": torch.nn.LayerNorm(4)})
+    ckptaudit.audit(tmp_path / "a.pth", model).plan.save(plan)
+    text = plan.read_text()
+    for old, new in edits:
+        assert old in text
+        text = text.replace(old, new)
+    plan.write_text(text)
+    applied = run("apply", plan, tmp_path / "a.pth", "-o", tmp_path / "b.pth")
+    assert applied.returncode == 0, applied.stderr
+    lines = applied.stderr.splitlines()
+    assert len(lines) == len(told)
+    assert all(f"the plan was edited: {words}" in line for words, line in zip(told, lines, strict=True))
 
 
 def test_the_plan_takes_its_branch(run, samples, tmp_path):

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ckptaudit.align.ops import shape_after
 from ckptaudit.errors import OutputError, UsageError
 from ckptaudit.plan.applying import open_for, refuse_ambiguous, refuse_other_source
+from ckptaudit.plan.fingerprint import layout
 from ckptaudit.plan.plan import Plan
 from ckptaudit.plan.writing.keras_h5 import write_like
 from ckptaudit.plan.writing.safetensors_file import write_safetensors
@@ -26,11 +28,12 @@ SUFFIXES = (".safetensors", ".pth", ".pt", ".weights.h5")
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """What was written: number of tensors and bytes."""
+    """What was written: number of tensors and bytes, and what in the plan is no longer as it was when it was made."""
 
     path: Path
     tensors: int
     nbytes: int
+    remarks: tuple[str, ...] = ()
 
 
 def write_restored(
@@ -76,7 +79,21 @@ def write_restored(
         nbytes = write_safetensors(plan, checkpoint, output, force=force, progress=told)
     else:
         nbytes = write_torch_zip(plan, checkpoint, output, force=force, progress=told)
-    return Written(Path(output), len(plan.steps), nbytes)
+    return Written(Path(output), len(plan.steps), nbytes, tuple(_signs_of_edits(plan, checkpoint)))
+
+
+def _signs_of_edits(plan: Plan, checkpoint: Checkpoint) -> Iterator[str]:
+    """What contradicts that the plan uses or drops every tensor of the file, and sets what its model has."""
+    tensors = checkpoint.branch.tensors
+    shapes = ((step.target, shape_after(step.ops, [tensors[name].shape for name in step.sources])) for step in plan.steps)
+    if plan.target is not None and plan.target.sets and plan.target.sets != layout(shapes):
+        model = plan.target.name or "the model"
+        yield f"the plan was edited: what it sets is no longer, name by name and shape by shape, what was to be set of {model}"
+    known = {name for step in plan.steps for name in step.sources}.union(plan.dropped)
+    lost = [name for name in tensors if name not in known]
+    if lost:
+        more = f" and {len(lost) - 1} more" if len(lost) > 1 else ""
+        yield f"the plan was edited: {lost[0]}{more} of the checkpoint {'are' if more else 'is'} neither used nor listed as dropped"
 
 
 def check_suffix(output: str | os.PathLike[str], like: str | os.PathLike[str] | None = None) -> str:
