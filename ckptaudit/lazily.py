@@ -42,6 +42,8 @@ class _Expression:
         self._given = pattern, flags
 
     def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):  # of one that is being copied, and has nothing yet
+            raise AttributeError(name)
         import re
 
         compiled = re.compile(*self._given)

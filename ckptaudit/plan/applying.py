@@ -126,16 +126,17 @@ def step_values(
     checkpoint: Checkpoint,
     initial: Mapping[str, Any] | None = None,
     *,
-    read: Callable[[StoredTensor], numpy.ndarray[Any, Any]] = StoredTensor.read,
+    read: Callable[[StoredTensor], numpy.ndarray[Any, Any]] | None = None,
 ) -> numpy.ndarray[Any, Any]:
     """What a step gives, in whatever order it lies in memory; its sources alone are read.
 
-    ``read`` may give memory that the next call uses again: a step of several sources is not read with it.
+    ``read`` reads instead of the tensor itself. It may give memory that the next call uses again: a step of several sources is not read
+    with it.
     """
     for name in step.sources:
         refuse_undecoded(checkpoint.branch.tensors[name].dtype)
     stored = [checkpoint.branch.tensors[name] for name in step.sources]
-    arrays = [read(stored[0])] if len(stored) == 1 else [tensor.read() for tensor in stored]
+    arrays = [read(stored[0])] if read is not None and len(stored) == 1 else [tensor.read() for tensor in stored]
     return apply_ops(step.ops, arrays, _initial(step, initial))
 
 
