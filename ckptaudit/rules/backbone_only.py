@@ -22,7 +22,7 @@ def check(comparison: Comparison) -> Iterator[Finding]:
     if comparison.explained:
         return
     scopes = [scope for scope in comparison.alignment.scopes if scope.target and scope not in comparison.renamed_modules]
-    absent = whole_modules_missing(comparison)
+    absent = () if comparison.head_under_another_name else whole_modules_missing(comparison)
     for scope in scopes:
         yield _moved(scope, comparison, absent if scope is scopes[-1] else ())
     if absent and not scopes:

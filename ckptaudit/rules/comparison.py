@@ -13,7 +13,7 @@ from ckptaudit.align.keras_loading import KerasLoad, automatic_names, load_as_ke
 from ckptaudit.arch.model import Model
 from ckptaudit.graph import LayerGraph
 from ckptaudit.graph.facts import Facts, facts_of, stem_layer
-from ckptaudit.graph.heads import Head, auxiliary_scopes, head_scope, in_head, is_auxiliary, main_head
+from ckptaudit.graph.heads import Head, auxiliary_scopes, head_scope, in_head, is_auxiliary, main_head, output_axis
 from ckptaudit.graph.kinds import DERIVED_BUFFERS
 from ckptaudit.graph.layers import module_paths
 from ckptaudit.graph.names import is_under, leaf
@@ -236,6 +236,21 @@ class Comparison:
     def model_head(self) -> Head | None:
         """The layer of the model that gives classes."""
         return main_head(self.model.graph)
+
+    @cached_property
+    def head_under_another_name(self) -> Head | None:
+        """The file's head, where it and the model's are all that has no counterpart, and they differ in their outputs alone."""
+        old, new, file, model = self.file_head, self.model_head, self.checkpoint.graph, self.model.graph
+        if old is None or new is None or self.mismatched or file.framework != model.framework:
+            return None
+        here, there = file.by_path[old.path], model.by_path[new.path]
+        if {spec.name for spec in here.tensors.values()} != {*self.unexpected} or here.tensors.keys() != there.tensors.keys():
+            return None
+        if {spec.name for spec in there.tensors.values()} != {*self.missing} or old.outputs == new.outputs:
+            return None
+        a, b = list(here.tensors["weight"].shape), list(there.tensors["weight"].shape)
+        del a[output_axis(here, file.framework)], b[output_axis(there, model.framework)]
+        return old if a == b else None
 
     def in_model_head(self, name: str) -> bool:
         """Whether a tensor of the model gives classes: it may start fresh when fine-tuning."""

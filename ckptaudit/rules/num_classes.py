@@ -26,6 +26,8 @@ def check(comparison: Comparison) -> Iterator[Finding]:
     if head is not None and head.path == path and old % head.anchors == 0:
         old, new = old // head.anchors, new // head.anchors
     names = tuple(name for (a, b), group in layers.values() if a * new == b * old for name in group)
+    other = comparison.head_under_another_name
+    place = f" (`{other.path}`)" if other else ""
     one_apart = abs(old - new) == 1
     background = " They differ by one: perhaps one side counts a background class; then every label is shifted by one." if one_apart else ""
     argument = None
@@ -34,8 +36,8 @@ def check(comparison: Comparison) -> Iterator[Finding]:
 
         argument = getattr(sources.find(comparison.model.source), "CLASSES", None)
     yield RULE.finding(
-        f"The file has {old} class{'es' if old != 1 else ''} and the model {new} (`{path}`).{background}",
-        checkpoint=tuple(comparison.mismatched[name] for name in names),
+        f"The file has {old} class{'es' if old != 1 else ''}{place} and the model {new} (`{path}`).{background}",
+        checkpoint=comparison.unexpected if other else tuple(comparison.mismatched[name] for name in names),
         model=names,
         severity="note" if comparison.intent == "finetune" else "error",
         fix=f"build the model for {old} class{'es' if old != 1 else ''}, or train the head anew",
@@ -52,6 +54,8 @@ def _layers_with_other_outputs(comparison: Comparison) -> dict[str, tuple[tuple[
     follows may be wider by the same factor instead (a flattened map); a vocabulary is shared with an embedding.
     """
     graph = comparison.model.graph
+    if (other := comparison.head_under_another_name) is not None and (own := comparison.model_head) is not None:
+        return {own.path: ((other.outputs, own.outputs), list(comparison.missing))}
     stem = stem_layer(graph)
     found: dict[str, tuple[tuple[int, int], list[str]]] = {}
     inner: set[tuple[int, int]] = set()

@@ -989,7 +989,23 @@ CASES = [
             lambda: trained(With(classifier=nn.ConvTranspose2d(8, 9, 2))),
             partial(),
         ),
+        (
+            YES,
+            "a head of another name, in another library",
+            lambda: resnet("resnet18"),
+            lambda: renamed(
+                trained(resnet("resnet18", num_classes=7)), lambda n: n.replace("fc.", "head.") if n[0] == "f" else f"body.{n}"
+            ),
+            partial(fires=("num-classes", "whole-into-part"), says="head 7 → 1000 classes"),
+        ),
         (NO, "the same", Net, fine),
+        (
+            NEAR,
+            "a layer of other inputs instead of the head",
+            Net,
+            lambda: without(trained(With(projection=nn.Linear(9, 7))), "classifier"),
+            partial(fires=("backbone-only", "unexpected-layers")),
+        ),
         (NEAR, "a wider network", Net, lambda: trained(Net(width=16)), wrong(fires=("shape-mismatch",))),
         (NEAR, "a wider layer before a flattened map", lambda: LeNet(16), lambda: trained(LeNet(32)), wrong(fires=("shape-mismatch",))),
         (NEAR, "another vocabulary", lambda: Words(50), lambda: trained(Words(60)), wrong(fires=("shape-mismatch",))),
