@@ -29,6 +29,8 @@ MAX_RANK = 32  # HDF5's own limit
 MAX_ATTRIBUTE = 64 << 20
 MAX_STRINGS = 1 << 30
 _MAX_REMARKS = 20
+#: Characters of all paths and names together, per byte of the file and in any file: groups within groups have paths that grow with each.
+_PATHS_PER_BYTE, _MIN_PATHS = 4, 1 << 20
 #: What a user block should not hold: whoever opens the file as something else would find it.
 _SUSPECT = (
     (b"PK\x03\x04", "a zip archive"),
@@ -108,6 +110,11 @@ class Hdf5:
     def corrupt(self, reason: str) -> CorruptCheckpointError:
         """The error that refuses the file."""
         return CorruptCheckpointError(self.path, f"an HDF5 file {reason}")
+
+    def check_paths(self, length: int, size: int) -> None:
+        """Refuse a file of ``size`` bytes whose paths are ``length`` characters in all, if that is more than its groups can need."""
+        if length > _MIN_PATHS + _PATHS_PER_BYTE * size:
+            raise self.corrupt(f"whose paths are longer than {_PATHS_PER_BYTE} times the file")
 
     def remark(self, words: str, rule: str = "odd-structure", severity: str = "warning") -> None:
         """Note something odd; a file that is odd all over is told of only so often."""

@@ -159,13 +159,21 @@ class LibraryHdf5(Hdf5):
 
         root = Group("", h5py.h5o.get_info(file.id).addr, h5py.h5g.open(file.id, b"/"))
         seen: dict[int, Group | Dataset | None] = {root.address: root}
-        todo, links = [root], 0
+        todo, links, paths = [root], 0, 0
         kinds = {h5py.h5l.TYPE_SOFT: "a soft link", h5py.h5l.TYPE_EXTERNAL: "an external link"}
-        while todo:
-            group = todo.pop()
-            listed: list[tuple[bytes, int, int]] = []
+        listed: list[tuple[bytes, int, int]]
+
+        def note(name: bytes, info: Any) -> None:
+            nonlocal paths
+            known = info.type == h5py.h5l.TYPE_HARD and info.u in seen
+            paths += len(name) + (0 if known else len(group.path))
+            self.check_paths(paths, self._window.size)
             # h5py fills the same object for each link, so that it must be taken apart at once.
-            group.handle.links.iterate(lambda name, info, into=listed: into.append((name, info.type, info.u)), info=True)
+            listed.append((name, info.type, info.u))
+
+        while todo:
+            group, listed = todo.pop(), []
+            group.handle.links.iterate(note, info=True)
             links += len(listed)
             if links > MAX_LINKS:
                 raise self.corrupt(f"of more than {MAX_LINKS:,} links")

@@ -58,7 +58,8 @@ _CACHED_TABLE = 1
 _CONTIGUOUS = frozenset({b"\3\1", b"\4\1"})
 #: Messages with the two numbers that say where things are: tree and heap, or values and how many bytes they take; and where in them.
 _WITH_PAIR = {_SYMBOLS: 0, _LAYOUT: 2}
-_MAX_ALIKE = 256
+#: Of headers that are remembered because others are like them: how many, bytes of each, and places of these two numbers.
+_MAX_ALIKE, _MAX_ALIKE_BYTES, _MAX_CUTS = 256, 512, 8
 _SPACE_PADDED = 2
 _MAX_DEPTH = 32
 _NO_BLOCK = 1  # what ends the list of free blocks of a heap
@@ -149,6 +150,8 @@ class PlainHdf5(Hdf5):
         #: What is at hand of the data: where it begins, and up to where headers may begin in it.
         self._window, self._first, self._last = (self._data, 0, len(self._data)) if isinstance(self._data, bytes) else (b"", 0, 0)
         self._left = self._texts = min(self._size, max_header)
+        #: Bytes that the names may have that bound nodes and tables. Each bounds two of a level, and a healthy tree has few levels.
+        self._bounds = 4 * self._left
         self._heaps: dict[int, tuple[bytes, dict[int, tuple[int, int]]]] = {}
         #: By type and dataspace.
         self._kinds: dict[tuple[bytes, bytes], _Kind] = {}
@@ -190,7 +193,7 @@ class PlainHdf5(Hdf5):
         """A part of a header, most often of what is at hand."""
         self._left -= count
         at = self._start + address - self._first
-        if at < 0 or at + count > len(self._window) or address + count > self._size:
+        if self._left < 0 or at < 0 or at + count > len(self._window) or address + count > self._size:
             near, at = self._near(address, count)
             return near[at : at + count]
         return self._window[at : at + count]
@@ -200,7 +203,7 @@ class PlainHdf5(Hdf5):
         root = Group("", address, header.attributes)
         seen: dict[int, Group | Dataset] = {address: root}
         groups = {address: header}
-        todo, links = [root], 0
+        todo, links, paths, size = [root], 0, 0, self._size
         while todo:
             group = todo.pop()
             before = f"{group.path}/" if group.path else ""
@@ -210,9 +213,11 @@ class PlainHdf5(Hdf5):
                 links += 1
                 if links > MAX_LINKS:
                     raise self.corrupt(f"of more than {MAX_LINKS:,} links")
+                paths += len(raw)
                 name = raw.decode("utf-8", "surrogateescape")
                 child = seen.get(at)
                 if child is None:
+                    paths += len(before)
                     header = self._header(at)
                     if header.kind is None:
                         child = Group(before + name, at, header.attributes)
@@ -221,6 +226,8 @@ class PlainHdf5(Hdf5):
                     else:
                         child = Dataset(before + name, at, self._tensor(header.kind, header.pair, str(at)))
                     seen[at] = child
+                if paths > size:
+                    self.check_paths(paths, size)
                 if table is not None and (at not in groups or table != groups[at].pair):
                     raise NotPlain("a group is two")
                 group.children[name] = child
@@ -266,7 +273,7 @@ class PlainHdf5(Hdf5):
         return address, header
 
     def _linked(self, links: list[tuple[bytes, int]]) -> Iterator[tuple[bytes, int, None]]:
-        """The same of a group that is no symbol table."""
+        """What :meth:`_entries` gives, of a group that is no symbol table."""
         last = b""
         for name, address in sorted(links):
             if name <= last:
@@ -361,11 +368,12 @@ class PlainHdf5(Hdf5):
             raise NotPlain("another object header")
         block = near[at + 16 : at + 16 + size]
         if len(block) == size and address + 16 + size <= self._size:
-            self._left -= size
+            self._left -= 16 + size
         else:
+            self._left -= 16
             block = self._bytes(address + 16, size)
         # Most headers differ from one that was looked at before in the two numbers that say where things are, and in nothing else.
-        for cut in self._cuts:
+        for cut in self._cuts if size <= _MAX_ALIKE_BYTES else ():
             known = self._alike.get((count, block[:cut], block[cut + 16 :]))
             if known is not None:
                 return _Header(known.kind, _TWO.unpack_from(block, cut), None, known.attributes)
@@ -391,14 +399,16 @@ class PlainHdf5(Hdf5):
         if left:
             raise NotPlain("another object")
         header = self._made_of(messages)
-        if len(blocks) == 1 and not header.attributes and len(self._alike) < _MAX_ALIKE:
-            self._cuts.add(cut)
-            self._alike[count, block[:cut], block[cut + 16 :]] = header
+        if len(block) <= _MAX_ALIKE_BYTES and len(blocks) == 1 and not header.attributes and len(self._alike) < _MAX_ALIKE:
+            if len(self._cuts) < _MAX_CUTS:
+                self._cuts.add(cut)
+            if cut in self._cuts:
+                self._alike[count, block[:cut], block[cut + 16 :]] = header
         return header
 
     def _entries(self, tree: int, heap: int) -> Iterator[tuple[bytes, int, tuple[int, int] | None]]:
         """Name and header's address of each member of a group, with its table where the entry tells; names ascend as libhdf5 needs it."""
-        signature, version, size, free, start = _HEAP.unpack_from(*self._near(heap, 32))
+        signature, version, size, free, start = _HEAP.unpack(self._part(heap, 32))
         if signature != b"HEAP" or version:
             raise NotPlain("another heap of names")
         names = self._part(start, size)
@@ -407,12 +417,18 @@ class PlainHdf5(Hdf5):
         last = b""
         for low, high, table in self._leaves(tree, names):
             last = max(low, last)
-            near, at = self._near(table, 8 + 40 * self._in_table)
+            # There is room for more entries than are in use; only these are looked at.
+            near, at = self._near(table, 8)
             signature, version, count = _TABLE.unpack_from(near, at)
-            if signature != b"SNOD" or version != 1 or count > self._in_table:
+            if signature != b"SNOD" or version != 1 or count > self._in_table or table + 8 + 40 * self._in_table > self._size:
                 raise NotPlain("another symbol table")
-            self._left -= 40 * count
-            for offset, address, cached, _, scratch in _ROOT.iter_unpack(near[at + 8 : at + 8 + 40 * count]):
+            end = at + 8 + 40 * count
+            if end <= len(near):
+                self._left -= 8 + 40 * count
+                entries = near[at + 8 : end]
+            else:
+                entries = self._part(table, 8 + 40 * count)[8:]
+            for offset, address, cached, _, scratch in _ROOT.iter_unpack(entries):
                 name = names[offset : names.index(0, offset)]
                 if cached > _CACHED_TABLE or name <= last or name > high:
                     raise NotPlain("a link, or names in another order")
@@ -462,23 +478,31 @@ class PlainHdf5(Hdf5):
 
     def _node(self, address: int, names: bytes) -> tuple[int, int, int, list[_Bounded]]:
         """Level of a node, its neighbours, and what is below it."""
-        near, at = self._near(address, 32 + 16 * self._in_node)
+        near, at = self._near(address, 24)
         signature, kind, level, count, before, after = _TREE.unpack_from(near, at)
         if signature != b"TREE" or kind or level > _MAX_DEPTH:
             raise NotPlain("another tree")
-        if count > self._in_node or (level and not count):
+        if count > self._in_node or (level and not count) or address + 32 + 16 * self._in_node > self._size:
             raise NotPlain("a tree that is cut off")
-        self._left -= 16 * count + 8
-        at += 24
-        offset = int.from_bytes(near[at : at + 8], "little")
+        end = at + 32 + 16 * count
+        if end <= len(near):
+            self._left -= 32 + 16 * count
+            offset = int.from_bytes(near[at + 24 : at + 32], "little")
+            inside = near[at + 32 : end]
+        else:
+            inside = self._part(address, 32 + 16 * count)
+            offset, inside = int.from_bytes(inside[24:32], "little"), inside[32:]
         low = names[offset : names.index(0, offset)]
+        bounds = self._bounds - len(low)
         below: list[_Bounded] = []
-        for child, offset in _TWO.iter_unpack(near[at + 8 : at + 8 + 16 * count]):
+        for child, offset in _TWO.iter_unpack(inside):
             high = names[offset : names.index(0, offset)]
-            if high < low:
+            bounds -= len(high)
+            if high < low or bounds < 0:
                 raise NotPlain("names in another order")
             below.append((low, high, child))
             low = high
+        self._bounds = bounds
         return level, before, after, below
 
     def _kind(self, message: bytes, space: bytes) -> _Kind:

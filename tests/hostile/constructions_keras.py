@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import zipfile
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
+from struct import pack
 from typing import Any
 
 import h5py
@@ -250,6 +252,53 @@ def _fan_out(file: h5py.File) -> None:
         below = group
 
 
+def _symbol_tables(children: int, per_node: int, per_table: int, name: int) -> bytes:
+    """An HDF5 file whose root has one node, with many children that are all the same empty table, bounded by one name of many bytes."""
+    nowhere, header, heap = 2**64 - 1, 96, 136
+    names = heap + 32
+    tree = names + name + 16
+    table = tree + 32 + 32 * per_node
+    end = table + 8 + 80 * per_table
+    parts = {
+        0: b"\x89HDF\r\n\x1a\n" + bytes((0, 0, 0, 0, 0, 8, 8, 0)) + pack("<HHI4Q", per_table, per_node, 0, 0, nowhere, end, nowhere),
+        56: pack("<QQQ", 0, header, 0),
+        header: pack("<BxHII4xHH4xQQ", 1, 1, 1, 24, 0x11, 16, tree, heap),
+        heap: pack("<4s4xQQQ", b"HEAP", name + 16, 1, names),
+        names + 8: b"a" * name,
+        tree: pack("<4sBBHQQQ", b"TREE", 0, 0, children, nowhere, nowhere, 0) + pack("<QQ", table, 8) * children,
+        table: b"SNOD\1",
+    }
+    content = bytearray(end)
+    for at, part in parts.items():
+        content[at : at + len(part)] = part
+    return bytes(content)
+
+
+def _large(content: bytes) -> Callable[[Path], None]:
+    """The file with zeros behind it: one of more than 16 MiB is read by parts."""
+
+    def make(path: Path) -> None:
+        path.write_bytes(content)
+        os.truncate(path, 20 << 20)
+
+    return make
+
+
+def _groups_in_groups(levels: int) -> bytes:
+    """An HDF5 file of groups of 192 bytes, each within the one before; all are called the same, in one heap."""
+    nowhere, heap, first, each = 2**64 - 1, 96, 144, 192
+    end = first + each * (levels + 1)
+    content = b"\x89HDF\r\n\x1a\n" + bytes((0, 0, 0, 0, 0, 8, 8, 0)) + pack("<HHI4Q", 1, 1, 0, 0, nowhere, end, nowhere)
+    content = (content + pack("<QQQ", 0, first, 0)).ljust(heap, b"\0")
+    content += pack("<4s4xQQQ", b"HEAP", 16, 1, heap + 32) + b"a".rjust(9, b"\0").ljust(16, b"\0")
+    for level in range(levels + 1):
+        at, more = first + each * level, level < levels
+        header = pack("<BxHII4xHH4xQQ", 1, 1, 1, 24, 0x11, 16, at + 40, heap)
+        tree = pack("<4sBBHQQQQQ16x", b"TREE", 0, 0, more, nowhere, nowhere, 0, at + 104, 8)
+        content += header + tree + pack("<4sBxHQQ64x", b"SNOD", 1, more, 8, at + each).ljust(88, b"\0")
+    return content
+
+
 def _deep_config(levels: int) -> str:
     return '{"class_name":"Sequential","config":{"layers":[' * levels + "]}}" * levels
 
@@ -339,6 +388,9 @@ def _files() -> list[Case]:
         made("nan", _set(w={"data": np.full(3, np.nan, "f4")}), "finding", "NaN"),
         made("names_long", _hdf5(lambda file: file.create_dataset("x" * 60_000, data=np.ones(3, "f4")))),
         made("names_dots", _hdf5(lambda file: file.create_dataset("a.b/c.d", data=np.ones(3, "f4")))),
+        made("tables_one", _large(_symbol_tables(65_534, 32_767, 65_535, 1)), "refuse", "no datasets"),
+        Case("names_one.h5", _symbol_tables(2_000, 1_000, 4, 1 << 20), "refuse", "no datasets"),
+        Case("groups_deep.h5", _groups_in_groups(20_000), "refuse", "paths"),
         made("many_groups", _hdf5(lambda file: [file.create_group(f"g{n}") for n in range(3_000)])),
     ]  # fmt: skip
 
