@@ -17,6 +17,7 @@ import numpy as np
 from tests.hostile.making import FOUR, SYSTEM, Case, pickled, state_dict, torch_zip, zipped
 
 EITHER, ANY = "refuse finding", "refuse finding ok"
+NOWHERE = 2**64 - 1
 KERAS = Path(__file__).parent.parent / "data" / "keras"
 DENSE = {"module": "keras.layers", "class_name": "Dense", "config": {"name": "out", "units": 2}, "registered_name": None}
 LAMBDA = {
@@ -252,20 +253,58 @@ def _fan_out(file: h5py.File) -> None:
         below = group
 
 
+def _superblock(per_table: int, per_node: int, header: int, end: int) -> bytes:
+    versions = bytes((0, 0, 0, 0, 0, 8, 8, 0))
+    places = pack("<HHI4QQQQ", per_table, per_node, 0, 0, NOWHERE, end, NOWHERE, 0, header, 0)
+    return (b"\x89HDF\r\n\x1a\n" + versions + places).ljust(96, b"\0")
+
+
+def _group(tree: int, heap: int, before: bytes = b"", behind: bytes = b"", messages: int = 1) -> bytes:
+    return pack("<BxHII4x", 1, messages, 1, len(before) + 24 + len(behind)) + before + pack("<HH4xQQ", 0x11, 16, tree, heap) + behind
+
+
+def _nothing(size: int) -> bytes:
+    return pack("<HH4x", 0, size) + bytes(size)
+
+
+def _large_headers(path: Path) -> None:
+    """An HDF5 file of 250 groups with as many places in their headers for what they refer to, and 60 whose headers are a megabyte."""
+    small, large = 250, 60
+    count = small + large
+    names = 168
+    tree = names + 8 * (count + 1)
+    empty, table = tree + 64, tree + 128
+    at = table + 8 + 40 * count
+    names_of_all = bytes(8) + b"".join(b"g%06d\0" % number for number in range(count))
+    entries = []
+    with path.open("wb") as file:
+        for number in range(count):
+            behind = (_nothing(65_520) * 16 + _nothing(8 * number)) if number >= small else b""
+            group = _group(empty, 136, _nothing(8 * min(number, small - 1)), behind, 19 if behind else 2)
+            file.seek(at)
+            file.write(group)
+            entries.append(pack("<QQ24x", 8 * (number + 1), at))
+            at += len(group)
+        file.seek(0)
+        file.write(_superblock(count // 2, 1, 96, at) + _group(tree, 136) + pack("<4s4xQQQ", b"HEAP", len(names_of_all), 1, names))
+        file.write(names_of_all)
+        file.write(pack("<4sBBHQQQQQ16x", b"TREE", 0, 0, 1, NOWHERE, NOWHERE, 0, table, 8 * count))
+        file.write(pack("<4sBBHQQ40x", b"TREE", 0, 0, 0, NOWHERE, NOWHERE))
+        file.write(pack("<4sBxH", b"SNOD", 1, count) + b"".join(entries))
+
+
 def _symbol_tables(children: int, per_node: int, per_table: int, name: int) -> bytes:
     """An HDF5 file whose root has one node, with many children that are all the same empty table, bounded by one name of many bytes."""
-    nowhere, header, heap = 2**64 - 1, 96, 136
-    names = heap + 32
+    header, heap, names = 96, 136, 168
     tree = names + name + 16
     table = tree + 32 + 32 * per_node
     end = table + 8 + 80 * per_table
     parts = {
-        0: b"\x89HDF\r\n\x1a\n" + bytes((0, 0, 0, 0, 0, 8, 8, 0)) + pack("<HHI4Q", per_table, per_node, 0, 0, nowhere, end, nowhere),
-        56: pack("<QQQ", 0, header, 0),
-        header: pack("<BxHII4xHH4xQQ", 1, 1, 1, 24, 0x11, 16, tree, heap),
+        0: _superblock(per_table, per_node, header, end),
+        header: _group(tree, heap),
         heap: pack("<4s4xQQQ", b"HEAP", name + 16, 1, names),
         names + 8: b"a" * name,
-        tree: pack("<4sBBHQQQ", b"TREE", 0, 0, children, nowhere, nowhere, 0) + pack("<QQ", table, 8) * children,
+        tree: pack("<4sBBHQQQ", b"TREE", 0, 0, children, NOWHERE, NOWHERE, 0) + pack("<QQ", table, 8) * children,
         table: b"SNOD\1",
     }
     content = bytearray(end)
@@ -286,16 +325,13 @@ def _large(content: bytes) -> Callable[[Path], None]:
 
 def _groups_in_groups(levels: int) -> bytes:
     """An HDF5 file of groups of 192 bytes, each within the one before; all are called the same, in one heap."""
-    nowhere, heap, first, each = 2**64 - 1, 96, 144, 192
-    end = first + each * (levels + 1)
-    content = b"\x89HDF\r\n\x1a\n" + bytes((0, 0, 0, 0, 0, 8, 8, 0)) + pack("<HHI4Q", 1, 1, 0, 0, nowhere, end, nowhere)
-    content = (content + pack("<QQQ", 0, first, 0)).ljust(heap, b"\0")
+    heap, first, each = 96, 144, 192
+    content = _superblock(1, 1, first, first + each * (levels + 1))
     content += pack("<4s4xQQQ", b"HEAP", 16, 1, heap + 32) + b"a".rjust(9, b"\0").ljust(16, b"\0")
     for level in range(levels + 1):
         at, more = first + each * level, level < levels
-        header = pack("<BxHII4xHH4xQQ", 1, 1, 1, 24, 0x11, 16, at + 40, heap)
-        tree = pack("<4sBBHQQQQQ16x", b"TREE", 0, 0, more, nowhere, nowhere, 0, at + 104, 8)
-        content += header + tree + pack("<4sBxHQQ64x", b"SNOD", 1, more, 8, at + each).ljust(88, b"\0")
+        tree = pack("<4sBBHQQQQQ16x", b"TREE", 0, 0, more, NOWHERE, NOWHERE, 0, at + 104, 8)
+        content += _group(at + 40, heap) + tree + pack("<4sBxHQQ64x", b"SNOD", 1, more, 8, at + each).ljust(88, b"\0")
     return content
 
 
@@ -389,6 +425,7 @@ def _files() -> list[Case]:
         made("names_long", _hdf5(lambda file: file.create_dataset("x" * 60_000, data=np.ones(3, "f4")))),
         made("names_dots", _hdf5(lambda file: file.create_dataset("a.b/c.d", data=np.ones(3, "f4")))),
         made("tables_one", _large(_symbol_tables(65_534, 32_767, 65_535, 1)), "refuse", "no datasets"),
+        made("headers_large", _large_headers, "refuse", "no datasets"),
         Case("names_one.h5", _symbol_tables(2_000, 1_000, 4, 1 << 20), "refuse", "no datasets"),
         Case("groups_deep.h5", _groups_in_groups(20_000), "refuse", "paths"),
         made("many_groups", _hdf5(lambda file: [file.create_group(f"g{n}") for n in range(3_000)])),
