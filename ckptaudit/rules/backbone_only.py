@@ -27,11 +27,12 @@ def check(comparison: Comparison) -> Iterator[Finding]:
         yield _moved(scope, comparison, absent if scope is scopes[-1] else ())
     if absent and not scopes:
         lacking, message = _absent(comparison, absent)
-        held = comparison.file_facts.backbone
+        # By its own names the file shows fewer stages than it has where one of them is called otherwise.
+        held = None if comparison.renamed_modules else comparison.file_facts.backbone
         # What the head stands on cannot be trained anew as a head can: without it the file is a fragment.
         head_only = bool(comparison.head_scope) and all(is_under(module, comparison.head_scope) for module in absent)
         yield RULE.finding(
-            f"The file holds {f'the {held}' if held else 'a part of the model'} only: {message}.",
+            f"The file holds {(held if held.startswith('a ') else f'the {held}') if held else 'a part of the model'} only: {message}.",
             model=lacking,
             severity="note" if head_only and comparison.intent == "finetune" else "error",
             fix=("train the missing part, or take" if head_only else "take") + " the checkpoint of the whole model",

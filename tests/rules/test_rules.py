@@ -542,6 +542,13 @@ CASES = [
             lambda: without(fine(), "classifier"),
             {"status": "partial", "intent": "finetune", "severity": "note"},
         ),
+        (
+            YES,
+            "no head, and a stage of another name",
+            lambda: resnet("resnet18"),
+            lambda: renamed(without(trained(resnet("resnet18")), "fc."), lambda n: n.replace("layer4.", "stage4.")),
+            partial(fires=("backbone-only", "renamed-layers"), says="The file holds a part of the model only: `fc`"),
+        ),
         (YES, "below another name", Net, lambda: trained(Features()), partial()),
         (YES, "all of it, one level down", lambda: Holding(detector=Net()), fine, {"status": "remappable", "severity": "warning"}),
         (NO, "all of it", Net, fine),
