@@ -141,6 +141,7 @@ def _is_missing(proof: Proof, asked: bool, wrote: Model | None) -> bool:
 def _models_that_may_have_written(opened: Checkpoint, source_arch: str | None, guess: bool) -> tuple[Model | None, tuple[Model, ...]]:
     """The model that wrote the file: the one that is given, or what the file is sure to be, and the others with the same tensors."""
     from ckptaudit.arch import build_model
+    from ckptaudit.errors import ArchitectureError
     from ckptaudit.pipeline import identify, model_of_own_config
 
     if source_arch == "self":
@@ -150,7 +151,10 @@ def _models_that_may_have_written(opened: Checkpoint, source_arch: str | None, g
     best = identify(opened).best if guess else None
     if best is None:
         return None, ()
-    return build_model(best.arch, best.arguments), tuple(build_model(name, best.arguments) for name in best.equivalents)
+    try:
+        return build_model(best.arch, best.arguments), tuple(build_model(name, best.arguments) for name in best.equivalents)
+    except ArchitectureError:  # of another library, say, that is not installed: whose the file is stays unknown
+        return None, ()
 
 
 def _class_map(path: str | None) -> object:
