@@ -390,7 +390,7 @@ class PlainHdf5(Hdf5):
                     cut = position + _WITH_PAIR[kind]
                 position += size
                 left -= 1
-                if position > length or flags not in _FLAGS:
+                if left < 0 or position > length or flags not in _FLAGS:  # a block that continues itself never ends
                     raise NotPlain("a message that does not lie here")
                 if kind == _CONTINUED:
                     blocks.append(self._part(*_TWO.unpack_from(body)))
