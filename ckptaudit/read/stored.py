@@ -206,6 +206,22 @@ class StoredTensor:
             raise ValueError(f"{len(memory):,} bytes of memory for {count:,} of the tensor")
         self._fill(memory, start)
 
+    def ends(self, elements: int) -> tuple[bytes | bytearray, bytes | bytearray]:
+        """The bytes of so many elements from the first on and of the last ones, of a tensor that :attr:`lies_as_it_is`.
+
+        Raises
+        ------
+        CheckpointError
+            As :meth:`read`.
+        """
+        itemsize = DTYPE_BITS[self.dtype] // 8
+        start, count = self._span(itemsize, _numel(self.shape))
+        part = elements * itemsize
+        if count <= 2 * part:  # then one read does for both
+            whole = self._bytes(start, count)
+            return whole, whole
+        return self._bytes(start, part), self._bytes(start + count - part, part)
+
     def sample(self, elements: int, *, last: bool = False) -> numpy.ndarray[Any, Any]:
         """Like :meth:`read`, but flat, and of a tensor with more than ``elements`` values only some rows from its start, or its end."""
         shape = self._sampled(elements)

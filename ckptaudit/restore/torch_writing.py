@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import copy_context
@@ -17,7 +17,6 @@ from ckptaudit.pipeline import Audit
 from ckptaudit.plan.applying import refuse_undecoded
 from ckptaudit.read.identity import kept_open
 from ckptaudit.records import dataclass
-from ckptaudit.restore.again import audit_again
 from ckptaudit.restore.demand import Demand, refusal
 from ckptaudit.restore.meta import materialised
 from ckptaudit.restore.overlaps import refuse_contradictions
@@ -29,6 +28,9 @@ if TYPE_CHECKING:
     from ckptaudit.plan import Step
     from ckptaudit.read import Checkpoint
     from ckptaudit.read.stored import StoredTensor
+
+    #: Whether a tensor holds what was to be written, as far as it is looked at.
+    Check = Callable[[torch.Tensor], bool]
 
 #: Reads at a time: one alone leaves the memory's, and a disk's, bandwidth unused. Bytes that are not worth another thread.
 _READERS, _SMALL = min(4, os.cpu_count() or 1), 256 << 10
@@ -75,16 +77,24 @@ class Write:
         """Write a tensor that is :attr:`straight`."""
         import torch
 
-        memory = self.target.reshape(-1).view(torch.uint8).numpy()
-        self._stored[0].read_into(memoryview(memory))
+        self._stored[0].read_into(_bytes_of(self.target))
         if not self.target.is_inference():
             torch.autograd.graph.increment_version(self.target)  # a backward pass that still needs the old values must be told
 
-    def ends(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """What :func:`ends` gives of a value that is not :attr:`computed`, flat, in the model's dtype; the rest is not read."""
-        refuse_undecoded(self._stored[0].dtype)
-        first, last = (lent_tensor(self._stored[0].sample(END, last=last)) for last in (False, True))
-        return first.to(self.target.dtype), last.to(self.target.dtype)
+    def check(self) -> Check:
+        """The check whether a tensor holds, at both ends, a value that is not :attr:`computed`: the rest of it is not read."""
+        stored = self._stored[0]
+        refuse_undecoded(stored.dtype)
+        if not self.straight:
+            first, last = (lent_tensor(stored.sample(END, last=last)) for last in (False, True))
+            return _check_of(first.to(self.target.dtype), last.to(self.target.dtype))
+        begin, end = stored.ends(END)
+
+        def same_bytes(after: torch.Tensor) -> bool:
+            memory = _bytes_of(after)
+            return memory[: len(begin)] == begin and memory[len(memory) - len(end) :] == end
+
+        return same_bytes
 
     @cached_property
     def _stored(self) -> list[StoredTensor]:
@@ -113,13 +123,15 @@ def restore(model: Any, audit: Audit, demand: Demand, device: Any) -> None:
     files = {tensor.storage.file for step in audit.plan.steps for tensor in _sources(step, audit.checkpoint)}
     with kept_open(files), materialised(model, audit.plan, device), _writing(model):
         writes = _writes(model, audit)
-        expected = {}
-        for write in writes:
-            expected[write.step.target] = _rehearse(write, audit)
+        checks = [_rehearse(write, audit) for write in writes]
         refuse_contradictions(writes)
         _write(writes)
-        _look(model, writes, expected, audit)
-    audit_again(model, model.state_dict(), audit, demand)
+        _look(model, writes, checks, audit)
+    if audit.plan.initial or not all(write.straight for write in writes):
+        # Of bytes that lie in the model as in the file the first audit has told already.
+        from ckptaudit.restore.again import audit_again
+
+        audit_again(model, model.state_dict(), audit, demand)
     if device is not None:
         model.to(device)
 
@@ -154,8 +166,8 @@ def _write(writes: list[Write]) -> None:
         raise type(error)(error.path, f"{error.reason}; the model was being written already, and is no longer as it was") from None
 
 
-def _rehearse(write: Write, audit: Audit) -> tuple[torch.Tensor, torch.Tensor]:
-    """Raise what writing would raise, refuse values that the model's dtype does not hold, and give both ends of the values."""
+def _rehearse(write: Write, audit: Audit) -> Check:
+    """Raise what writing would raise, refuse values that the model's dtype does not hold, and give the check of what was written."""
     import torch
 
     step, target = write.step, write.target
@@ -166,7 +178,7 @@ def _rehearse(write: Write, audit: Audit) -> tuple[torch.Tensor, torch.Tensor]:
     if span < target.numel():
         raise CkptAuditError(f"{step.target}: several of its elements share one place in memory: it cannot be restored in place")
     if not write.computed:
-        return write.ends()
+        return write.check()
     value = write.value()
     if value.is_floating_point() and target.is_floating_point():
         lost = int((torch.isfinite(value) & ~torch.isfinite(value.to(target.dtype))).sum())
@@ -176,17 +188,21 @@ def _rehearse(write: Write, audit: Audit) -> tuple[torch.Tensor, torch.Tensor]:
         lost = int((value.to(target.dtype).to(value.dtype) != value).sum())
     if lost:
         raise refusal(audit, f"{lost:,} values of `{step.target}` are beyond what {tensor_dtype(target)} holds.")
-    return ends(value.to(target.dtype))
+    return _check_of(*ends(value.to(target.dtype)))
 
 
-def _look(model: Any, writes: list[Write], expected: Mapping[str, tuple[torch.Tensor, torch.Tensor]], audit: Audit) -> None:
+def _check_of(first: torch.Tensor, last: torch.Tensor) -> Check:
+    """Whether a tensor has these ends."""
+    return lambda after: all(same_values(a.reshape(-1), b.reshape(-1)) for a, b in zip(ends(after), (first, last), strict=True))
+
+
+def _look(model: Any, writes: list[Write], checks: list[Check], audit: Audit) -> None:
     """Compare what the model holds with what was written."""
     state = model.state_dict()
-    for write in writes:
+    for write, holds in zip(writes, checks, strict=True):
         name, before, after = write.step.target, write.tensor, state[write.step.target]
         kept = (before.shape, before.dtype, before.device) == (after.shape, after.dtype, after.device)
-        found = ends(write._narrowed(after))
-        if not kept or not all(same_values(a.reshape(-1), b.reshape(-1)) for a, b in zip(found, expected[name], strict=True)):
+        if not kept or not holds(write._narrowed(after)):
             raise refusal(audit, f"`{name}` does not hold what was written to it: the model is no longer as it was.")
 
 
@@ -202,6 +218,13 @@ def _writing(model: Any) -> Iterator[None]:
     inference = any(tensor.is_inference() for tensor in (*model.parameters(), *model.buffers()))
     with torch.inference_mode() if inference else torch.no_grad():
         yield
+
+
+def _bytes_of(tensor: torch.Tensor) -> memoryview:
+    """The memory of a contiguous tensor in main memory."""
+    import torch
+
+    return memoryview(tensor.detach().reshape(-1).view(torch.uint8).numpy())
 
 
 def _narrows(old: str, new: str) -> bool:
