@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cached_property
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal
 
@@ -94,6 +95,13 @@ class Alignment:
     wrappers: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: MappingProxyType({}))
     scopes: tuple[Scope, ...] = ()
     structural: tuple[str, ...] = ()
+
+    @cached_property
+    def as_it_is(self) -> bool:
+        """Whether each tensor of either side is the one of the same name on the other: decided, unchanged, and none is left over."""
+        left = self.unmatched_source or self.unmatched_target or self.mismatched or self.wrappers or self.scopes or self.structural
+        alike = (pair.grade == "decided" and not pair.ops and pair.sources == (name,) for name, pair in self.pairs.items())
+        return bool(self.pairs) and not left and all(alike)
 
     def doubting(self, doubted: Mapping[str, Pair]) -> Alignment:
         """The same with these pairs, by target, in place of the same pairs that were sure."""

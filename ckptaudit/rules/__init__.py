@@ -1,17 +1,19 @@
-"""What can be wrong between a checkpoint and a model: one module per rule.
+"""What can be wrong between a checkpoint and a model: one module per rule, in one package per subject.
 
-A rule's module declares ``RULE`` and a function ``check(comparison)`` that yields findings. To add a rule, add a module.
+A rule's module declares ``RULE`` and a function ``check(comparison)`` that yields findings. To add a rule, add a module. The package says
+when it is asked at all: in many audits there is nothing that most rules are about, and to load them takes longer than to ask the others.
 """
 
 from __future__ import annotations
 
 from functools import cache
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from ckptaudit.rules.finding import Finding, Phase, Rule, Severity, Status
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from ckptaudit.graph import LayerGraph, Origin
     from ckptaudit.rules.allowance import Allowance
@@ -24,25 +26,48 @@ __all__ = ["Finding", "Rule", "Severity", "Status", "all_rules", "run_rules"]
 _PHASES: tuple[Phase, ...] = ("file", "architecture", "cause", "symptom")
 
 
-@cache
+#: Of each package whether any of its rules could find something.
+_ASKED: Mapping[str, Callable[[Comparison], bool]] = MappingProxyType(
+    {
+        "always": lambda comparison: True,
+        "exports": lambda comparison: comparison.checkpoint.framework == "onnx",
+        "gaps": lambda comparison: not comparison.alignment.as_it_is,
+        "keras": lambda comparison: "keras" in (comparison.checkpoint.framework, comparison.model.graph.framework),
+    }
+)
+
+
 def all_rules() -> tuple[tuple[Rule, Check], ...]:
     """Every rule with its check, in alphabetical order of ids."""
+    return _rules_of(tuple(_ASKED))
+
+
+@cache
+def _rules_of(packages: tuple[str, ...]) -> tuple[tuple[Rule, Check], ...]:
+    """The rules of these packages, in alphabetical order of ids."""
+    return tuple(sorted((pair for package in packages for pair in _rules_in(package)), key=lambda pair: pair[0].id))
+
+
+@cache
+def _rules_in(package: str) -> tuple[tuple[Rule, Check], ...]:
     import importlib
     import pkgutil
 
-    modules = (importlib.import_module(f"{__name__}.{found.name}") for found in pkgutil.iter_modules(__path__))
-    return tuple(sorted(((module.RULE, module.check) for module in modules if hasattr(module, "RULE")), key=lambda pair: pair[0].id))
+    home = importlib.import_module(f"{__name__}.{package}")
+    modules = (importlib.import_module(f"{home.__name__}.{found.name}") for found in pkgutil.iter_modules(home.__path__))
+    return tuple((module.RULE, module.check) for module in modules if hasattr(module, "RULE"))
 
 
 def run_rules(comparison: Comparison, allow: Sequence[Allowance] = ()) -> list[Finding]:
-    """Run every rule, phase by phase, and leave the findings in ``comparison.findings`` too.
+    """Run every rule that may find something, phase by phase, and leave the findings in ``comparison.findings`` too.
 
     Rules of one phase do not see each other's findings, so their order does not matter. What is allowed is found all the same.
     """
     from ckptaudit.rules.allowance import as_allowed, excuse
 
+    asked = _rules_of(tuple(package for package, is_asked in _ASKED.items() if is_asked(comparison)))
     for phase in _PHASES:
-        found = [finding for rule, check in all_rules() if rule.phase == phase for finding in check(comparison)]
+        found = [finding for rule, check in asked if rule.phase == phase for finding in check(comparison)]
         comparison.findings += [_with_origin(finding, comparison.model.graph) for finding in found]
     comparison.findings = [
         as_allowed(finding, "the caller lets it keep its values") if comparison.waives(finding) else finding

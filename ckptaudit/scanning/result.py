@@ -10,7 +10,7 @@ from ckptaudit._version import __version__
 from ckptaudit.read import RefusedGlobal
 from ckptaudit.records import dataclass
 from ckptaudit.rules.finding import SEVERITIES, Finding, Severity
-from ckptaudit.rules.refused_global import grade
+from ckptaudit.rules.always.refused_global import grade
 
 SCHEMA = "ckptaudit.scan/1"
 

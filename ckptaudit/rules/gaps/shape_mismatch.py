@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from ckptaudit.graph.names import common_prefix
 from ckptaudit.rules.comparison import Comparison
 from ckptaudit.rules.finding import Finding, Rule
-from ckptaudit.rules.grouping import by_cause
-from ckptaudit.rules.ratios import lowest_terms
+from ckptaudit.rules.gaps.grouping import by_cause
+from ckptaudit.rules.gaps.ratios import lowest_terms
 from ckptaudit.rules.wording import have, plural
 
 RULE = Rule("shape-mismatch", "Shapes differ", "error", "symptom")

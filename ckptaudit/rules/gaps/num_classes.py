@@ -9,7 +9,7 @@ from ckptaudit.graph.heads import output_axis
 from ckptaudit.graph.names import parent
 from ckptaudit.rules.comparison import Comparison
 from ckptaudit.rules.finding import Finding, Rule
-from ckptaudit.rules.ratios import lowest_terms
+from ckptaudit.rules.gaps.ratios import lowest_terms
 
 RULE = Rule("num-classes", "Another number of classes", "error", "cause")
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from ckptaudit.graph.names import leaf, parent
 from ckptaudit.rules.comparison import Comparison
 from ckptaudit.rules.finding import Finding, Rule
-from ckptaudit.rules.grouping import by_part_or_place
+from ckptaudit.rules.gaps.grouping import by_part_or_place
 
 RULE = Rule("missing-layers", "Layers of the model are absent from the file", "error", "symptom")
 

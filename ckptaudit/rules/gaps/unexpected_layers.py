@@ -9,7 +9,7 @@ from ckptaudit.graph.kinds import BUFFER_ROLES, role_of
 from ckptaudit.graph.names import leaf, parent, split_name
 from ckptaudit.rules.comparison import Comparison
 from ckptaudit.rules.finding import Finding, Rule
-from ckptaudit.rules.grouping import by_part_or_place
+from ckptaudit.rules.gaps.grouping import by_part_or_place
 
 RULE = Rule("unexpected-layers", "Layers of the file have no place in the model", "warning", "symptom")
 

@@ -1,0 +1,1 @@
+"""What an export tells, or hides, by what it computes."""

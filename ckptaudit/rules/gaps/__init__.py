@@ -1,0 +1,1 @@
+"""What does not correspond as it is: other names, other shapes, layers of one side alone."""

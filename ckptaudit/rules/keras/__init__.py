@@ -1,0 +1,1 @@
+"""What Keras would do with the file."""
