@@ -12,18 +12,9 @@ from typing import TYPE_CHECKING, Any, get_args
 from ckptaudit import arch
 from ckptaudit._version import __version__
 from ckptaudit.align import Alignment, align, align_by_name
-from ckptaudit.align.absent_scales import with_absent_scales
-from ckptaudit.align.adapting import adaptations, adapted
-from ckptaudit.align.by_dataflow import decided_by_dataflow, open_between
-from ckptaudit.align.by_topology.naming import align_by_node_names, named_by_nodes
-from ckptaudit.align.by_values import decided_by_values
-from ckptaudit.align.flattening_sides import decided_flattenings, keras_orders, open_flattenings
-from ckptaudit.align.lost_norms import doubting_lost_norms
-from ckptaudit.align.lost_parts import doubting_lost_parts
 from ckptaudit.arch.model import SELF, Model
 from ckptaudit.errors import ArchitectureError, CkptAuditError, UsageError
 from ckptaudit.graph import LayerGraph, TensorSpec, is_float
-from ckptaudit.graph.names import parent
 from ckptaudit.plan import Plan, Step, make_plan
 from ckptaudit.read import Branch, Checkpoint, open_checkpoint
 from ckptaudit.records import dataclass, replace
@@ -44,8 +35,8 @@ SCHEMA = "ckptaudit.audit/1"
 _IN_COMMON = 0.3
 #: No input has more values; a file may say anything.
 _MAX_VALUES = 1 << 28
-#: How many candidates are named where none is sure; no name of an architecture is longer.
-_NAMED, _MAX_NAME = 3, 80
+#: How many candidates are named where none is sure.
+_NAMED = 3
 #: Comes before findings of the same weight: what loading the file would do to whoever loads it.
 _DANGER = "refused-global"
 INTENTS: tuple[Intent, ...] = get_args(Intent)
@@ -230,22 +221,26 @@ def compare(
         model, topology = _with_topology(checkpoint, model)
         if topology is not None and twin is not None:
             topology, values = _with_values_of(twin, topology, checkpoint, model)
-        alignment = topology.alignment if topology is not None else align_by_node_names(checkpoint.graph, model.graph)
-    if model.checkpoint is not None:
-        alignment = decided_by_values(alignment, checkpoint, model.checkpoint)
-    if open_between(alignment, checkpoint.graph, model.graph) or open_flattenings(alignment, checkpoint.graph, model.graph):
-        alignment, told = _between_libraries(alignment, checkpoint, model, source_model)
-        model = replace(model, remarks=(*model.remarks, *told))
-    settings = source_model.graph.modules if source_model is not None else None
-    offered = adaptations(alignment, checkpoint.graph, model.graph, class_map=class_map, settings=settings)
-    alignment, offers = adapted(alignment, checkpoint.graph, model.graph, offered, adapt)
-    alignment = _with_losses_and_absences(alignment, checkpoint.graph, model.graph)
+        alignment = topology.alignment if topology is not None else _aligned(checkpoint.graph, model.graph)
+    offers: tuple[Step, ...] = ()
+    if adapt or class_map is not None or not alignment.as_it_is:
+        from ckptaudit.completing import completed
+
+        alignment, model, offers = completed(alignment, checkpoint, model, adapt=adapt, class_map=class_map, source_model=source_model)
     comparison = Comparison(checkpoint, model, alignment, intent, deep, allow_missing=tuple(allow_missing), topology=topology, twin=values)
     findings = run_rules(comparison, allow)
     plan = make_plan(alignment, checkpoint.graph, model.graph)
     coverage = measure_coverage(comparison)
     verdict = judge(comparison, plan, coverage)
     return Audit(checkpoint, model, verdict, coverage, comparison, _by_weight(findings), plan, alignment.mismatched, offers)
+
+
+def _aligned(source: LayerGraph, target: LayerGraph) -> Alignment:
+    if not (source.is_export or target.is_export):
+        return align(source, target)
+    from ckptaudit.align.by_topology.naming import align_by_node_names
+
+    return align_by_node_names(source, target)
 
 
 def _with_topology(checkpoint: Checkpoint, model: Model) -> tuple[Model, Topology | None]:
@@ -261,9 +256,9 @@ def _with_topology(checkpoint: Checkpoint, model: Model) -> tuple[Model, Topolog
 
     if model.module is None and not _kernels_in_common(checkpoint.graph, model.graph):
         return model, None
-    if _is_stored(model):
+    if model.is_stored:
         try:
-            model = replace(_built(model), remarks=model.remarks)
+            model = replace(arch.build_model(model.arch, model.arguments, fresh=True), remarks=model.remarks)
         except ArchitectureError as error:
             return replace(model, remarks=(*model.remarks, f"the file's layers were told by names and shapes alone: {error}")), None
     sizes = [tuple(size if isinstance(size, int) else 0 for size in (port.shape or ())[1:]) for port in computation.inputs]
@@ -310,94 +305,6 @@ def _values_of(checkpoint: Checkpoint) -> Callable[[str], Any]:
     return values
 
 
-def _between_libraries(
-    alignment: Alignment, checkpoint: Checkpoint, model: Model, source: Model | None
-) -> tuple[Alignment, tuple[str, ...]]:
-    """Decide what is open between a channels-last and a channels-first library by what the two networks compute, as far as both tell.
-
-    Where nobody says which model wrote the file, it is the published one whose names and shapes are exactly the file's; a remark says so.
-    """
-    named = None if source is not None or checkpoint.graph.feeds else _identified(checkpoint)
-    running, wrote = _running(model), source or named
-    wrote = None if wrote is None else _running(wrote)
-    found = _with_flattenings(_with_dataflow(alignment, checkpoint, running, wrote), checkpoint, running, wrote)
-    told = named is not None and any(found.pairs.get(name) != pair for name, pair in alignment.pairs.items())
-    return found, (f"the file is sure to be {named.arch}: how that computes decided what names left open",) if told and named else ()
-
-
-def _identified(checkpoint: Checkpoint) -> Model | None:
-    """The published model that a file is sure to be, if it has the very names and shapes of the file."""
-    best = identify(checkpoint).best
-    if best is None:
-        return None
-    try:
-        built = arch.build_model(best.arch, best.arguments)
-    except ArchitectureError:
-        return None
-    here, there = ({spec.name: spec.shape for spec in graph if is_float(spec.dtype)} for graph in (checkpoint.graph, built.graph))
-    return built if here == there else None
-
-
-def _running(model: Model) -> Model:
-    """The same model with its module, built now, where it is of torch and came from a catalogue or the cache; as it is where that fails."""
-    if not _is_stored(model) or model.graph.framework != "torch":
-        return model
-    try:
-        built = _built(model)
-    except ArchitectureError:  # its library is not installed
-        return model
-    return built if list(built.graph) == list(model.graph) else model
-
-
-def _is_stored(model: Model) -> bool:
-    """Whether a model is a record of one that can be built."""
-    return model.module is None and model.provenance in ("cache", "catalogue")
-
-
-def _built(model: Model) -> Model:
-    return arch.build_model(model.arch, model.arguments, fresh=True)
-
-
-def _with_dataflow(alignment: Alignment, checkpoint: Checkpoint, model: Model, source: Model | None) -> Alignment:
-    """Decide by the dataflow what is open between two libraries, where both tell it: a Keras graph, or a live torch module, traced."""
-    if not open_between(alignment, checkpoint.graph, model.graph):
-        return alignment
-
-    def flowing(graph: LayerGraph, of: Model | None) -> LayerGraph:
-        if graph.feeds or of is None:
-            return graph
-        if of.graph.feeds or of.module is None or of.graph.framework != "torch":
-            return replace(graph, feeds=of.graph.feeds)
-        from ckptaudit.arch.trace import with_feeds
-
-        traced = with_feeds(of).graph
-        return replace(graph, feeds=traced.feeds)
-
-    here = flowing(checkpoint.graph, source)
-    return decided_by_dataflow(alignment, here, flowing(model.graph, model)) if here.feeds else alignment
-
-
-def _with_flattenings(alignment: Alignment, checkpoint: Checkpoint, model: Model, source: Model | None) -> Alignment:
-    """Decide in which order a map was flattened, where both sides tell: a Keras graph, or a live torch module, run without values."""
-    open_ = open_flattenings(alignment, checkpoint.graph, model.graph)
-    if not open_:
-        return alignment
-
-    def orders(paths: list[str], graph: LayerGraph, of: Model | None) -> Mapping[str, str]:
-        if graph.framework == "keras":
-            # A file of weights alone tells its layers, and not what flattens between them.
-            return {**(keras_orders(of.graph, paths) if of is not None else {}), **keras_orders(graph, paths)}
-        if of is None or of.module is None or of.graph.framework != "torch":
-            return {}
-        from ckptaudit.arch.flattening import flatten_orders
-
-        return flatten_orders(of.module, paths)
-
-    here = orders([parent(pair.sources[0]) for pair in open_.values()], checkpoint.graph, source)
-    there = orders([parent(name) for name in open_], model.graph, model)
-    return decided_flattenings(alignment, checkpoint.graph, model.graph, (here, there))
-
-
 def identify(checkpoint: str | os.PathLike[str] | Checkpoint, *, branch: str | None = None) -> Identification:
     """Rank the published architectures that a checkpoint may hold, by names and shapes; nothing is built and no value is read.
 
@@ -407,9 +314,9 @@ def identify(checkpoint: str | os.PathLike[str] | Checkpoint, *, branch: str | N
         The file cannot be read.
     """
     opened = checkpoint if isinstance(checkpoint, Checkpoint) else open_checkpoint(Path(checkpoint), branch=branch)
-    from ckptaudit.identification import identify as identify_graph  # not needed where the architecture is given
+    from ckptaudit.identification.of_checkpoint import identify_checkpoint  # not needed where the architecture is given
 
-    return identify_graph(named_by_nodes(opened.graph), _words(opened.metadata))
+    return identify_checkpoint(opened)
 
 
 def model_of_identity(checkpoint: Checkpoint, arguments: Mapping[str, Any], *, fresh: bool = False) -> Model:
@@ -461,14 +368,6 @@ def _is_self(model: Any) -> bool:
     return isinstance(model, str) and model == SELF
 
 
-def _words(value: Any) -> set[str]:
-    """Every text among JSON values that may be a name."""
-    if isinstance(value, str):
-        return {value} if len(value) <= _MAX_NAME else set()
-    inside = value.values() if isinstance(value, Mapping) else value if isinstance(value, list | tuple) else ()
-    return {word for item in inside for word in _words(item)}
-
-
 def propose(source: Any, target: Any) -> Plan:
     """Propose how the tensors of ``source`` become those of ``target``; nothing is restored and no value is read.
 
@@ -489,13 +388,12 @@ def propose(source: Any, target: Any) -> Plan:
         A side cannot be read or built.
     """
     graphs = _graph_of(source), _graph_of(target)
-    return make_plan(_with_losses_and_absences(align(*graphs), *graphs), *graphs)
+    alignment = align(*graphs)
+    if not alignment.as_it_is:
+        from ckptaudit.completing import with_losses_and_absences
 
-
-def _with_losses_and_absences(alignment: Alignment, source: LayerGraph, target: LayerGraph) -> Alignment:
-    """The alignment with those pairs ambiguous whose layer loses what it needs, and with what the file leaves out filled in."""
-    kept = doubting_lost_parts(doubting_lost_norms(alignment, source, target), source, target)
-    return with_absent_scales(kept, source, target)
+        alignment = with_losses_and_absences(alignment, *graphs)
+    return make_plan(alignment, *graphs)
 
 
 def _graph_of(side: Any) -> LayerGraph:

@@ -1,7 +1,7 @@
 """Which tensor is which: pairs of two layer graphs, each with evidence and confidence."""
 
 from ckptaudit.align.by_name import align_by_name
-from ckptaudit.align.combine import align
+from ckptaudit.align.names_first import align
 from ckptaudit.align.ops import Op
 from ckptaudit.align.pairs import Alignment, Grade, Pair, Scope
 

@@ -1,4 +1,4 @@
-"""Names first, since they are what the author meant; structure for what names leave open."""
+"""What names leave open: by order, by numbers, by structure, and what of it is believed where names say otherwise."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from ckptaudit.align.by_position import align_by_position, doubted_by_position
 from ckptaudit.align.flattened import with_flattened_order
 from ckptaudit.align.pairs import Alignment, Pair, Scope
 from ckptaudit.align.recurrent import recurrent_pairs
-from ckptaudit.garbage import collector_paused
 from ckptaudit.graph import LayerGraph, TensorSpec, is_float
 from ckptaudit.graph.kinds import DERIVED_BUFFERS
 from ckptaudit.graph.names import is_under, leaf
@@ -28,32 +27,17 @@ _FUSED = (2, 3)
 _OUTSIDE = 0.2
 
 
-def align(source: LayerGraph, target: LayerGraph) -> Alignment:
-    """Find which tensor of ``target`` is which of ``source``.
-
-    Parameters
-    ----------
-    source:
-        What a checkpoint holds.
-    target:
-        What a freshly built model wants.
-
-    Returns
-    -------
-    Alignment
-        Pairs by name when names leave nothing open on one of the sides; otherwise by structure, and by name where structure
-        has no opinion. Tensors whose names correspond and whose shapes differ stay ``mismatched`` unless structure is sure
-        of another counterpart.
-    """
-    with collector_paused():
-        recurrent = recurrent_pairs(source, target)
-        return _beside(recurrent, source, target) if recurrent else _aligned(source, target)
+def align_beyond_names(source: LayerGraph, target: LayerGraph, named: Alignment) -> Alignment:
+    """The alignment of two sides of which ``named`` says what names alone give: see :func:`ckptaudit.align.align`."""
+    recurrent = recurrent_pairs(source, target)
+    return _beside(recurrent, source, target) if recurrent else _aligned(source, target, named)
 
 
 def _beside(known: Mapping[str, Pair], source: LayerGraph, target: LayerGraph) -> Alignment:
     """The alignment of what is left beside pairs that are known."""
     used = {old for pair in known.values() for old in pair.sources}
-    rest = _aligned(source.select(set(source.tensors) - used), target.select(target.tensors.keys() - known.keys()))
+    here, there = source.select(set(source.tensors) - used), target.select(target.tensors.keys() - known.keys())
+    rest = _aligned(here, there, align_by_name(here, there))
     pairs = {**rest.pairs, **known}
     structural = {*rest.structural, *known}
     return replace(
@@ -63,8 +47,7 @@ def _beside(known: Mapping[str, Pair], source: LayerGraph, target: LayerGraph) -
     )
 
 
-def _aligned(source: LayerGraph, target: LayerGraph) -> Alignment:
-    named = align_by_name(source, target)
+def _aligned(source: LayerGraph, target: LayerGraph, named: Alignment) -> Alignment:
     if not all(_left(source, target, named)):
         return doubted_by_position(source, target, named)
     if any(name.count(".") + name.count("/") >= _MAX_SEGMENTS for side in (source, target) for name in side.tensors):

@@ -65,3 +65,8 @@ class Model:
     preprocessing: Preprocessing | None = None
     module: Any = field(default=None, repr=False)
     checkpoint: Checkpoint | None = field(default=None, repr=False)
+
+    @property
+    def is_stored(self) -> bool:
+        """Whether it is a record of a model that can be built."""
+        return self.module is None and self.provenance in ("cache", "catalogue")

@@ -124,6 +124,11 @@ class LayerGraph:
         return {layer.path: layer for layer in self.layers}
 
     @property
+    def is_export(self) -> bool:
+        """Whether it tells what is computed with its tensors, as ONNX does, and names them as exporters do."""
+        return self.framework == "onnx" and self.computation is not None
+
+    @property
     def parameters(self) -> int:
         """Number of trained values: elements of all tensors but buffers, tied ones counted once."""
         repeated = {name for group in self.tied for name in group[1:]}

@@ -8,8 +8,6 @@ from ckptaudit.errors import IncompatibleCheckpoint
 from ckptaudit.graph.names import collapse_modules, fold_names
 from ckptaudit.pipeline import INTENTS, Audit
 from ckptaudit.records import dataclass, replace
-from ckptaudit.report._short import short_report
-from ckptaudit.report._words import share
 from ckptaudit.rules.comparison import Intent
 
 _MAX_PATTERNS = 3
@@ -56,6 +54,8 @@ class Demand:
         """Raise IncompatibleCheckpoint unless the audit meets the demand."""
         matched, total = audit.coverage.parameters
         if self.min_coverage is not None and matched < self.min_coverage * total:
+            from ckptaudit.report._words import share  # of use to a refusal alone
+
             raise refusal(audit, f"Only {share(matched, total)} of the parameters would be set; {self.min_coverage:.1%} are demanded.")
         if not audit.verdict.fit:
             raise refusal(audit)
@@ -63,6 +63,8 @@ class Demand:
 
 def refusal(audit: Audit, remark: str = "", *, findings: bool = True) -> IncompatibleCheckpoint:
     """The error to raise, with the short report as its text; without findings where they would speak of a file that there is none of."""
+    from ckptaudit.report._short import short_report
+
     return IncompatibleCheckpoint(short_report(audit if findings else replace(audit, findings=()), remark), audit)
 
 

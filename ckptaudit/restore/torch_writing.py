@@ -92,7 +92,7 @@ class Write:
 
         def same_bytes(after: torch.Tensor) -> bool:
             memory = _bytes_of(after)
-            return memory[: len(begin)] == begin and memory[len(memory) - len(end) :] == end
+            return bytes(memory[: len(begin)]) == begin and bytes(memory[len(memory) - len(end) :]) == end
 
         return same_bytes
 

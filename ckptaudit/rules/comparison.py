@@ -8,8 +8,6 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Literal
 
 from ckptaudit.align import Alignment, Scope
-from ckptaudit.align.by_topology.naming import named_by_nodes
-from ckptaudit.align.keras_loading import KerasLoad, automatic_names, load_as_keras, without_numbers
 from ckptaudit.arch.model import Model
 from ckptaudit.graph import LayerGraph
 from ckptaudit.graph.facts import Facts, facts_of, stem_layer
@@ -25,6 +23,7 @@ from ckptaudit.rules.values import Values, look_at_values, read_batch_norm
 
 if TYPE_CHECKING:
     from ckptaudit.align.by_topology import Topology
+    from ckptaudit.align.keras_loading import KerasLoad
     from ckptaudit.align.refolding import LayerValues
     from ckptaudit.identification import Candidate
 
@@ -37,6 +36,15 @@ _COINCIDENCE = (0.3, 0.1)
 def _places(graph: LayerGraph) -> Mapping[str, tuple[str, int]]:
     """Of each tensor its layer's path, and its number there."""
     return {spec.name: (layer.path, number) for layer in graph.layers for number, spec in enumerate(layer.tensors.values())}
+
+
+def _by_nodes(graph: LayerGraph) -> LayerGraph:
+    """The graph; of an export under the names that its nodes tell."""
+    if not graph.is_export:
+        return graph
+    from ckptaudit.align.by_topology.naming import named_by_nodes
+
+    return named_by_nodes(graph)
 
 
 @dataclass(eq=False)
@@ -113,6 +121,10 @@ class Comparison:
     @cached_property
     def keras_load(self) -> KerasLoad | None:
         """What Keras itself would set, by places and not by names; None where a side is not Keras', or does not tell its places."""
+        if not self.checkpoint.framework == self.model.graph.framework == "keras":
+            return None
+        from ckptaudit.align.keras_loading import load_as_keras
+
         return load_as_keras(self.checkpoint.graph, self.model.graph)
 
     @cached_property
@@ -121,6 +133,8 @@ class Comparison:
         file, model = self.checkpoint.graph, self.model.graph
         if not file.framework == model.framework == "keras":
             return ()
+        from ckptaudit.align.keras_loading import automatic_names, without_numbers
+
         here, there = automatic_names(file), automatic_names(model)
         pairs = ((name, self.alignment.pairs[name]) for name in self.alignment.structural)
         return tuple(
@@ -204,13 +218,13 @@ class Comparison:
     @cached_property
     def model_facts(self) -> Facts:
         """Facts of the model."""
-        of_model = named_by_nodes(self.model.graph)
+        of_model = _by_nodes(self.model.graph)
         return facts_of(of_model, self.model_head if of_model is self.model.graph else None)
 
     @cached_property
     def _file_by_nodes(self) -> LayerGraph:
         """The file's graph; of an export under the names that its nodes tell."""
-        return named_by_nodes(self.checkpoint.graph)
+        return _by_nodes(self.checkpoint.graph)
 
     @cached_property
     def identity(self) -> Candidate | None:

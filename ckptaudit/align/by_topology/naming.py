@@ -10,8 +10,8 @@ from collections.abc import Callable, Collection, Iterator
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from ckptaudit.align.combine import align
 from ckptaudit.align.lost_norms import doubting_folded_norms
+from ckptaudit.align.names_first import align
 from ckptaudit.align.pairs import Alignment
 from ckptaudit.graph import LayerGraph, TensorSpec, is_float
 from ckptaudit.graph.layers import module_paths
@@ -31,7 +31,7 @@ _SLIM = {"weight": "weights", "bias": "biases"}
 
 def named_by_nodes(graph: LayerGraph) -> LayerGraph:
     """The same layers in the order of computation, shapes as torch has them; a graph that is no export's as it is."""
-    return _renamed(graph, as_used=True)[0] if _is_export(graph) else graph
+    return _renamed(graph, as_used=True)[0] if graph.is_export else graph
 
 
 def values_by_node_names(graph: LayerGraph, read: Callable[[str], Any]) -> Iterator[tuple[str, Any]]:
@@ -47,13 +47,13 @@ def values_by_node_names(graph: LayerGraph, read: Callable[[str], Any]) -> Itera
 
 def align_by_node_names(source: LayerGraph, target: LayerGraph) -> Alignment:
     """Align by the names that nodes tell, where what both compute cannot be laid beside each other; pairs are of each side's own names."""
-    if not (_is_export(source) or _is_export(target)):
+    if not (source.is_export or target.is_export):
         return align(source, target)
     (here, old), (there, new) = (
-        _renamed(side, as_used=False) if _is_export(side) else (side, {name: name for name in side.tensors}) for side in (source, target)
+        _renamed(side, as_used=False) if side.is_export else (side, {name: name for name in side.tensors}) for side in (source, target)
     )
     found = align(here, there)
-    if _is_export(source):
+    if source.is_export:
         found = doubting_folded_norms(found, here, there)
 
     def back(names: tuple[str, ...]) -> tuple[str, ...]:
@@ -77,10 +77,6 @@ def align_by_node_names(source: LayerGraph, target: LayerGraph) -> Alignment:
         structural=tuple(name for name, pair in pairs.items() if pair.sources != (name,)),
     )
     return renamed.with_pairs(pairs, source, target)
-
-
-def _is_export(graph: LayerGraph) -> bool:
-    return graph.framework == "onnx" and graph.computation is not None
 
 
 def _renamed(graph: LayerGraph, *, as_used: bool) -> tuple[LayerGraph, dict[str, str]]:

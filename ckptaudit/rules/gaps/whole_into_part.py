@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from ckptaudit.graph.names import is_under
 from ckptaudit.rules.comparison import Comparison
 from ckptaudit.rules.finding import Finding, Rule
-from ckptaudit.rules.wording import plural
 from ckptaudit.rules.gaps.wrapper_prefix import is_trainer_attribute
+from ckptaudit.rules.wording import plural
 
 RULE = Rule("whole-into-part", "The model is a part of the file", "warning", "cause")
 
