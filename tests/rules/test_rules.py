@@ -20,6 +20,7 @@ import torchvision
 from torch import nn
 
 import ckptaudit
+from ckptaudit.completing import completed
 from ckptaudit.graph import LayerGraph, TensorSpec
 from ckptaudit.graph.settings import computing_modules
 from ckptaudit.read import RefusedGlobal, open_checkpoint
@@ -1356,6 +1357,10 @@ def test_case(case, tmp_path):
         assert set(finding.model) <= audit.model.graph.tensors.keys()
         assert finding.message.endswith((".", "harmless.")) or finding.rule == "remarks", finding.message
         assert " 1 tensors" not in finding.message, finding.message
+    # Whole packages of rules are not asked where nothing is there that they are about: they would have had nothing to say.
+    assert [rule.id for rule, check in all_rules() if rule.id not in case.fires and any(check(audit.comparison))] == []
+    if (found := audit.comparison.alignment).as_it_is:
+        assert completed(found, audit.checkpoint, audit.model) == (found, audit.model, ())
 
 
 @pytest.mark.parametrize("rule", [rule.id for rule, _ in all_rules()])
