@@ -19,7 +19,7 @@ from ckptaudit.plan import Plan, Step, make_plan
 from ckptaudit.read import Branch, Checkpoint, open_checkpoint
 from ckptaudit.records import dataclass, replace
 from ckptaudit.rules import Finding, run_rules
-from ckptaudit.rules.allowance import Allowance
+from ckptaudit.rules.allowance import Allowance, refuse_what_means_nothing
 from ckptaudit.rules.comparison import Comparison, Intent
 from ckptaudit.verdict import Coverage, Verdict, judge, measure_coverage
 
@@ -151,7 +151,7 @@ def audit(
     CkptAuditError
         The file cannot be read or the model cannot be built; the message is one line.
     UsageError
-        No model is given, and it is not sure which one the file holds.
+        No model is given, and it is not sure which one the file holds; or ``allow_missing`` names what the model does not have.
     ValueError
         There is no such intent.
     """
@@ -168,6 +168,7 @@ def audit(
         built = model_of_own_config(opened)
     else:
         built = load_other(model) if _is_file(model) else arch.build_model(model, arguments)
+    refuse_what_means_nothing(allow_missing, built.graph.tensors)
     if branch is None:
         opened = _with_fitting_branch(opened, built)
     wrote = None if source_arch is None else model_of_own_config(opened) if _is_self(source_arch) else arch.build_model(source_arch)

@@ -11,6 +11,7 @@ from ckptaudit.pipeline import Audit, audit, compare
 from ckptaudit.restore.demand import Demand, never_set
 from ckptaudit.restore.held import checkpoint_of_state
 from ckptaudit.restore.verify import check_values
+from ckptaudit.rules.allowance import means, refuse_what_means_nothing
 
 _METHOD = "load_weights"
 
@@ -28,6 +29,7 @@ class KerasWatch:
     def begin(self) -> None:
         """Watch the model and every model that is a layer of it."""
         self._before = {name: value_of(variable) for name, variable in variables_of(self.model).items()}
+        refuse_what_means_nothing(self.demand.allow_missing, self._before)
         for part in [layer for layer in self.model._flatten_layers() if hasattr(layer, _METHOD)]:
             outer, watched = vars(part).get(_METHOD), self._watched(part, getattr(part, _METHOD))
             vars(part)[_METHOD] = watched  # past Keras, which would track it
@@ -59,7 +61,9 @@ class KerasWatch:
 
     def _watched(self, part: Any, load_weights: Callable[..., Any]) -> Callable[..., Any]:
         def watched(filepath: Any, *arguments: Any, **keywords: Any) -> Any:
-            found = audit(filepath, model_of_object(part, {}), intent=self.demand.intent, allow_missing=self.demand.allow_missing)
+            model = model_of_object(part, {})
+            allowed = [word for word in self.demand.allow_missing if any(means(word, name) for name in model.graph.tensors)]
+            found = audit(filepath, model, intent=self.demand.intent, allow_missing=allowed)
             self.demand.check(found)
             variables = variables_of(part)
             before = {name: value_of(variable) for name, variable in variables.items()}

@@ -64,6 +64,8 @@ def load(
     ------
     IncompatibleCheckpoint
         The checkpoint does not meet the demand, or not every step of the plan is sure; the model is as it was.
+    UsageError
+        ``allow_missing`` names what the model does not have.
     CkptAuditError
         The file cannot be read, or the model cannot be written to; the model is as it was, unless the file was changed, or could no
         longer be read, while values were written: then the text says that it is not.

@@ -20,6 +20,7 @@ from ckptaudit.restore.changes import Snapshot
 from ckptaudit.restore.demand import Demand, few_names, never_set, refusal
 from ckptaudit.restore.dry_run import Watcher, plain_load
 from ckptaudit.restore.held import checkpoint_of_state
+from ckptaudit.rules.allowance import refuse_what_means_nothing
 from ckptaudit.text import plural
 
 if TYPE_CHECKING:
@@ -99,6 +100,7 @@ class TorchWatch(_Loads):
     def begin(self) -> None:
         """Hook every module, and remember what the model holds."""
         self.snapshot = Snapshot.of(self.model)
+        refuse_what_means_nothing(self.demand.allow_missing, self.snapshot.values)
         for path, module in self.model.named_modules(remove_duplicate=False):
             if id(module) not in self._paths:
                 self.watch(module)
@@ -144,6 +146,7 @@ class WatchOfClass(_Loads):
     def look_back(self) -> None:
         """A guard that saw no load has guarded nothing."""
         if self.audits:
+            refuse_what_means_nothing(self.demand.allow_missing, {name for audit in self.audits for name in audit.model.graph.tensors})
             return
         built = None if self._latest is None else self._latest()
         name = self.kind.__name__

@@ -102,6 +102,8 @@ def guard(model: Any, *, intent: Intent = "eval", allow_missing: Sequence[str] =
     ------
     IncompatibleCheckpoint
         Inside the block, from the load that would fail silently; or when the block ends and the model was not restored.
+    UsageError
+        ``allow_missing`` names what the model does not have: when the block begins, for a class when it ends.
     """
     return Guard(model, Demand.of(intent, allow_missing, min_coverage))
 

@@ -1,10 +1,14 @@
-"""Findings that a project allows, each with a reason that every report shows."""
+"""What is allowed: findings of a project, each with a reason that every report shows, and gaps of a single call."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from fnmatch import fnmatchcase
 
+from ckptaudit.arch.suggest import did_you_mean
+from ckptaudit.errors import UsageError
+from ckptaudit.graph.layers import module_paths
+from ckptaudit.graph.names import is_under
 from ckptaudit.records import dataclass, replace
 from ckptaudit.rules.finding import Finding, Rule
 
@@ -48,3 +52,29 @@ def as_allowed(finding: Finding, reason: str) -> Finding:
 
 #: Not a rule of the comparison: what became of the allowances themselves.
 UNUSED = Rule("unused-allowance", "Something is allowed that is not found", "warning", "file")
+
+
+def means(word: str, name: str) -> bool:
+    """Whether what a caller lets be missing (a module, a tensor, or a shell pattern of either) means the tensor ``name``."""
+    return bool(word) and (is_under(name, word) or fnmatchcase(name, word))
+
+
+def refuse_what_means_nothing(words: Iterable[str], model: Collection[str]) -> None:
+    """Refuse what a caller lets be missing and the model does not have: a slip would stand there as if it allowed something.
+
+    Parameters
+    ----------
+    words:
+        Modules, tensors or shell patterns.
+    model:
+        Names of the model's tensors.
+
+    Raises
+    ------
+    UsageError
+        A word means no tensor of the model.
+    """
+    for word in words:
+        if not any(means(word, name) for name in model):
+            hint = did_you_mean(word, {*model, *module_paths(list(model))})
+            raise UsageError(f"allow_missing: no tensor of the model is {word!r} or lies below it{hint}")

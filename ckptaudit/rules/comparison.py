@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from fnmatch import fnmatchcase
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal
 
@@ -18,6 +17,7 @@ from ckptaudit.graph.names import is_under, leaf
 from ckptaudit.read import Checkpoint
 from ckptaudit.read.recorded import BatchNormStatistics
 from ckptaudit.records import dataclass, field
+from ckptaudit.rules.allowance import means
 from ckptaudit.rules.finding import Finding
 from ckptaudit.rules.values import Values, look_at_values, read_batch_norm
 
@@ -106,7 +106,7 @@ class Comparison:
     def waived(self) -> frozenset[str]:
         """Tensors of the model that the file does not set and that the caller does not ask for."""
         unset = (*self.alignment.unmatched_target, *self.mismatched)
-        return frozenset(n for n in unset if any(is_under(n, word) or fnmatchcase(n, word) for word in self.allow_missing if word))
+        return frozenset(name for name in unset if any(means(word, name) for word in self.allow_missing))
 
     def waives(self, finding: Finding) -> bool:
         """Whether all that a finding says is unset is what the caller does not ask for."""

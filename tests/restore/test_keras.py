@@ -68,6 +68,8 @@ def test_load_refuses_and_changes_nothing(file):
     with pytest.raises(ckptaudit.IncompatibleCheckpoint, match="5 classes and the model 3"):
         ckptaudit.load(model, file)
     assert same(model, before)
+    with pytest.raises(ckptaudit.CkptAuditError, match="no tensor of the model is 'hed'"):
+        ckptaudit.load(model, file, allow_missing=["hed"])
     ckptaudit.load(model, file, allow_missing=["head"])
     assert np.array_equal(model.get_weights()[-1], before[-1])
     assert not np.array_equal(model.get_weights()[0], before[0])
@@ -145,6 +147,20 @@ def test_guards_within_guards(legacy):
         model.load_weights(legacy / "new.weights.h5")
     assert (len(outer.audits), len(inner.audits)) == (1, 1)
     assert "load_weights" not in vars(model)
+
+
+def test_a_part_may_lack_what_only_the_whole_has(source, tmp_path):
+    """What may be missing is a part of the whole model; the model in it, which is loaded by itself, has no such part."""
+    source.save_weights(tmp_path / "part.weights.h5")
+    part = build()
+    image = keras.Input((16, 16, 3))
+    whole = keras.Model(image, keras.layers.Dense(2, name="top")(part(image)))
+    with ckptaudit.guard(whole, allow_missing=["top"]):
+        part.load_weights(tmp_path / "part.weights.h5")
+    assert np.array_equal(whole.get_weights()[0], source.get_weights()[0])
+    with pytest.raises(ckptaudit.CkptAuditError, match="no tensor of the model is 'tip'"), ckptaudit.guard(whole, allow_missing=["tip"]):
+        raise AssertionError("the block began")
+    assert "load_weights" not in vars(whole)
 
 
 def test_what_the_page_shows_runs(legacy):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ import torch
 from torch import nn
 
 import ckptaudit
-from ckptaudit.errors import CheckpointError
+from ckptaudit.errors import CheckpointError, UsageError
 from tests.restore.networks import SmallNet, copied, prefixed, same, trained
 
 IMAGE = torch.linspace(-1, 1, 3 * 16 * 16).reshape(1, 3, 16, 16)
@@ -283,6 +284,31 @@ def test_arguments_are_checked():
             ckptaudit.load(model, "never_opened.pth", **demand)
     with pytest.raises(ckptaudit.CkptAuditError, match=r"torch\.nn\.Module"):
         ckptaudit.load(np.zeros(3), "never_opened.pth")
+
+
+def load_in_a_guard(model, file, **demand):
+    with ckptaudit.guard(model, **demand):
+        model.load_state_dict(torch.load(file), strict=False)
+
+
+def build_in_a_guard(model, file, **demand):
+    with ckptaudit.guard(SmallNet, **demand):
+        SmallNet().load_state_dict(torch.load(file), strict=False)
+
+
+WITH_A_DEMAND = [ckptaudit.load, ckptaudit.verify, load_in_a_guard, build_in_a_guard, lambda m, f, **d: ckptaudit.audit(f, m, **d)]
+
+
+@pytest.mark.parametrize("allowed", [["hed"], ["head", "encoder.9"], ["decoder.*"], [""]], ids="/".join)
+@pytest.mark.parametrize("call", WITH_A_DEMAND)
+def test_a_gap_is_allowed_only_where_the_model_has_something(call, allowed, source, tmp_path):
+    torch.save(source.state_dict(), tmp_path / "whole.pth")
+    model = SmallNet()
+    model.load_state_dict(source.state_dict())
+    call(model, tmp_path / "whole.pth", allow_missing=["head", "encoder.3.weight", "*.bias"])
+    with pytest.raises(UsageError, match=re.escape(f"no tensor of the model is {allowed[-1]!r}")) as raised:
+        call(model, tmp_path / "whole.pth", allow_missing=allowed)
+    assert ("; did you mean head" in str(raised.value)) == (allowed == ["hed"])
 
 
 def test_verify_compares_every_value(source, file):
