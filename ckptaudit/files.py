@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from typing import Self
 
 
+#: Characters of an output's name in its temporary one: with four bytes each, the whole is still a name.
+_SHOWN = 50
+
+
 def write_file(path: str | os.PathLike[str], content: str | bytes, *, force: bool = False) -> None:
     """Write ``content`` to a temporary name beside ``path``, then rename it into place.
 
@@ -37,10 +41,8 @@ def new_file(path: str | os.PathLike[str], *, force: bool = False) -> Iterator[B
     OutputError
         The file exists and ``force`` is not given, or it cannot be written.
     """
-    import tempfile  # most commands write nothing
-
     target = Path(path)
-    temporary: str | None = None
+    temporary: Path | None = None
     try:
         if is_stream(target):  # there is nothing to lose and nothing to rename
             with target.open("wb") as file:
@@ -51,21 +53,22 @@ def new_file(path: str | os.PathLike[str], *, force: bool = False) -> Iterator[B
         mode = target.stat().st_mode if force and target.exists() else None
         if mode is not None and not stat.S_ISREG(mode):
             raise OutputError(f"{path}: is not a regular file")
-        descriptor, temporary = tempfile.mkstemp(prefix=f".{target.name[:100]}.", dir=target.parent or ".")
-        with os.fdopen(descriptor, "w+b") as file:
+        # It has its name before it is there: whenever Ctrl-C comes, it is known what to take away.
+        temporary = target.parent / f".{target.name[:_SHOWN]}.{os.urandom(8).hex()}"
+        with open(temporary, "x+b", opener=_private) as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        # mkstemp makes it private; an output is as readable as any other file, or as the one that it replaces.
-        Path(temporary).chmod(0o666 & ~_umask() if mode is None else stat.S_IMODE(mode))
-        _publish(Path(temporary), target, force=force)
+        # It was private so far; an output is as readable as any other file, or as the one that it replaces.
+        temporary.chmod(0o666 & ~_umask() if mode is None else stat.S_IMODE(mode))
+        _publish(temporary, target, force=force)
     except FileExistsError:
         raise OutputError(f"{path}: exists already; --force overwrites it") from None
     except OSError as error:
         raise OutputError(f"{path}: could not be written ({error.strerror or error})") from None
     finally:
         if temporary is not None:
-            Path(temporary).unlink(missing_ok=True)
+            _take_away(temporary)
 
 
 def write_in_pieces(write: Callable[[memoryview], int], data: memoryview) -> None:
@@ -133,6 +136,18 @@ class WriteBehind:
 def is_stream(path: str | os.PathLike[str]) -> bool:
     """Whether ``path`` takes bytes without keeping them: ``/dev/null``, ``/dev/stdout``, a pipe."""
     return Path(path).is_char_device() or Path(path).is_fifo()
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
+
+
+def _take_away(path: Path) -> None:
+    try:
+        path.unlink(missing_ok=True)
+    except KeyboardInterrupt:  # pressed again
+        path.unlink(missing_ok=True)
+        raise
 
 
 def _umask() -> int:

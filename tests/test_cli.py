@@ -13,6 +13,7 @@ from pathlib import Path
 import jsonschema
 import pytest
 
+from ckptaudit.files import new_file
 from ckptaudit.report.json import dump
 
 ROOT = Path(__file__).parent.parent
@@ -255,17 +256,35 @@ def test_odd_file_names(run, samples, tmp_path, name):
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_signals_leave_nothing_half_written(tmp_path, number, code):
-    """The output is a pipe that nobody reads yet: the command is certainly still at work when the signal comes."""
+    """The signal comes right before the output gets its name, and again whenever a file is about to be taken away."""
     program = (
-        "import os, signal, sys, ckptaudit.files as files\n"
+        "import os, sys, ckptaudit.files as files\n"
         "from ckptaudit.cli import main\n"
-        "publish = files._publish\n"
+        "publish, unlink = files._publish, os.unlink\n"
         f"files._publish = lambda *a, **k: os.kill(os.getpid(), {int(number)}) or publish(*a, **k)\n"
+        f"os.unlink = lambda *a, **k: [os.kill(os.getpid(), {int(number)}) for _ in range(3)] and unlink(*a, **k)\n"
         "main(sys.argv[1:])\n"
     )
     arguments = ["scan", "sample_ckpts/deeplabv3_voc.pth", "--format", f"json={tmp_path / 'out.json'}"]
     ended = subprocess.run([sys.executable, "-c", program, *arguments], capture_output=True, text=True, cwd=ROOT, check=False)
     assert (ended.returncode, ended.stderr) == (code, "")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_second_interrupt_leaves_nothing_half_written(tmp_path, monkeypatch):
+    """In Python, where every Ctrl-C is heard, a notebook for instance."""
+    unlink, pressed = os.unlink, []
+
+    def interrupted(*arguments, **more):
+        if not pressed:
+            pressed.append(True)
+            raise KeyboardInterrupt
+        unlink(*arguments, **more)
+
+    monkeypatch.setattr(os, "unlink", interrupted)
+    with pytest.raises(KeyboardInterrupt), new_file(tmp_path / ("ü" * 120)):
+        raise KeyboardInterrupt
+    assert pressed
     assert list(tmp_path.iterdir()) == []
 
 

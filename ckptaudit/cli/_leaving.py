@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from time import monotonic
 
 from ckptaudit.cli._exit_codes import COULD_NOT_AUDIT, INTERRUPTED, TERMINATED
 from ckptaudit.errors import CkptAuditError
@@ -16,27 +17,38 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
+#: Seconds in which Ctrl-C and SIGTERM are not heard when one of them came; a command takes less to leave, if nothing hangs.
+_TIDYING = 3.0
+
+
 class Terminated(KeyboardInterrupt):
     """SIGTERM came. Like Ctrl-C, and unlike an exit, it is caught nowhere where models are built."""
 
 
 @contextmanager
 def terminable() -> Iterator[None]:
-    """Let SIGTERM leave as Ctrl-C does, so that half-written outputs are taken away."""
+    """Let SIGTERM leave as Ctrl-C does, so that half-written outputs are taken away, and let neither disturb that by coming again."""
+    deaf_until = 0.0
 
-    def leave(*_: object) -> None:
-        raise Terminated
+    def leave(number: int, frame: object) -> None:
+        nonlocal deaf_until
+        now = monotonic()
+        if now < deaf_until:
+            return
+        deaf_until = now + _TIDYING
+        raise Terminated if number == signal.SIGTERM else KeyboardInterrupt
 
-    set_here = True
-    try:
-        before = signal.signal(signal.SIGTERM, leave)
-    except ValueError:  # only the main thread may
-        set_here = False
+    before = {}
+    with suppress(ValueError):  # only the main thread may
+        before[signal.SIGTERM] = signal.signal(signal.SIGTERM, leave)
+        if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # it is ignored behind nohup, say
+            before[signal.SIGINT] = signal.signal(signal.SIGINT, leave)
     try:
         yield
     finally:
-        if set_here:
-            signal.signal(signal.SIGTERM, before)
+        if not deaf_until:  # else for as long as the process is about to end
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
 
 def code_of(error: BaseException) -> int:
