@@ -78,7 +78,7 @@ class UsageError(CkptAuditError):
 
 
 class OutputError(CkptAuditError):
-    """An output could not be written, or exists already and ``--force`` was not given."""
+    """An output could not be written, or exists already and was not to be overwritten."""
 
 
 class PlanError(CkptAuditError):

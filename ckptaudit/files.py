@@ -63,7 +63,7 @@ def new_file(path: str | os.PathLike[str], *, force: bool = False) -> Iterator[B
         temporary.chmod(0o666 & ~_umask() if mode is None else stat.S_IMODE(mode))
         _publish(temporary, target, force=force)
     except FileExistsError:
-        raise OutputError(f"{path}: exists already; --force overwrites it") from None
+        raise OutputError(f"{path}: exists already; force=True (--force at the prompt) overwrites it") from None
     except OSError as error:
         raise OutputError(f"{path}: could not be written ({error.strerror or error})") from None
     finally:

@@ -51,7 +51,7 @@ def test_spec_of_a_real_model(tmp_path):
 def test_files_are_not_replaced_unasked(tmp_path):
     path = tmp_path / "spec.json"
     path.write_text("mine")
-    with pytest.raises(OutputError, match="exists already; --force overwrites"):
+    with pytest.raises(OutputError, match=r"exists already; force=True .*--force.* overwrites"):
         save_spec(MODEL, path)
     assert path.read_text() == "mine"
     save_spec(MODEL, path, force=True)

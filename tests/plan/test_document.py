@@ -25,7 +25,7 @@ def test_a_plan_is_read_back(tmp_path):
     assert Plan.load(tmp_path / "plan.yaml") == plan
     text = (tmp_path / "plan.yaml").read_text()
     assert yaml.safe_load(text)["rules"] == [{"pattern": r"^module\.blocks\.(\d+)\.norm\.", "replacement": r"h.\g<1>.norm."}]
-    with pytest.raises(OutputError, match="exists already"):
+    with pytest.raises(OutputError, match="exists already; force=True"):
         plan.save(tmp_path / "plan.yaml")
     assert (tmp_path / "plan.yaml").read_text() == text
 
