@@ -157,7 +157,7 @@ def audit(
     """
     if intent not in INTENTS:
         raise ValueError(f"intent {intent!r} is none of {', '.join(INTENTS)}")
-    opened = checkpoint if isinstance(checkpoint, Checkpoint) else open_checkpoint(Path(checkpoint), branch=branch)
+    opened = checkpoint if isinstance(checkpoint, Checkpoint) else open_checkpoint(checkpoint, branch=branch)
     if model is None:
         built = model_of_identity(opened, arguments or {})
     elif isinstance(model, Model):
@@ -172,7 +172,7 @@ def audit(
     if branch is None:
         opened = _with_fitting_branch(opened, built)
     wrote = None if source_arch is None else model_of_own_config(opened) if _is_self(source_arch) else arch.build_model(source_arch)
-    other = twin if twin is None or isinstance(twin, Checkpoint) else open_checkpoint(Path(twin))
+    other = twin if twin is None or isinstance(twin, Checkpoint) else open_checkpoint(twin)
     if other is not None and opened.graph.computation is None:
         raise UsageError(f"values are compared layer by layer for ONNX files; {opened.path.name} is none")
     alignment = None
@@ -314,7 +314,7 @@ def identify(checkpoint: str | os.PathLike[str] | Checkpoint, *, branch: str | N
     CkptAuditError
         The file cannot be read.
     """
-    opened = checkpoint if isinstance(checkpoint, Checkpoint) else open_checkpoint(Path(checkpoint), branch=branch)
+    opened = checkpoint if isinstance(checkpoint, Checkpoint) else open_checkpoint(checkpoint, branch=branch)
     from ckptaudit.identification.of_checkpoint import identify_checkpoint  # not needed where the architecture is given
 
     return identify_checkpoint(opened)
@@ -386,7 +386,7 @@ def propose(source: Any, target: Any) -> Plan:
     Raises
     ------
     CkptAuditError
-        A side cannot be read or built.
+        A side cannot be read or built, or is a mapping of another kind.
     """
     graphs = _graph_of(source), _graph_of(target)
     alignment = align(*graphs)
@@ -403,6 +403,10 @@ def _graph_of(side: Any) -> LayerGraph:
     if isinstance(side, Checkpoint | Model):
         return side.graph
     if isinstance(side, Mapping):
+        if not all(isinstance(described, tuple | list) and len(described) == 2 for described in side.values()):
+            raise UsageError(
+                "a side is {name: (shape, dtype)}; of a state dict: {name: (tensor.shape, tensor.dtype) for name, tensor in state.items()}"
+            )
         specs = (TensorSpec(name, tuple(shape), str(dtype).removeprefix("torch.")) for name, (shape, dtype) in side.items())
         return LayerGraph.from_tensors(specs, "unknown")
     return (load_other(side) if _is_file(side) else arch.build_model(side)).graph

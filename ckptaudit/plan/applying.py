@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ckptaudit.align.ops import apply_ops, dense
@@ -53,13 +52,13 @@ def refuse_ambiguous(plan: Plan, allow_ambiguous: bool) -> None:
         more = f" and {len(unsure) - 1} more" if len(unsure) > 1 else ""
         raise PlanError(
             f"the plan is not sure of {unsure[0]}{more}: write `grade: decided` in its file where such a step is right, "
-            "or take all of them as they are (--allow-ambiguous)"
+            "or take all of them as they are (allow_ambiguous=True, --allow-ambiguous at the prompt)"
         )
 
 
 def open_for(plan: Plan, source: str | os.PathLike[str] | Checkpoint) -> Checkpoint:
     """The checkpoint, with the branch that the plan was made for."""
-    checkpoint = source if isinstance(source, Checkpoint) else open_checkpoint(Path(source))
+    checkpoint = source if isinstance(source, Checkpoint) else open_checkpoint(source)
     if isinstance(source, Checkpoint) or plan.source is None or checkpoint.branch.name == plan.source.branch:
         return checkpoint
     if any(branch.name == plan.source.branch for branch in checkpoint.branches):

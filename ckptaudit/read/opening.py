@@ -6,6 +6,7 @@ import importlib
 import os
 import re
 import stat
+from collections.abc import Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, cast
@@ -69,7 +70,7 @@ def formats() -> Iterator[Format]:
         yield cast("Format", importlib.import_module(f"ckptaudit.read.formats.{name}"))
 
 
-def open_checkpoint(path: Path | str, *, branch: str | None = None, max_header: int | None = None) -> Checkpoint:
+def open_checkpoint(path: str | os.PathLike[str], *, branch: str | None = None, max_header: int | None = None) -> Checkpoint:
     """Read a checkpoint without executing it and without loading its tensors.
 
     Parameters
@@ -91,10 +92,23 @@ def open_checkpoint(path: Path | str, *, branch: str | None = None, max_header: 
         There is no branch of this name.
     CheckpointError
         The file cannot be opened.
+    UsageError
+        It is no path.
     """
-    with opened_checkpoint(Path(path), max_header) as (_, checkpoint):
+    with opened_checkpoint(_path_of(path), max_header) as (_, checkpoint):
         pass
     return checkpoint if branch is None else checkpoint.with_branch(branch)
+
+
+def _path_of(given: object) -> Path:
+    if isinstance(given, str | os.PathLike):
+        return Path(given)
+    hint = ""
+    if isinstance(given, Mapping):
+        hint = "; a state dict in memory is audited when model.load_state_dict is called inside `with ckptaudit.guard(model):`"
+    raise UsageError(
+        f"a checkpoint is the path of a file, or what ckptaudit.open_checkpoint gives, not of type {type(given).__name__}{hint}"
+    )
 
 
 @contextmanager

@@ -296,6 +296,21 @@ def build_in_a_guard(model, file, **demand):
         SmallNet().load_state_dict(torch.load(file), strict=False)
 
 
+def test_what_is_no_file_is_told_what_to_do(source):
+    state = source.state_dict()
+    for call in (ckptaudit.load, ckptaudit.verify, lambda model, given: ckptaudit.audit(given, model)):
+        for given in (state, {"model": state}):
+            with pytest.raises(UsageError, match=r"not of type (Ordered)?[dD]ict; .*load_state_dict .*ckptaudit\.guard"):
+                call(SmallNet(), given)
+        for given in (source, None, b"path.pth"):
+            with pytest.raises(UsageError, match=rf"the path of a file.* not of type {type(given).__name__}\Z"):
+                call(SmallNet(), given)
+    with pytest.raises(UsageError, match=r"tensor\.shape, tensor\.dtype"):
+        ckptaudit.propose(state, SmallNet())
+    described = {name: (tensor.shape, tensor.dtype) for name, tensor in state.items()}
+    assert ckptaudit.propose(described, SmallNet()).apply(state).keys() == state.keys()
+
+
 WITH_A_DEMAND = [ckptaudit.load, ckptaudit.verify, load_in_a_guard, build_in_a_guard, lambda m, f, **d: ckptaudit.audit(f, m, **d)]
 
 
