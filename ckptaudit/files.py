@@ -5,15 +5,11 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import BinaryIO
 
 from ckptaudit.errors import OutputError
-
-if TYPE_CHECKING:
-    from concurrent.futures import Future
-    from typing import Self
 
 
 #: Characters of an output's name in its temporary one: with four bytes each, the whole is still a name.
@@ -79,58 +75,6 @@ def write_in_pieces(write: Callable[[memoryview], int], data: memoryview) -> Non
     """
     while data:
         data = data[write(data[: 256 << 10]) :]
-
-
-class WriteBehind:
-    """Writes to a file in a thread of its own, in turn, while the next bytes are read or computed; one piece of work is under way at most.
-
-    Within ``with``; what goes wrong with the writing is raised by the next :meth:`do`, or at the end.
-    """
-
-    #: Bytes that are worth another thread, and bytes after which the system begins to put them on the disk.
-    _LARGE, _CHUNK = 256 << 10, 32 << 20
-
-    def __init__(self, file: BinaryIO) -> None:
-        from concurrent.futures import ThreadPoolExecutor  # takes longer to import than a small file to write
-
-        self._file = file
-        self._thread = ThreadPoolExecutor(1)
-        self._under_way: Future[None] | None = None
-        self._begun = 0
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        try:
-            if kind is None:
-                self.wait()
-        finally:
-            self._thread.shutdown()
-
-    def do(self, nbytes: int, work: Callable[..., object], *arguments: Any) -> None:
-        """Have ``work``, which writes so many bytes to the file, done as soon as what was asked for before is."""
-        self.wait()
-        if nbytes < self._LARGE:
-            self._done(work, arguments)
-        else:
-            self._under_way = self._thread.submit(self._done, work, arguments)
-
-    def wait(self) -> None:
-        """Until all that was asked for is done; raises what went wrong with it."""
-        under_way, self._under_way = self._under_way, None
-        if under_way is not None:
-            under_way.result()
-
-    def _done(self, work: Callable[..., object], arguments: tuple[Any, ...]) -> None:
-        work(*arguments)
-        with suppress(OSError):  # a pipe has no place and is not on a disk
-            end = self._file.tell()
-            if end - self._begun >= self._CHUNK and hasattr(os, "posix_fadvise"):
-                # Pages that are said to be of no more use go to the disk at once, and not all at the end, where everything waits for it.
-                # Those under way stay in memory, so that who reads the file next has them.
-                os.posix_fadvise(self._file.fileno(), self._begun, end - self._begun, os.POSIX_FADV_DONTNEED)
-                self._begun = end
 
 
 def is_stream(path: str | os.PathLike[str]) -> bool:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 @click.option("--allow-ambiguous", is_flag=True, help="Carry out steps that are not sure, too.")
 @click.option("--force", is_flag=True, help="Overwrite an existing file.")
 def apply(plan: str, checkpoint: str, output: str, like: str | None, verify: bool, allow_ambiguous: bool, force: bool) -> None:
-    """Write what a plan makes of a checkpoint into a new file, one tensor at a time; the checkpoint is only read."""
+    """Write what a plan makes of a checkpoint into a new file, a few tensors at a time; the checkpoint is only read."""
     from ckptaudit.cli._leaving import say
     from ckptaudit.graph.kinds import DERIVED_BUFFERS
     from ckptaudit.graph.names import leaf

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import subprocess
 import time
 import zipfile
 
@@ -15,9 +16,8 @@ import torch
 
 from ckptaudit.align.ops import Permute, Reshape, Split
 from ckptaudit.errors import OutputError, PlanError, UsageError
-from ckptaudit.files import WriteBehind
 from ckptaudit.pipeline import audit
-from ckptaudit.plan.writing import write_restored
+from ckptaudit.plan.writing import placing, write_restored
 from ckptaudit.read import open_checkpoint
 from ckptaudit.scanning import scan_file
 from tests.plan.helpers import every_kind, plan_for, step
@@ -58,10 +58,10 @@ def test_a_torch_file(tmp_path, suffix):
 
 
 @pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
-def test_memory_is_not_used_again_before_it_is_written(tmp_path, monkeypatch, suffix):
+def test_many_tensors_at_a_time(tmp_path, monkeypatch, suffix):
     """Tensors of several pieces, transposed or parts of others or as they are, where writing takes longer than reading and laying out."""
-    written = WriteBehind._done
-    monkeypatch.setattr(WriteBehind, "_done", lambda *arguments: (time.sleep(0.005), written(*arguments))[1])
+    put = placing._Work._put
+    monkeypatch.setattr(placing._Work, "_put", lambda *arguments: (time.sleep(0.005), put(*arguments))[1])
     source = {f"{i}.kernel": torch.rand(3, 3, 256, 512 + 64 * i) for i in range(4)} | {
         "fused": torch.rand(9, 300_000),
         "none": torch.rand(0, 3),
@@ -81,6 +81,21 @@ def test_memory_is_not_used_again_before_it_is_written(tmp_path, monkeypatch, su
     wanted = plan.apply(source)
     for name, tensor in wanted.items():
         assert torch.equal(torch.from_numpy(result.read(name)), tensor), name
+
+
+def test_a_pipe(tmp_path):
+    """Into a pipe tensors go in their order, by one thread; what has to be written in several places does not go there at all."""
+    source = {f"{i}.kernel": torch.rand(300, 400 + i, 5) for i in range(9)} | {"same": torch.rand(2_000_000)}
+    torch.save(source, tmp_path / "a.pth")
+    plan = plan_for([step("same", "same"), *(step(f"{i}.weight", f"{i}.kernel", [Permute((2, 1, 0))]) for i in range(9))], source)
+    write_restored(plan, tmp_path / "a.pth", tmp_path / "b.safetensors")
+    for name in ("pipe.safetensors", "pipe.pth"):
+        os.mkfifo(tmp_path / name)
+    with subprocess.Popen(["cp", tmp_path / "pipe.safetensors", tmp_path / "c.safetensors"]):
+        write_restored(plan, tmp_path / "a.pth", tmp_path / "pipe.safetensors")
+    assert (tmp_path / "c.safetensors").read_bytes() == (tmp_path / "b.safetensors").read_bytes()
+    with pytest.raises(OutputError, match="not written in one go"):
+        write_restored(plan, tmp_path / "a.pth", tmp_path / "pipe.pth")
 
 
 def test_dtypes_of_a_torch_file(tmp_path):

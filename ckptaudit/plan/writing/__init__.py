@@ -1,4 +1,4 @@
-"""Carry out a plan into a file, one tensor at a time: memory does not grow with the file. One module per format."""
+"""Carry out a plan into a file, some tensors at a time: memory does not grow with the file. One module per format."""
 
 from __future__ import annotations
 

@@ -1,20 +1,16 @@
-"""The tensors of a file to be: known in shape and size before a value is read, then copied one by one.
-
-Tensors that only get another name are copied by the system from file to file.
-"""
+"""The tensors of a file to be: known in shape and size before a value is read, then read and laid out one by one."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterator
 from io import FileIO
 from math import prod
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
 from ckptaudit._version import __version__
 from ckptaudit.align.ops import lay_out, shape_after
 from ckptaudit.errors import CorruptCheckpointError, PlanError, ValuesUnavailableError
-from ckptaudit.files import WriteBehind, write_in_pieces
 from ckptaudit.graph import DTYPE_BITS
 from ckptaudit.plan.applying import refuse_undecoded, step_values
 from ckptaudit.plan.plan import Plan, Step
@@ -27,8 +23,10 @@ if TYPE_CHECKING:
     from ckptaudit.read import Checkpoint
     from ckptaudit.read.stored import StoredTensor
 
-#: Bytes that are moved at a time, and rows that are laid out at a time at least, however long they are.
-_CHUNK, _ROWS = 4 << 20, 64
+#: Bytes that are moved at a time.
+CHUNK = 4 << 20
+#: Rows that are laid out at a time at least, however long they are.
+_ROWS = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,19 +87,18 @@ def provenance(plan: Plan, checkpoint: Checkpoint) -> dict[str, str]:
 class Scratch:
     """Memory for the values on their way, used again and again: the system takes longer to give fresh memory than values to be laid out.
 
-    What :meth:`read` gave lasts until it is called again; a :meth:`piece` lasts until the next but one is asked for, so that one can be
-    written while the next is made.
+    What :meth:`read` gave lasts until it is called again, and so does a :meth:`piece`. Each thread has its own.
     """
 
     def __init__(self) -> None:
         import numpy
 
         self._source = numpy.empty(0, numpy.uint8)
-        self._pieces = [self._source, self._source]
+        self._piece = self._source
 
     def read(self, tensor: StoredTensor) -> numpy.ndarray[Any, Any]:
         """The values of a tensor: see :meth:`StoredTensor.read`."""
-        nbytes = prod(tensor.shape) * DTYPE_BITS[tensor.dtype] // 8
+        nbytes = nbytes_of(tensor)
         if not nbytes or not tensor.lies_as_it_is:
             return tensor.read()
         self._source = _of_size(self._source, nbytes)
@@ -111,9 +108,13 @@ class Scratch:
 
     def piece(self, nbytes: int) -> numpy.ndarray[Any, Any]:
         """So many bytes to write to."""
-        self._pieces.reverse()
-        self._pieces[0] = _of_size(self._pieces[0], nbytes)
-        return self._pieces[0][:nbytes]
+        self._piece = _of_size(self._piece, nbytes)
+        return self._piece[:nbytes]
+
+
+def nbytes_of(tensor: StoredTensor) -> int:
+    """Bytes of a tensor's values."""
+    return prod(tensor.shape) * DTYPE_BITS[tensor.dtype] // 8
 
 
 def _of_size(memory: numpy.ndarray[Any, Any], nbytes: int) -> numpy.ndarray[Any, Any]:
@@ -122,45 +123,25 @@ def _of_size(memory: numpy.ndarray[Any, Any], nbytes: int) -> numpy.ndarray[Any,
     return memory if len(memory) >= nbytes else numpy.empty(nbytes, numpy.uint8)
 
 
-def copied(entries: Iterable[Entry], checkpoint: Checkpoint, file: BinaryIO) -> Iterator[int]:
-    """Write the tensors one after the other; yields the bytes that are under way, piece by piece."""
-    scratch: Scratch | None = None
-    with WriteBehind(file) as behind:
-        for entry in entries:
-            if not _lies_as_wanted(entry, checkpoint):
-                scratch = scratch or Scratch()
-                for piece in _computed(entry, checkpoint, scratch):
-                    behind.do(len(piece), _append, piece, file)
-                    yield len(piece)
-                continue
-            tensor = checkpoint.branch.tensors[entry.step.sources[0]]
-            with _opened(tensor, entry.nbytes) as source:
-                begin = source.tell()
-                for done in range(0, entry.nbytes, _CHUNK):
-                    count = min(entry.nbytes - done, _CHUNK)
-                    behind.do(count, _move, source, begin + done, count, file, tensor)
-                    yield count
-                behind.wait()
-
-
-def pieces(entry: Entry, checkpoint: Checkpoint, scratch: Scratch) -> Iterator[memoryview]:
-    """The bytes of one tensor, for formats that have to look at them; each piece lasts until the next but one is asked for."""
-    if not _lies_as_wanted(entry, checkpoint):
+def pieces(entry: Entry, checkpoint: Checkpoint, scratch: Scratch, *, first: int = 0) -> Iterator[memoryview]:
+    """The bytes of one tensor, of one that :func:`lies_as_wanted` from ``first`` on; each piece lasts until the next is asked for."""
+    if not lies_as_wanted(entry, checkpoint):
         yield from _computed(entry, checkpoint, scratch)
         return
     tensor = checkpoint.branch.tensors[entry.step.sources[0]]
-    with _opened(tensor, entry.nbytes) as source:
-        left = entry.nbytes
+    with opened(tensor, entry.nbytes) as source:
+        source.seek(first, os.SEEK_CUR)
+        left = entry.nbytes - first
         while left:
-            piece = scratch.piece(min(left, _CHUNK)).data
+            piece = scratch.piece(min(left, CHUNK)).data
             count = source.readinto(piece)
             if not count:
-                raise _short(tensor, source.tell())
+                raise short(tensor, source.tell())
             left -= count
             yield piece[:count]
 
 
-def _lies_as_wanted(entry: Entry, checkpoint: Checkpoint) -> bool:
+def lies_as_wanted(entry: Entry, checkpoint: Checkpoint) -> bool:
     """Whether the bytes of the tensor are those that lie in the file."""
     tensor = checkpoint.branch.tensors[entry.step.sources[0]]
     return not entry.step.ops and tensor.strides == contiguous_strides(tensor.shape) and not tensor.storage.big_endian
@@ -173,7 +154,7 @@ def _computed(entry: Entry, checkpoint: Checkpoint, scratch: Scratch) -> Iterato
         raise PlanError(f"{entry.step.target}: gave {values.shape} {values.dtype} where {entry.shape} {entry.dtype} was announced")
     if values.flags.c_contiguous:
         values = values.reshape(-1)
-    count = max(_ROWS, len(values) * _CHUNK // max(1, values.nbytes))
+    count = max(_ROWS, len(values) * CHUNK // max(1, values.nbytes))
     for row in range(0, len(values), count):
         rows = values[row : row + count]
         piece = scratch.piece(rows.nbytes)
@@ -181,7 +162,7 @@ def _computed(entry: Entry, checkpoint: Checkpoint, scratch: Scratch) -> Iterato
         yield piece.data
 
 
-def _opened(tensor: StoredTensor, nbytes: int) -> FileIO:
+def opened(tensor: StoredTensor, nbytes: int) -> FileIO:
     """The file at the place where the tensor's values begin."""
     storage = tensor.storage
     first = tensor.offset * DTYPE_BITS[tensor.dtype] // 8
@@ -194,27 +175,6 @@ def _opened(tensor: StoredTensor, nbytes: int) -> FileIO:
     return source
 
 
-def _move(source: FileIO, at: int, nbytes: int, file: BinaryIO, tensor: StoredTensor) -> None:
-    """Append these bytes to ``file``, from file to file within the system where it can do that."""
-    end = at + nbytes
-    while at < end:
-        try:
-            count = os.copy_file_range(source.fileno(), file.fileno(), end - at, at)
-        except (AttributeError, OSError):  # another system, or two file systems between which it cannot
-            source.seek(at)
-            data = source.read(end - at)
-            _append(memoryview(data), file)
-            count = len(data)
-        if not count:
-            raise _short(tensor, at)
-        at += count
-
-
-def _short(tensor: StoredTensor, place: int) -> CorruptCheckpointError:
+def short(tensor: StoredTensor, place: int) -> CorruptCheckpointError:
+    """The error where a file ends at this place, within a tensor."""
     return CorruptCheckpointError(tensor.storage.path, f"ends before byte {place:,}, where a tensor's values should be")
-
-
-def _append(data: memoryview, file: BinaryIO) -> None:
-    """Write past Python's buffer, which cuts what it is given into small pieces: that takes several times as long."""
-    file.flush()
-    write_in_pieces(lambda piece: os.write(file.fileno(), piece), data)

@@ -11,20 +11,22 @@ import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING
 
 from ckptaudit.errors import OutputError, PlanError
-from ckptaudit.files import WriteBehind, is_stream, new_file, write_in_pieces
+from ckptaudit.files import is_stream, new_file
 from ckptaudit.graph import DTYPE_BITS
 from ckptaudit.plan.fingerprint import fingerprint
 from ckptaudit.plan.plan import Plan
-from ckptaudit.plan.writing.entries import Scratch, entries_of, pieces, provenance
+from ckptaudit.plan.writing.entries import entries_of, provenance
+from ckptaudit.plan.writing.placing import Placed, write_placed
 from ckptaudit.read import open_checkpoint
 from ckptaudit.read.hdf5_library import note
 from ckptaudit.read.stored import contiguous_strides
 
 if TYPE_CHECKING:
     from ckptaudit.read import Checkpoint
+    from ckptaudit.read.stored import StoredTensor
 
 
 def write_like(
@@ -62,21 +64,15 @@ def write_like(
     with new_file(output, force=force) as file:
         with Path(like).open("rb") as template:
             shutil.copyfileobj(template, file)
-        done, scratch = 0, Scratch()
-        with WriteBehind(file) as behind:
-            for entry in entries:
-                there = fresh.branch.tensors[entry.step.target]
-                place = there.storage.offset + there.offset * DTYPE_BITS[there.dtype] // 8
-                for piece in pieces(entry, checkpoint, scratch):
-                    behind.do(len(piece), _put, file, place, piece)
-                    place += len(piece)
-                    done += len(piece)
-                    progress(done, total)
+        done = 0
+        placed = [Placed(entry, _place(fresh.branch.tensors[entry.step.target])) for entry in entries]
+        for count in write_placed(placed, checkpoint, file):
+            done += count
+            progress(done, total)
         file.flush()
         note(file, "ckptaudit", json.dumps(provenance(plan, checkpoint)))  # Keras looks at its own groups alone
         return file.seek(0, os.SEEK_END)
 
 
-def _put(file: BinaryIO, place: int, piece: memoryview) -> None:
-    file.seek(place)
-    write_in_pieces(file.write, piece)
+def _place(there: StoredTensor) -> int:
+    return there.storage.offset + there.offset * DTYPE_BITS[there.dtype] // 8

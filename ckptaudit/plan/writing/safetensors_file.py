@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable
+from itertools import accumulate
 from typing import TYPE_CHECKING
 
 from ckptaudit.errors import PlanError
 from ckptaudit.files import new_file
 from ckptaudit.graph import DTYPE_BITS
 from ckptaudit.plan.plan import Plan
-from ckptaudit.plan.writing.entries import Entry, copied, entries_of, provenance
+from ckptaudit.plan.writing.entries import Entry, entries_of, provenance
+from ckptaudit.plan.writing.placing import Placed, write_placed
 
 if TYPE_CHECKING:
     from ckptaudit.read import Checkpoint
@@ -50,9 +52,9 @@ def write_safetensors(
     total = sum(entry.nbytes for entry in entries)
     with new_file(output, force=force) as file:
         file.write(header)
-        file.flush()  # what follows may go past Python's buffer
+        ends = accumulate((entry.nbytes for entry in entries), initial=len(header))
         done = 0
-        for count in copied(entries, checkpoint, file):
+        for count in write_placed(list(map(Placed, entries, ends)), checkpoint, file):
             done += count
             progress(done, total)
     return len(header) + total

@@ -14,13 +14,15 @@ import zipfile
 from collections.abc import Callable, Iterable, Iterator
 from math import prod
 from types import MappingProxyType
-from typing import IO, TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
-from ckptaudit.errors import PlanError
-from ckptaudit.files import WriteBehind, new_file, write_in_pieces
+from ckptaudit.errors import OutputError, PlanError
+from ckptaudit.files import is_stream, new_file
 from ckptaudit.plan.plan import Plan
-from ckptaudit.plan.writing.entries import Entry, Scratch, entries_of, pieces, provenance
+from ckptaudit.plan.writing.entries import Entry, entries_of, provenance
+from ckptaudit.plan.writing.placing import Placed, write_placed
 from ckptaudit.read.stored import contiguous_strides
+from ckptaudit.records import dataclass
 
 if TYPE_CHECKING:
     from ckptaudit.read import Checkpoint
@@ -46,7 +48,6 @@ _STORAGES = MappingProxyType(
 _UNTYPED = ("float8_e4m3fn", "float8_e5m2", "float8_e4m3fnuz", "float8_e5m2fnuz", "float8_e8m0fnu", "uint16", "uint32", "uint64")
 _FOLDER, _ALIGNMENT = "archive", 64
 _TIME = (1980, 1, 1, 0, 0, 0)
-_LOCAL_HEADER, _ZIP64_FIELD, _FIELD = 30, 20, 4
 
 
 def write_torch_zip(
@@ -56,38 +57,72 @@ def write_torch_zip(
     entries = entries_of(plan, checkpoint, (*_STORAGES, *_UNTYPED), "a torch file")
     pickle = b"".join(_pickled(entries))
     total = sum(entry.nbytes for entry in entries)
+    if is_stream(output):
+        raise OutputError(f"{os.fspath(output)}: a torch file is not written in one go")
     with new_file(output, force=force) as file:
         with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED, allowZip64=True) as archive:
-            _record(archive, "data.pkl", pickle)
-            _record(archive, "byteorder", b"little")
-            done, scratch = 0, Scratch()
-            with WriteBehind(file) as behind:
-                for number, entry in enumerate(entries):
-                    behind.wait()
-                    with _opened(archive, f"data/{number}", entry.nbytes) as record:
-                        for piece in pieces(entry, checkpoint, scratch):
-                            behind.do(len(piece), write_in_pieces, record.write, piece)
-                            done += len(piece)
-                            progress(done, total)
-                        behind.wait()
-            _record(archive, "ckptaudit.json", json.dumps(provenance(plan, checkpoint)).encode())
-            _record(archive, "version", b"3\n")
+            _write(archive, "data.pkl", pickle)
+            _write(archive, "byteorder", b"little")
+            records = list(_records(entries, archive.start_dir))
+            done = 0
+            for count in write_placed([record.placed(file) for record in records], checkpoint, file):
+                done += count
+                progress(done, total)
+            if records:
+                archive.infolist().extend(record.info for record in records)
+                archive.start_dir = records[-1].end
+            _write(archive, "ckptaudit.json", json.dumps(provenance(plan, checkpoint)).encode())
+            _write(archive, "version", b"3\n")
         return file.tell()
 
 
-def _record(archive: zipfile.ZipFile, name: str, content: bytes) -> None:
-    with _opened(archive, name, len(content)) as record:
-        record.write(content)
+def _write(archive: zipfile.ZipFile, name: str, content: bytes) -> None:
+    archive.writestr(_info(name, archive.start_dir, len(content)), content)
 
 
-def _opened(archive: zipfile.ZipFile, name: str, nbytes: int) -> IO[bytes]:
+def _info(name: str, begin: int, nbytes: int) -> zipfile.ZipInfo:
+    """A record that begins at this place of the file, its values at a multiple of 64 bytes."""
     info = zipfile.ZipInfo(f"{_FOLDER}/{name}", _TIME)
-    large = nbytes >= (1 << 32) - (1 << 20)
-    begin = archive.start_dir + _LOCAL_HEADER + len(info.filename) + _FIELD + (_ZIP64_FIELD if large else 0)
-    padding = -begin % _ALIGNMENT
+    info.header_offset, info.file_size, info.compress_size = begin, nbytes, nbytes
+    info.CRC, info.external_attr = 0, 0o600 << 16
+    info.extra = struct.pack("<2sH", b"FB", 0)
+    padding = -(begin + len(info.FileHeader())) % _ALIGNMENT
     info.extra = struct.pack("<2sH", b"FB", padding) + b"Z" * padding
-    info.file_size = nbytes
-    return archive.open(info, "w", force_zip64=large)
+    return info
+
+
+@dataclass(frozen=True, eq=False)
+class _Record:
+    """A tensor's record, which is written past :mod:`zipfile`: that can write but one at a time."""
+
+    entry: Entry
+    info: zipfile.ZipInfo
+
+    @property
+    def values(self) -> int:
+        """Where the values begin."""
+        return self.info.header_offset + len(self.info.FileHeader())
+
+    @property
+    def end(self) -> int:
+        """Where the next record begins."""
+        return self.values + self.entry.nbytes
+
+    def placed(self, file: BinaryIO) -> Placed:
+        """The tensor at its place; when it is written, so is its header, which holds its CRC."""
+
+        def told(check: int) -> None:
+            self.info.CRC = check
+            os.pwrite(file.fileno(), self.info.FileHeader(), self.info.header_offset)
+
+        return Placed(self.entry, self.values, told)
+
+
+def _records(entries: Iterable[Entry], begin: int) -> Iterator[_Record]:
+    for number, entry in enumerate(entries):
+        record = _Record(entry, _info(f"data/{number}", begin, entry.nbytes))
+        yield record
+        begin = record.end
 
 
 def _pickled(entries: list[Entry]) -> Iterator[bytes]:
