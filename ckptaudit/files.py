@@ -11,7 +11,6 @@ from typing import BinaryIO
 
 from ckptaudit.errors import OutputError
 
-
 #: Characters of an output's name in its temporary one: with four bytes each, the whole is still a name.
 _SHOWN = 50
 
