@@ -127,7 +127,8 @@ def remap(
     if plan_path is not None:
         plan.save(plan_path, force=force)
         if form is None and output_format == "terminal" and not quiet:
-            command = "" if doubtful or not plan.steps else apply_command(plan_path, checkpoint, outcome.model.graph.framework)
+            of_no_use = doubtful or not plan.steps or outcome.verdict.status == "incompatible"
+            command = "" if of_no_use else apply_command(plan_path, checkpoint, outcome.model.graph.framework)
             text += render_written(plan, plan_path, command, render_options(None, quiet, verbose))
     emit(text)
     sys.exit(code)

@@ -70,9 +70,11 @@ def render_plan(
     console.print(Padding(Text(printable(verdict.summary)), (0, 0, 0, 2)))
     renamed = sum(old != new for old, new in plan.renames.items())
     changed = [step for step in plan.steps if step.ops]
+    # Numbers that lack their scale, say, are wrong under the right names, too.
+    safe = "safe" if verdict.status != "incompatible" else "sure as to names and shapes"
     words = [
         "complete" if plan.complete else "not complete",
-        *([f"{plural(unsure, 'step')} not sure"] if unsure else ["safe"] if plan.steps else []),
+        *([f"{plural(unsure, 'step')} not sure"] if unsure else [safe] if plan.steps else []),
     ]
     kept = "keeps its initial value" if len(plan.initial) == 1 else "keep their initial value"
     counts = (

@@ -93,6 +93,24 @@ def test_remap_then_apply_then_restore(run, samples, tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["fixed.safetensors", "plan.yaml"]
 
 
+@pytest.mark.parametrize(
+    ("dtype", "code", "words"),
+    [
+        (torch.float8_e4m3fn, 1, ["✗ incompatible", "complete, sure as to names and shapes · 5 tensors set"]),
+        (torch.float16, 0, ["✓ compatible", "complete, safe · 5 tensors set"]),
+    ],
+)
+def test_right_names_do_not_make_numbers_safe_that_lack_their_scale(run, tmp_path, dtype, code, words):
+    state = load_file(ROOT / "sample_ckpts" / "tiny_unet_sharded" / "model-00001-of-00002.safetensors")
+    wanted = dict([(name, tensor) for name, tensor in state.items() if tensor.is_floating_point()][:5])
+    save_file(wanted, tmp_path / "model.safetensors")
+    torch.save({name: tensor.to(dtype) for name, tensor in wanted.items()}, tmp_path / "file.pth")
+    result = run("remap", tmp_path / "file.pth", "--against", tmp_path / "model.safetensors", "--plan", tmp_path / "plan.yaml")
+    assert result.returncode == code, result.stdout
+    assert all(word in result.stdout for word in words), result.stdout
+    assert ("safe ·" in result.stdout) == ("next     ckptaudit apply" in result.stdout) == (code == 0)
+
+
 def test_what_is_not_sure_is_told_with_its_reason_and_what_to_do(run, tmp_path):
     """The biases of convolutions that the model has without: names and shapes fit, outputs do not."""
     stem = torchvision.models.resnet18(weights=None)
