@@ -16,6 +16,7 @@ from ckptaudit.cli._output import check_output, emit, render_options
 
 if TYPE_CHECKING:
     from ckptaudit.arch import Model
+    from ckptaudit.plan import Plan
     from ckptaudit.prove import Proof
     from ckptaudit.read import Checkpoint
 
@@ -75,9 +76,9 @@ def remap(
 
     build = model_side(arch, against, arch_args, fresh)
     check_output(plan_path, force)
-    if form is not None and (output_format == "json" or verify or verify_with):
-        raise UsageError("--emit prints code alone")
-    verify = verify or (source_arch is not None and verify_with is None and form is None)
+    if form is not None and output_format == "json":
+        raise UsageError("--emit prints code, --format json a document: take one of them")
+    verify = verify or (source_arch is not None and verify_with is None)
     sizes = parse_sizes(input_size)
     opened = open_checkpoint(checkpoint, branch=branch)
     export = opened.framework == "onnx"  # which is run itself
@@ -107,9 +108,7 @@ def remap(
 
         proof = prove_plan(plan, outcome.checkpoint, outcome.model, source=wrote, rivals=rivals, images=verify_with, input_size=sizes)
     if form is not None:
-        from ckptaudit.plan.emit import emit as emit_code
-
-        text = emit_code(plan, form)
+        text = _code(plan, form, proof)
     elif output_format == "json":
         from ckptaudit.report._remap_json import remap_json
 
@@ -132,6 +131,17 @@ def remap(
             text += render_written(plan, plan_path, command, render_options(None, quiet, verbose))
     emit(text)
     sys.exit(code)
+
+
+def _code(plan: Plan, form: str, proof: Proof | None) -> str:
+    """The plan as code; standard error says where it was put to the proof, and that speaks against it."""
+    from ckptaudit.plan.emit import emit as emit_code
+    from ckptaudit.report._proof import proof_lines
+
+    text = emit_code(plan, form)
+    if proof is not None and proof.against:
+        say(f"ckptaudit: the plan that this code carries out is {proof_lines(proof)[0][2:]}; without --emit it is shown why")
+    return text
 
 
 def _is_missing(proof: Proof, asked: bool, wrote: Model | None) -> bool:

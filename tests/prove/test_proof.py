@@ -203,6 +203,28 @@ def test_at_the_prompt(run, plain):
     assert "they part between `body.1`" in " ".join(words.split())
 
 
+def test_code_is_that_of_the_plan_that_was_proved(run, plain, tmp_path):
+    torch.save(networks.randomise(networks.Parallel()).state_dict(), tmp_path / "parallel.pth")
+    given = ("remap", "--for", "finetune", "--input-size", "3x32x32", "--emit", "python")
+    ask = (*given, tmp_path / "parallel.pth", "--arch", f"{FACTORIES}:parallel_renamed")
+    unsure, told = run(*ask), run(*ask, "--source-arch", f"{FACTORIES}:Parallel")
+    assert (unsure.returncode, unsure.stdout) == (3, "")
+    assert "not sure of" in unsure.stderr
+    assert (told.returncode, told.stderr) == (0, "")
+    code: dict = {}
+    exec(told.stdout, code)
+    (convert,) = [value for name, value in code.items() if callable(value) and not name.startswith("_")]
+    state, model = torch.load(tmp_path / "parallel.pth"), networks.parallel_renamed()
+    model.load_state_dict(convert(state))
+    assert torch.equal(model.left.weight, state["proj.weight"])
+    assert torch.equal(model.right.weight, state["conv.weight"])
+    refuted = run(*given, plain, "--arch", f"{FACTORIES}:other_eps", "--source-arch", f"{FACTORIES}:Plain")
+    assert refuted.returncode == 1
+    (line,) = refuted.stderr.splitlines()
+    assert "this code carries out is refuted by running both models" in line
+    assert "def " in refuted.stdout
+
+
 @pytest.fixture(scope="module")
 def photographs(tmp_path_factory) -> Path:
     """Three ordinary photographs that come with scikit-image."""
