@@ -33,12 +33,19 @@ def run_scan(paths: Sequence[str], deep: bool, bar: Severity, outputs: Outputs) 
     with files_bar() as progress:
         found = scan(paths, deep=deep, progress=progress)
     outputs.write(lambda output_format, options: render_scan(found, output_format, options, bar))
+    told = len(found.files) > 1 and ("terminal", None) in outputs.targets and _at_one_terminal()
     for file in found.files:
-        if file.reason:
+        if file.reason and not told:
             say(f"ckptaudit: {printable(f'{file.path}: {file.reason}')}")
     if found.count("unreadable"):
         return COULD_NOT_AUDIT
     return NOT_FIT if found.count("findings", bar) else FIT
+
+
+def _at_one_terminal() -> bool:
+    """Whether who reads standard output reads standard error between its lines."""
+    streams = (sys.stdout, sys.stderr)
+    return all(stream.isatty() for stream in streams) and os.path.sameopenfile(*(stream.fileno() for stream in streams))
 
 
 def plain_scan(arguments: Sequence[str]) -> None:

@@ -7,8 +7,11 @@ import io
 import json
 import os
 import pickle
+import pty
 import shutil
 import struct
+import subprocess
+import sys
 import tarfile
 import zipfile
 from argparse import Namespace
@@ -207,6 +210,20 @@ def test_exit_codes_and_lines(run, tmp_path, good):
     assert "3 files: 1 clean, 1 with findings, 1 not readable" in both.stdout
     assert f"? {tmp_path / 'cut.pth'}\n    a truncated zip" in both.stdout
     assert both.stderr.splitlines() == cut.stderr.splitlines()
+
+
+@pytest.mark.parametrize("arguments", [[], ["--quiet"], ["--fail-on", "error"], ["--max-header", "1M"]], ids=" ".join)
+def test_at_a_terminal_what_cannot_be_read_is_told_once(tmp_path, good, arguments):
+    (tmp_path / "cut.pth").write_bytes(good.read_bytes()[:300])
+    for files, where in (([good, tmp_path / "cut.pth"], "page"), ([tmp_path / "cut.pth"], "line")):
+        parent, child = pty.openpty()
+        command = [sys.executable, "-m", "ckptaudit", "scan", *files, *arguments]
+        ended = subprocess.run(command, stdout=child, stderr=child, cwd=ROOT, env={**os.environ, "TERM": "dumb"}, check=False)
+        shown = os.read(parent, 1 << 16).decode()
+        os.close(child)
+        os.close(parent)
+        assert (ended.returncode, shown.count("a truncated zip")) == (3, 1), shown
+        assert ("ckptaudit: " in shown) == (where == "line")
 
 
 def test_fail_on(run, tmp_path):
