@@ -136,6 +136,8 @@ def _unknown(source: Source) -> NotACheckpointError:
         from ckptaudit.read.torch_zips import refusals_within
     elif is_tar(source.head):
         from ckptaudit.read.tars import refusals_within
+    elif source.head.startswith(b"\x93NUMPY"):
+        from ckptaudit.read.npy import refusals_within
     else:
         return error
     try:

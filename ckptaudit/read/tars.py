@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ckptaudit.errors import CorruptCheckpointError
+from ckptaudit.read import npy
 from ckptaudit.read.pickles import Refusals
 from ckptaudit.read.torch_nested import torch_machine
 
@@ -23,11 +24,13 @@ def refusals_within(source: Source) -> Refusals:
     """What the pickles of a tar would call, the first of each member and those that follow it at once."""
     refusals = Refusals()
     for name, start, end in _members(source):
-        if name not in TORCH_MEMBERS and not name.lower().endswith((".pkl", ".pickle")):
+        pickled = name in TORCH_MEMBERS or name.lower().endswith((".pkl", ".pickle"))
+        begin = start if pickled else npy.pickle_in(source.data, start)
+        if begin is None:
             continue
         try:
             machine = torch_machine(source.data, source.path, refusals, lambda identity: identity, source.size)
-            machine.run(start, end, name)
+            machine.run(begin, end, name)
             while source.data[machine.position : min(machine.position + 1, end)] == b"\x80":
                 machine.run(machine.position, end, name)
         except CorruptCheckpointError:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, cast
 
 from ckptaudit.errors import CorruptCheckpointError
+from ckptaudit.read import npy
 from ckptaudit.read.checkpoint import Remark
 from ckptaudit.read.pickled import checkpoint_of
 from ckptaudit.read.pickles import Refusals
@@ -205,19 +206,34 @@ def _run_others(source: Source, root: str | None, refusals: Refusals, allowed: C
     left = _MAX_INFLATED
     told = []
     for name, member in source.zip.members.items():
-        if (root is not None and name.lower() == (root + _OBJECT).lower()) or not name.lower().endswith((".pkl", ".pickle")):
+        if root is not None and name.lower() == (root + _OBJECT).lower():
             continue
-        if max(member.size, member.packed) > left:
-            told.append(f"{name!r} of {member.size:,} bytes was not looked through for code")
-            continue
-        left -= member.size
         try:
-            content = source.zip.content(member, _MAX_INFLATED)
+            begin = _pickle_in(source, member, anywhere=root is None)
+            if begin is None:
+                continue
+            content, start = source.data, 0
+            if begin and member.stored:  # numpy's archives are not packed, and their arrays may be large
+                start = source.zip.payload(member)
+            elif max(member.size, member.packed) > left:
+                told.append(f"{name!r} of {member.size:,} bytes was not looked through for code")
+                continue
+            else:
+                left -= member.size
+                content = source.zip.content(member, _MAX_INFLATED)
             machine = torch_machine(content, source.path, refusals, lambda identity: identity, source.size, allowed)
-            machine.run(0, len(content), name)
+            machine.run(start + begin, start + member.size, name)
         except CorruptCheckpointError:
             continue  # torch does not read it
     return told
+
+
+def _pickle_in(source: Source, member: Member, *, anywhere: bool) -> int | None:
+    """Where in a member's content a pickle begins, by its name; or behind the header of an array of objects, there ``anywhere``."""
+    name = member.name.lower()
+    if name.endswith((".pkl", ".pickle")):
+        return 0
+    return npy.pickle_in(source.zip.beginning(member, npy.HEADER)) if anywhere or name.endswith(".npy") else None
 
 
 def _unreferenced(archive: ZipDirectory, root: str, storages: StorageTable, members: Iterable[str]) -> list[Remark]:

@@ -205,6 +205,23 @@ class ZipDirectory:
             )
         return content
 
+    def beginning(self, member: Member, limit: int) -> bytes:
+        """The first bytes of a member's content, at most ``limit``, and fewer where it is deflated.
+
+        Raises
+        ------
+        CorruptCheckpointError
+            It is damaged, or packed by a method other than deflate.
+        """
+        start = self.payload(member)
+        packed: bytes = self.data[start : start + min(member.packed, limit)]
+        if member.stored:
+            return packed
+        try:
+            return zlib.decompressobj(-zlib.MAX_WBITS).decompress(packed, limit)
+        except zlib.error as error:
+            raise CorruptCheckpointError(self.path, f"member {member.name!r} cannot be inflated ({error})") from None
+
 
 def _members(directory: bytes, at: int, file_size: int, corrupt: Any) -> dict[str, Member]:
     """The entries of a directory that stands at byte ``at`` of the file."""

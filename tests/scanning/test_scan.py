@@ -283,6 +283,12 @@ def tar(path, *members):
     return path.read_bytes()
 
 
+def saved(save, *arrays):
+    file = io.BytesIO()
+    save(file, *arrays)
+    return file.getvalue()
+
+
 @pytest.mark.parametrize(
     ("name", "content", "expected"),
     [
@@ -294,6 +300,14 @@ def tar(path, *members):
         ("best.CKPT.gz", "gzip", ("unreadable", "a gzip archive: unpack it first")),
         ("best.pt.bak", "text", ("unreadable", "a text file, not a checkpoint")),
         ("kept.data", "evil", ("findings", "")),
+        ("points.npy", "array evil", ("unreadable", "a numpy array file (.npy), not a checkpoint; its pickle calls posix.system")),
+        ("points.npy", "array spelt otherwise", ("unreadable", "its pickle calls posix.system")),
+        ("points.npz", "arrays evil", ("unreadable", "a numpy archive (.npz), not a checkpoint; its pickle calls posix.system")),
+        ("points.npz", "arrays packed evil", ("unreadable", "its pickle calls posix.system")),
+        ("points.tar", "tar of arrays", ("unreadable", "its pickle calls posix.system")),
+        ("points.npy", "array of numbers", None),
+        ("points.npy", "array of objects", None),
+        ("points.npz", "arrays of numbers", None),
         ("best.pth.sha256", "text", None),
         ("user.model.ts", "text", None),
         ("sources.tar", "other tar", None),
@@ -302,7 +316,7 @@ def tar(path, *members):
 def test_names_in_a_folder(run, tmp_path, good, name, content, expected):
     folder = tmp_path / "folder"
     folder.mkdir()
-    evil = pickle.dumps(Evil(), 2)
+    evil, objects = pickle.dumps(Evil(), 2), np.array([Evil()], dtype=object)
     contents = {
         "good": good.read_bytes(),
         "cut": good.read_bytes()[:300],
@@ -312,7 +326,16 @@ def test_names_in_a_folder(run, tmp_path, good, name, content, expected):
         "other tar": tar(tmp_path / "tar", ("notes", b"text")),
         "gzip": gzip.compress(b"packed"),
         "text": b"Not a checkpoint.",
+        "array evil": (array := saved(np.save, objects)),
+        "array spelt otherwise": array.replace(b"'|O'", rb"'\x7cO'").replace(b"), }   ", b"), }"),
+        "arrays evil": saved(np.savez, np.ones(3 << 20), objects),
+        "arrays packed evil": saved(np.savez_compressed, np.ones(3 << 20), objects),
+        "tar of arrays": tar(tmp_path / "tar", ("a", b"text"), ("b", array)),
+        "array of numbers": saved(np.save, np.frombuffer(evil, np.uint8)),
+        "array of objects": saved(np.save, np.array([{}, "text"], dtype=object)),
+        "arrays of numbers": saved(np.savez, np.ones(3), np.frombuffer(evil, np.uint8)),
     }
+    assert contents["array spelt otherwise"] != array
     (folder / name).write_bytes(contents[content])
     good.rename(folder / "good.pth")
     found = scan([folder])
