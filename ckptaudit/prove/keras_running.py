@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ckptaudit.arch.failures import describe_error
 from ckptaudit.arch.isolation import isolated, output_to_stderr
 from ckptaudit.errors import ArchitectureError
+from ckptaudit.prove.proof import NOT_RUN
 from ckptaudit.prove.running import Look, Moments, Pass, thinned
 
 if TYPE_CHECKING:
@@ -81,7 +82,7 @@ class KerasNetwork:
                 found = self.model(keras.ops.convert_to_tensor(given), training=False)
             except Exception as error:
                 sizes = "×".join(map(str, images.shape[1:]))
-                raise ArchitectureError(f"the Keras model cannot be run on images of {sizes}: {describe_error(error)}") from None
+                raise ArchitectureError(f"{NOT_RUN[1]} images of {sizes}: {describe_error(error)}") from None
         tensors = found.values() if isinstance(found, dict) else found if isinstance(found, list | tuple) else [found]
         values = map(_values, tensors)
         return [self._channels_first(value) for value in values if value.dtype.kind == "f"]

@@ -35,7 +35,7 @@ def runnable(model: Model) -> torch.nn.Module:
         It comes from a file, or it is no torch model.
     """
     if model.graph.framework == "keras":  # on one of its backends it is a torch module, too
-        raise ArchitectureError(f"{model.arch} is a Keras model: a plan for it is proved by its arithmetic, and by `ckptaudit probe`")
+        raise ArchitectureError(f"{model.arch} is a Keras model: only its outputs are looked at (--source-arch), and by `ckptaudit probe`")
     if model.source == "object" and model.module is not None:
         module = copy.deepcopy(model.module)
     elif model.provenance == "file":
@@ -76,12 +76,14 @@ def keras_with_values(model: Model, plan: Plan, checkpoint: Checkpoint) -> Any:
     Raises
     ------
     ArchitectureError
-        It is live, and so not ours to change, or cannot be built.
+        It is live, and so not ours to change, comes from a file, or cannot be built.
     PlanError
         A step cannot be carried out.
     """
     if model.source == "object":
         raise ArchitectureError(f"{model.arch} is a live Keras model, which is not copied: name what builds it")
+    if model.provenance == "file":
+        raise ArchitectureError(f"{model.arch} comes from a file and cannot be run")
     built = model.module if model.source == SELF else build_model(model.arch, model.arguments, real=True).module
     if not is_keras_model(built):
         raise ArchitectureError(f"{model.arch} was not built as a Keras model")

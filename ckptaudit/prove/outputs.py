@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from math import inf
 from typing import TYPE_CHECKING, Any
@@ -24,12 +24,7 @@ if TYPE_CHECKING:
 #: Equality, in units of the output's standard deviation. In double precision another order of summation leaves about 1e-12, another eps
 #: of a BatchNorm 1e-6 and more; code that insists on single precision leaves about 1e-5.
 TOLERANCES = {"float64": 1e-8, "float32": 1e-4}
-#: Between two libraries, in the same units: single precision with BatchNorm folded in one of them leaves 1e-5, and up to 1e-4 where
-#: activations grow; another weight changes more than 0.05.
-_EQUAL, _OTHER = 1e-3, 0.05
-_REORDERED = "the outputs are equal, but not in the same order: heads of one shape may be exchanged"
-#: Share of what the outputs differ by between inputs that two libraries may differ by, if that is to show anything.
-_ROUNDING = 0.05
+REORDERED = "the outputs are equal, but not in the same order: heads of one shape may be exchanged"
 #: Steps that compute new values round them to the file's precision: the outputs differ by that, whatever the models compute in.
 _COMPUTING = frozenset({"fuse", "inflate", "interpolate", "merge"})
 _DIGITS_OF_STEPS = "float32"
@@ -131,8 +126,8 @@ def _compared(ours: Run, theirs: Run, layers: Mapping[str, str], inputs: tuple[A
     known = distances(outputs, theirs.outputs)
     if not known:
         raise ArchitectureError("no output of one model has the shape of an output of the other")
-    if max(known) > tolerance and _in_another_order(outputs, theirs.outputs, tolerance):
-        raise ArchitectureError(_REORDERED)
+    if max(known) > tolerance and in_another_order(outputs, theirs.outputs, tolerance):
+        raise ArchitectureError(REORDERED)
     same, first, last, compared = 0, None, "", 0
     for path, passes in ours.layers.items():
         counterpart = theirs.layers.get(layers[path])
@@ -155,49 +150,6 @@ def _compared(ours: Run, theirs: Run, layers: Mapping[str, str], inputs: tuple[A
         layers=(compared, same),
         first=first,
     )
-
-
-def compared_across_libraries(
-    theirs: Sequence[torch.Tensor],
-    target: torch.nn.Module,
-    images: torch.Tensor,
-    behind: Sequence[Callable[[torch.Tensor], torch.Tensor]] = (),
-) -> Outputs:
-    """Compare what another library made of images with what the restored model makes of them.
-
-    Parameters
-    ----------
-    theirs:
-        Outputs of the network that the values come from, channels first.
-    images:
-        (2, channels, height, width): what both are given.
-    behind:
-        Last activations that the other network may have and the model has not.
-
-    Raises
-    ------
-    ArchitectureError
-        The model cannot be run, no output has the shape of another, or they show nothing.
-    """
-    with isolated(type(target).__name__), _torch().no_grad(), output_to_stderr():
-        try:
-            given = tensors_of(target.eval().float()(images))
-        except (Exception, SystemExit) as error:
-            raise ArchitectureError(f"{NOT_RUN[1]} {'×'.join(map(str, images.shape))}: {describe_error(error)}") from None
-    outputs = [tensor.detach() for tensor in given if tensor.is_floating_point() and tensor.numel()]
-    # The model may have outputs that the other network has not.
-    candidates = [*outputs, *(last(tensor) for last in behind for tensor in outputs if tensor.dim() > 1)]
-    known = distances(theirs, candidates)
-    if len(known) < len(theirs):
-        raise ArchitectureError("an output of the file has the shape of none of the model's")
-    if max(known) > _EQUAL and _in_another_order(theirs, candidates, _EQUAL):
-        raise ArchitectureError(_REORDERED)
-    if not any(_varies(tensor, distance) for tensor, distance in zip(theirs, known, strict=True)):
-        raise ArchitectureError("the outputs are much the same for different inputs: they show nothing of the layers before")
-    if _EQUAL < max(known) < _OTHER:
-        told = f"the outputs differ by {max(known):.1g} standard deviations"
-        raise ArchitectureError(f"{told}: more than rounding usually leaves, and less than another weight does")
-    return Outputs(max(known) <= _EQUAL, len(known), max(known), _EQUAL, (tuple(images.shape),), "float32", (0, 0))
 
 
 def equal_outputs(ours: Sequence[torch.Tensor], theirs: Sequence[torch.Tensor], tolerance: float) -> bool:
@@ -223,16 +175,16 @@ def distances(ours: Sequence[torch.Tensor], theirs: Sequence[torch.Tensor]) -> l
         left = [at for at in others if at >= begin.get(shape, 0)]
         if count[shape] == len(others):
             left = left[:1]
-        distance, at = min(((_distance(tensor, theirs[at]), at) for at in left), default=(inf, len(theirs)))
+        distance, at = min(((distance_between(tensor, theirs[at]), at) for at in left), default=(inf, len(theirs)))
         begin[shape] = at + 1
         found.append(distance)
     return found
 
 
-def _in_another_order(ours: Sequence[torch.Tensor], theirs: Sequence[torch.Tensor], tolerance: float) -> bool:
+def in_another_order(ours: Sequence[torch.Tensor], theirs: Sequence[torch.Tensor], tolerance: float) -> bool:
     """Whether every output of ours that has the shape of one of theirs is equal to one, whatever their order."""
     return all(
-        any(_distance(tensor, other) <= tolerance for other in theirs if other.shape == tensor.shape)
+        any(distance_between(tensor, other) <= tolerance for other in theirs if other.shape == tensor.shape)
         for tensor in ours
         if any(other.shape == tensor.shape for other in theirs)
     )
@@ -243,16 +195,7 @@ def depends_on_input(output: torch.Tensor) -> bool:
     return output.dim() == 0 or len(output) < 2 or not bool((output[0] == output[1]).all())
 
 
-def _varies(output: torch.Tensor, distance: float) -> bool:
-    """Whether equality shows something: what is sure of everything gives ones and zeros, whatever the input."""
-    if not depends_on_input(output):
-        return False
-    if output.dim() == 0 or len(output) < 2 or distance > _EQUAL:
-        return True
-    return _distance(output[:1], output[1:2]) * _ROUNDING > distance
-
-
-def _distance(ours: torch.Tensor, theirs: torch.Tensor) -> float:
+def distance_between(ours: torch.Tensor, theirs: torch.Tensor) -> float:
     """Largest difference in units of the standard deviation; infinite where one is not finite and the other is."""
     torch = _torch()
     if not torch.equal(torch.isfinite(ours), torch.isfinite(theirs)):

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ckptaudit.errors import ArchitectureError, ImagesError, PlanError
 from ckptaudit.graph.settings import computing_modules, settings_differ
+from ckptaudit.prove.across_libraries import Running, compare_across
 from ckptaudit.prove.arithmetic import check_arithmetic
 from ckptaudit.prove.networks import keras_with_values, own_plan, restore, runnable
 from ckptaudit.prove.outputs import compare_outputs, counterparts
 from ckptaudit.prove.proof import Outputs, Proof, Setting, Statistics, Status
+from ckptaudit.prove.running import TorchNetwork
 from ckptaudit.prove.statistics import compare_statistics
 
 if TYPE_CHECKING:
@@ -67,30 +70,24 @@ def prove_plan(
     if source is None and images is None and not export:
         reasons.append("the model that wrote the file is not known (--source-arch), and there are no images (--verify-with)")
     try:
-        if source is not None or images is not None or export:
-            target = runnable(model)
-            restore(target, plan, checkpoint)
-        if source is not None and source.graph.framework == "keras":
-            from ckptaudit.prove.keras_outputs import compare_with_keras  # Keras is imported for Keras' models alone
-
-            outputs = compare_with_keras(keras_with_values(source, own_plan(source, checkpoint), checkpoint), target, input_size)
+        if export:
+            outputs = compare_across(_running_source(None, checkpoint), _running_target(model, plan, checkpoint), input_size)
         elif source is not None:
-            theirs = _with_values(source, checkpoint)
-            settings = _settings(plan, source, model, theirs, target)
-            outputs = compare_outputs(theirs, target, plan, input_size)
+            across = "keras" in (source.graph.framework, model.graph.framework)
+            made: Callable[[Model, Checkpoint], Any] = _running_source if across else _with_values
+            compare: Callable[..., Outputs] = compare_across if across else partial(compare_outputs, plan=plan)
+            theirs, ours = made(source, checkpoint), (_running_target if across else _restored)(model, plan, checkpoint)
+            settings = () if across else _settings(plan, source, model, theirs, ours)
+            outputs = compare(theirs, ours, input_size=input_size)
             for rival in rivals:
-                if compare_outputs(_with_values(rival, checkpoint), target, plan, input_size).equal != outputs.equal:
+                if compare(made(rival, checkpoint), ours, input_size=input_size).equal != outputs.equal:
                     outputs, settings = None, ()
                     reasons.append(
                         f"{source.arch} and {rival.arch} have the same tensors and compute otherwise: tell by --source-arch whose they are"
                     )
                     break
-        elif export:
-            from ckptaudit.prove.onnx_outputs import compare_with_export  # onnxruntime is asked for by exports alone
-
-            outputs = compare_with_export(checkpoint, target)
         elif images is not None:
-            statistics = compare_statistics(target, images, input_size)
+            statistics = compare_statistics(_restored(model, plan, checkpoint), images, input_size)
             if statistics is None:
                 reasons.append("the model has no running statistics")
     except (ArchitectureError, ImagesError, PlanError) as error:
@@ -102,6 +99,33 @@ def prove_plan(
         status: Status = "consistent" if statistics.consistent else "refuted" if statistics.telling else "not proved"
         return Proof(status, "statistics", arithmetic, None, statistics, tuple(reasons), settings)
     return Proof("not proved", "", arithmetic, None, statistics, tuple(reasons), settings)
+
+
+def _running_source(source: Model | None, checkpoint: Checkpoint) -> Running:
+    """The network that wrote the checkpoint, with its values; an export is one itself."""
+    if source is None:
+        from ckptaudit.prove.onnx_running import OnnxNetwork  # onnxruntime is asked for by exports alone
+
+        return OnnxNetwork(checkpoint, None, 1)
+    if source.graph.framework != "keras":
+        return TorchNetwork(_with_values(source, checkpoint))
+    from ckptaudit.prove.keras_running import KerasNetwork  # Keras is imported for Keras' models alone
+
+    return KerasNetwork(keras_with_values(source, own_plan(source, checkpoint), checkpoint))
+
+
+def _running_target(model: Model, plan: Plan, checkpoint: Checkpoint) -> Running:
+    if model.graph.framework != "keras":
+        return TorchNetwork(_restored(model, plan, checkpoint))
+    from ckptaudit.prove.keras_running import KerasNetwork
+
+    return KerasNetwork(keras_with_values(model, plan, checkpoint))
+
+
+def _restored(model: Model, plan: Plan, checkpoint: Checkpoint) -> torch.nn.Module:
+    module = runnable(model)
+    restore(module, plan, checkpoint)
+    return module
 
 
 def _with_values(source: Model, checkpoint: Checkpoint) -> torch.nn.Module:

@@ -13,6 +13,7 @@ from ckptaudit.arch.isolation import isolated, output_to_stderr
 from ckptaudit.arch.trace import usual_inputs
 from ckptaudit.errors import ArchitectureError
 from ckptaudit.prove.networks import tensors_of
+from ckptaudit.prove.proof import NOT_RUN
 from ckptaudit.records import dataclass, field
 
 if TYPE_CHECKING:
@@ -191,6 +192,24 @@ class TorchNetwork:
         for inputs in usual_inputs(self.module):
             if len(inputs) == 1 and inputs[0].ndim == 4:
                 yield tuple(inputs[0].shape[1:])
+
+    def results(self, images: Array) -> list[Array]:
+        """Every output of numbers with a point, in single precision.
+
+        Raises
+        ------
+        ArchitectureError
+            The network does not take such images.
+        """
+        import torch
+
+        with isolated(type(self.module).__name__), torch.no_grad(), output_to_stderr():
+            try:
+                given = tensors_of(self.module.float()(torch.from_numpy(images)))
+            except (Exception, SystemExit) as error:
+                sizes = "×".join(map(str, images.shape[1:]))
+                raise ArchitectureError(f"{NOT_RUN[1]} images of {sizes}: {describe_error(error)}") from None
+        return [tensor.detach().numpy() for tensor in given if tensor.is_floating_point() and tensor.numel()]
 
     def run(self, batches: Iterable[Array], *, alone: bool = False, until: str | None = None, look: int = 0) -> Pass:
         """See :class:`Network`.

@@ -1,4 +1,4 @@
-"""A plan from Keras to torch, proved by running the Keras model that wrote the file."""
+"""Plans between Keras and torch, and between Keras and Keras, proved by running both models."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from tests.prove import keras_networks
@@ -17,11 +18,17 @@ KERAS, TORCH, AVERAGING = (f"{HERE / 'keras_networks.py'}:{name}" for name in ("
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):
-    """The full file and the weights alone of one model whose values are all different, and one whose softmax is sure of everything."""
+    """Files of Keras and of torch with values that are all different, and one of Keras whose softmax is sure of everything."""
     folder, model, generator = tmp_path_factory.mktemp("keras"), keras_networks.of_keras(), np.random.default_rng(0)
     model.set_weights([generator.uniform(*((-0.2, 0.2) if len(each.shape) > 1 else (0.1, 0.9)), each.shape) for each in model.weights])
     model.save(folder / "a.keras")
     model.save_weights(folder / "a.weights.h5")
+    twin = keras_networks.OfTorch()
+    state = {
+        name: torch.empty(value.shape).uniform_(*((-0.2, 0.2) if value.ndim > 1 else (0.1, 0.9)))
+        for name, value in twin.state_dict().items()
+    }
+    torch.save(state, folder / "a.pth")
     model.layers[-1].bias.assign([900.0, 0.0, 0.0, 0.0])
     model.save_weights(folder / "sure.weights.h5")
     return folder
@@ -35,12 +42,14 @@ CASES = [
     ("a.weights.h5", KERAS, AVERAGING, 1, "refuted by running both models"),
     ("sure.weights.h5", KERAS, AVERAGING, 3, "much the same for different inputs"),
     ("a.weights.h5", "self", TORCH, 3, "does not describe its model"),
-    ("a.keras", "self", KERAS, 3, "is a Keras model: a plan for it is proved by its arithmetic"),
+    ("a.keras", "self", KERAS, 0, "proved by running both models"),
+    ("a.pth", TORCH, KERAS, 0, "proved by running both models"),
+    ("a.pth", AVERAGING, KERAS, 1, "refuted by running both models"),
 ]
 
 
 @pytest.mark.parametrize(("file", "source", "target", "code", "words"), CASES)
-def test_the_model_that_wrote_the_file_is_of_keras(run, files, file, source, target, code, words):
+def test_both_models_are_run(run, files, file, source, target, code, words):
     result = run("remap", files / file, "--arch", target, "--source-arch", source, "--verify")
     assert (result.returncode, "Traceback" in result.stderr) == (code, False), result.stdout + result.stderr
     page = " ".join((result.stdout + result.stderr).split())
