@@ -313,12 +313,18 @@ def _symbol_tables(children: int, per_node: int, per_table: int, name: int) -> b
     return bytes(content)
 
 
-def _large(content: bytes) -> Callable[[Path], None]:
-    """The file with zeros behind it: one of more than 16 MiB is read by parts."""
+def _continued_itself(messages: int) -> bytes:
+    """An HDF5 file whose root's header goes on where it begins, for so many messages."""
+    again = pack("<HH4xQQ", 0x10, 16, 112, 24)
+    return _superblock(1, 1, 96, 136) + pack("<BxHII4x", 1, messages, 1, len(again)) + again
+
+
+def _large(content: bytes, size: int = 20 << 20) -> Callable[[Path], None]:
+    """The file with zeros behind it: one of more than 16 MiB is read by parts, and a larger one may have larger headers."""
 
     def make(path: Path) -> None:
         path.write_bytes(content)
-        os.truncate(path, 20 << 20)
+        os.truncate(path, size)
 
     return make
 
@@ -425,6 +431,7 @@ def _files() -> list[Case]:
         made("names_long", _hdf5(lambda file: file.create_dataset("x" * 60_000, data=np.ones(3, "f4")))),
         made("names_dots", _hdf5(lambda file: file.create_dataset("a.b/c.d", data=np.ones(3, "f4")))),
         made("tables_one", _large(_symbol_tables(65_534, 32_767, 65_535, 1)), "refuse", "no datasets"),
+        *(made(f"continued_itself_{count}", _large(_continued_itself(count), 100 << 20), "refuse", "damaged") for count in (1, 65_535)),
         made("headers_large", _large_headers, "refuse", "no datasets"),
         Case("names_one.h5", _symbol_tables(2_000, 1_000, 4, 1 << 20), "refuse", "no datasets"),
         Case("groups_deep.h5", _groups_in_groups(20_000), "refuse", "paths"),
