@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ckptaudit.errors import ArchitectureError, ImagesError, PlanError
+from ckptaudit.graph.names import parent
 from ckptaudit.graph.settings import computing_modules, settings_differ
 from ckptaudit.prove.across_libraries import Running, compare_across
 from ckptaudit.prove.arithmetic import check_arithmetic
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
 #: Settings that change what a layer computes, by the names that modules of torch give them.
 _COMPUTES = frozenset({"eps", "stride", "padding", "dilation", "groups", "padding_mode", "negative_slope", "approximate", "ceil_mode"})
+#: Of these, what Keras has, too, with the same values.
+_COMPUTES_IN_BOTH = frozenset({"eps", "stride", "dilation"})
 
 
 def prove_plan(
@@ -77,7 +80,8 @@ def prove_plan(
             made: Callable[[Model, Checkpoint], Any] = _running_source if across else _with_values
             compare: Callable[..., Outputs] = compare_across if across else partial(compare_outputs, plan=plan)
             theirs, ours = made(source, checkpoint), (_running_target if across else _restored)(model, plan, checkpoint)
-            settings = () if across else _settings(plan, source, model, theirs, ours)
+            pairs = _counterparts(plan, own_plan(source, checkpoint)) if across else counterparts(plan, theirs, ours)
+            settings = _settings(pairs, source, model, _COMPUTES_IN_BOTH if across else _COMPUTES)
             outputs = compare(theirs, ours, input_size=input_size)
             for rival in rivals:
                 if compare(made(rival, checkpoint), ours, input_size=input_size).equal != outputs.equal:
@@ -134,15 +138,27 @@ def _with_values(source: Model, checkpoint: Checkpoint) -> torch.nn.Module:
     return module
 
 
-def _settings(plan: Plan, source: Model, model: Model, theirs: torch.nn.Module, target: torch.nn.Module) -> tuple[Setting, ...]:
-    """What is set otherwise in corresponding layers, equal differences together."""
+def _counterparts(plan: Plan, own: Plan) -> dict[str, str]:
+    """Layers of the model all of whose tensors come from one layer of the model that wrote the file, with that layer; by names alone.
+
+    ``own`` is the plan from the file to the model that wrote it, whose names may be other ones than the file's.
+    """
+    layer_of = {name: parent(step.target) for step in own.steps for name in step.sources}
+    found: dict[str, set[str]] = {}
+    for step in plan.steps:
+        found.setdefault(parent(step.target), set()).update(layer_of.get(name, "") for name in step.sources)
+    return {path: layers.pop() for path, layers in found.items() if len(layers) == 1}
+
+
+def _settings(pairs: Mapping[str, str], source: Model, model: Model, words: frozenset[str]) -> tuple[Setting, ...]:
+    """What of ``words`` is set otherwise in corresponding layers, equal differences together."""
     then, now = computing_modules(source.graph), computing_modules(model.graph)
     found: dict[tuple[str, str, str], Setting] = {}
-    for path, there in counterparts(plan, theirs, target).items():
+    for path, there in pairs.items():
         if path not in now or there not in then:
             continue
-        old = {key: _even(value) for key, value in then[there].attributes.items() if key in _COMPUTES}
-        new = {key: _even(value) for key, value in now[path].attributes.items() if key in _COMPUTES}
+        old = {key: _even(value) for key, value in then[there].attributes.items() if key in words}
+        new = {key: _even(value) for key, value in now[path].attributes.items() if key in words}
         for name, (was, is_now) in settings_differ(old, new).items():
             key = (name, repr(was), repr(is_now))
             before = found[key].layers if key in found else ()

@@ -28,5 +28,11 @@ class OfTorch(nn.Module):
         return self.head(torch.relu(self.hidden(self.pool(self.stem(x)).flatten(1))))
 
 
+def other_eps():
+    model = OfTorch()
+    model.stem[1].eps = 1e-5
+    return model
+
+
 def averaging():
     return OfTorch(nn.AvgPool2d)

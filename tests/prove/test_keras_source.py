@@ -13,7 +13,7 @@ from tests.prove import keras_networks
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # Keras' own
 HERE = Path(__file__).parent
-KERAS, TORCH, AVERAGING = (f"{HERE / 'keras_networks.py'}:{name}" for name in ("of_keras", "OfTorch", "averaging"))
+KERAS, TORCH, AVERAGING, OTHER_EPS = (f"{HERE / 'keras_networks.py'}:{name}" for name in ("of_keras", "OfTorch", "averaging", "other_eps"))
 
 
 @pytest.fixture(scope="module")
@@ -40,6 +40,7 @@ CASES = [
     ("a.keras", KERAS, TORCH, 0, "proved by running both models"),
     ("a.weights.h5", KERAS, TORCH, 0, "proved by running both models"),
     ("a.weights.h5", KERAS, AVERAGING, 1, "refuted by running both models"),
+    ("a.weights.h5", KERAS, OTHER_EPS, 0, "eps: 0.001 in the model that wrote the file, 1e-05 here (1 layer: stem.1)"),
     ("sure.weights.h5", KERAS, AVERAGING, 3, "much the same for different inputs"),
     ("a.weights.h5", "self", TORCH, 3, "does not describe its model"),
     ("a.keras", "self", KERAS, 0, "proved by running both models"),
@@ -54,6 +55,7 @@ def test_both_models_are_run(run, files, file, source, target, code, words):
     assert (result.returncode, "Traceback" in result.stderr) == (code, False), result.stdout + result.stderr
     page = " ".join((result.stdout + result.stderr).split())
     assert words in page
+    assert ("eps: " in page) == (target == OTHER_EPS)
     assert code or "safe" in page
 
 
