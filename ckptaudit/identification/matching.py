@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ckptaudit.arch.catalogue import shipped as shipped_catalogue
 from ckptaudit.graph import LayerGraph
-from ckptaudit.graph.names import collapse_modules, fold_names, split_name
+from ckptaudit.graph.names import collapse_modules, fold_names, parent, split_name
 from ckptaudit.identification.candidates import Candidate, Certainty, Identification
 from ckptaudit.identification.index import Entry, Index, Template, channels_of, classes_of, kernels_alone
 from ckptaudit.identification.index import shipped as shipped_index
@@ -18,7 +18,7 @@ from ckptaudit.identification.sizes import class_count, has_stem, input_channels
 from ckptaudit.records import dataclass
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from ckptaudit.graph import TensorSpec
 
@@ -43,6 +43,8 @@ _NAMES_BONUS, _ORDER_BONUS = 0.2, 0.01
 _RUN = 4
 #: With this share of names in common they are the file's own.
 _SAME_NAMES = 0.5
+#: No layer has more tensors; what holds more is a container.
+_LARGEST_LAYER = 16
 #: What is left over is shown in this many patterns, made from this many names.
 _MAX_PATTERNS, _MAX_FOLDED = 3, 2000
 
@@ -69,6 +71,8 @@ class _Match:
         How many telling tensors of the part, and of the architecture and the whole file, have no counterpart of their shape.
     kernels:
         Vectors were left out.
+    scattered:
+        The file's names put no tensors together as a layer, though the architecture has layers of several: shapes alone speak.
     """
 
     group: Sequence[Entry]
@@ -86,6 +90,7 @@ class _Match:
     left: int
     defects: int
     kernels: bool = False
+    scattered: bool = False
 
     @property
     def proven(self) -> bool:
@@ -223,7 +228,14 @@ def _laid_beside(group: Sequence[Entry], part: Part, parts: Sequence[Part], inde
         left=part.pieces.total() - common,
         defects=template.pieces.total() + whole.pieces.total() - 2 * common,
         kernels=index.kernels,
+        scattered=file.computation is None and _tell_layers(template.graph.tensors) and not _tell_layers(below),
     )
+
+
+def _tell_layers(names: Iterable[str]) -> bool:
+    """Whether names put tensors together as layers: a weight with its bias, four vectors of a BatchNorm."""
+    owned = Counter(map(parent, names))
+    return any(path and 2 <= count <= _LARGEST_LAYER for path, count in owned.items())
 
 
 def _agreeing(template: Template, part: Part) -> int:
@@ -253,7 +265,7 @@ def _certainty(matches: Sequence[_Match]) -> Certainty:
     if not matches or matches[0].score < _LIKELY or not matches[0].telling:
         return "unknown"
     first = matches[0]
-    return "sure" if first.proven and not any(_rivals(first, match) for match in matches[1:]) else "likely"
+    return "sure" if first.proven and not first.scattered and not any(_rivals(first, match) for match in matches[1:]) else "likely"
 
 
 def _rivals(first: _Match, other: _Match) -> bool:
@@ -302,7 +314,9 @@ def _evidence(match: _Match, graph: LayerGraph, classes: int | None, inputs: tup
     everything = sum(map(counts, graph))
     if match.prefix and len(match.part.telling) < everything:
         yield f"it lies under `{match.prefix}`, with {len(match.part.telling)} of the file's {everything} tensors"
-    if match.named < _SAME_NAMES * total:
+    if match.scattered:
+        yield "by shapes alone: the file's names put no tensors together as layers, and `ckptaudit remap` goes by such"
+    elif match.named < _SAME_NAMES * total:
         yield "the names are not its own: `ckptaudit remap` shows how they correspond"
     if classes is not None:
         yield f"{classes} classes"

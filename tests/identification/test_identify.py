@@ -99,6 +99,20 @@ FILES = {
     "wrapped": (under("module._orig_mod", tensors("vgg16_bn", num_classes=2)), "torch", "vgg16_bn", {"num_classes": 2}, ""),
     "in a trainer": (under("model.net", tensors("densenet121", num_classes=5)), "torch", "densenet121", {"num_classes": 5}, "model.net"),
     "random names": (random_names(tensors("regnet_y_400mf", num_classes=6)), "torch", "regnet_y_400mf", {"num_classes": 6}, ""),
+    "numbered": (
+        [TensorSpec(f"t{i}", s.shape, s.dtype, s.buffer) for i, s in enumerate(tensors("resnet18"))],
+        "torch",
+        "resnet18",
+        {"num_classes": 1000},
+        "",
+    ),
+    "random names of layers": (
+        renamed(tensors("resnet18"), lambda name: f"layer_{zlib.crc32(name.rpartition('.')[0].encode())}.{name.rpartition('.')[2]}"),
+        "torch",
+        "resnet18",
+        {"num_classes": 1000},
+        "",
+    ),
     "four channels": (
         other_input(tensors("timm:resnet26d", num_classes=3), "conv1.0.weight", 4),
         "torch",
@@ -143,7 +157,10 @@ FILES = {
     "written by Keras": (tensors("keras:EfficientNetB0", classes=6), "keras", "EfficientNetB0", {"classes": 6}, ""),
     "written by Keras, without a head": (without(tensors("keras:ResNet50V2"), "predictions"), "keras", "ResNet50V2", {}, ""),
     "written by Keras under other names": (
-        renamed(tensors("keras:MobileNetV2", classes=2), lambda name: f"layer_{zlib.crc32(name.encode())}/{name.rpartition('/')[2]}"),
+        renamed(
+            tensors("keras:MobileNetV2", classes=2),
+            lambda name: f"layer_{zlib.crc32(name.rpartition('/')[0].encode())}/{name.rpartition('/')[2]}",
+        ),
         "keras",
         "MobileNetV2",
         {"classes": 2},
@@ -160,6 +177,8 @@ FILES = {
 }
 
 NOT_WHOLE = {"without running statistics", "a stage is missing", "more blocks than any"}
+#: Their names put no tensors together as layers: shapes alone speak, and no plan can be made.
+SCATTERED = {"random names", "numbered"}
 
 
 @pytest.mark.parametrize("file", FILES)
@@ -169,7 +188,8 @@ def test_the_right_one_is_first(file):
     first = found.candidates[0]
     assert arch in (first.arch, *first.equivalents)
     assert (dict(first.arguments), first.prefix) == (arguments, prefix)
-    assert found.certainty == ("likely" if file in NOT_WHOLE else "sure")
+    assert found.certainty == ("likely" if file in NOT_WHOLE | SCATTERED else "sure")
+    assert any("by shapes alone" in line for line in first.evidence) == (file in SCATTERED)
     told = [line for candidate in found.candidates for line in candidate.evidence if "input channels" in line]
     assert "four channels" in file or not told
     scores = [candidate.score for candidate in found.candidates]
