@@ -5,6 +5,7 @@ from __future__ import annotations
 import textwrap
 from typing import TYPE_CHECKING
 
+from ckptaudit.report._sides import tensors_covered
 from ckptaudit.report._words import count, plural, share
 from ckptaudit.text import printable
 
@@ -29,8 +30,7 @@ def short_report(audit: Audit, remark: str = "") -> str:
     lines = [f"{verdict.status}  {printable(str(audit.checkpoint.path))} → {printable(audit.model.arch)}"]
     lines += _wrapped(remark) if remark else []
     lines += _wrapped(verdict.summary)
-    tensors = f"{coverage.tensors[0]:,} of {plural(coverage.tensors[1], 'tensor')}"
-    lines += _wrapped(f"coverage: {share(matched, total)} of {count(total)} parameters, {tensors}")
+    lines += _wrapped(f"coverage: {share(matched, total)} of {count(total)} parameters, {tensors_covered(audit)}")
     grave = [finding for finding in audit.findings if finding.severity != "note"] or list(audit.findings)
     for finding in grave[:_MAX_FINDINGS]:
         lines += _wrapped(f"{finding.severity} {finding.rule}: {finding.message}")

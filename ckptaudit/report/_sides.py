@@ -44,6 +44,13 @@ def model_in_words(audit: Audit) -> str:
     return f"{_SOURCES.get(model.source, model.source)}{version}{how} · {size_in_words(model.graph)}"
 
 
+def tensors_covered(audit: Audit) -> str:
+    """``300 of 302 tensors, 60 derived aside``: buffers that the model sets itself are counted nowhere but in its size."""
+    done, counted = audit.coverage.tensors
+    derived = len(audit.model.graph) - counted
+    return f"{done:,} of {plural(counted, 'tensor')}{f', {derived:,} derived aside' if derived else ''}"
+
+
 def fact_rows(audit: Audit) -> list[tuple[str, str, str, bool]]:
     """Label, the file's fact, the model's, and whether both are known and differ; facts that neither side has are left out."""
     old, new = (facts.to_json() for facts in audit.facts)

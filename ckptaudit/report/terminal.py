@@ -15,7 +15,7 @@ from rich.text import Text
 from ckptaudit.report._folding import Row, build_tree, folded_rows, name_patterns
 from ckptaudit.report._next import next_command
 from ckptaudit.report._places import nearest
-from ckptaudit.report._sides import fact_rows, file_in_words, model_in_words, size_in_words
+from ckptaudit.report._sides import fact_rows, file_in_words, model_in_words, size_in_words, tensors_covered
 from ckptaudit.report._words import count, nbytes, plural, share
 from ckptaudit.text import printable
 
@@ -165,8 +165,7 @@ def _print_coverage(console: Console, audit: Audit) -> None:
     matched, total = coverage.parameters
     console.print(
         Text("coverage  ", style="bold").append(
-            f"{share(matched, total)} of {count(total)} parameters, {coverage.tensors[0]} of {coverage.tensors[1]} tensors",
-            style="default not bold",
+            f"{share(matched, total)} of {count(total)} parameters, {tensors_covered(audit)}", style="default not bold"
         )
     )
     modules = sorted(coverage.modules, key=lambda m: -m.total)[:_MAX_MODULES] if len(coverage.modules) > _MAX_MODULES else coverage.modules

@@ -190,7 +190,8 @@ def _non_finite(checkpoint: Checkpoint, deep: bool) -> Iterator[Finding]:
         worst = max(bad, key=lambda name: bad[name])
         sampled = "its values" if deep else "the values that were sampled"
         yield NON_FINITE.finding(
-            f"{len(bad):,} of {plural(looked_at, 'tensor')} hold NaN or infinite values, most of all `{worst}`: "
+            f"{len(bad):,} of {plural(looked_at, 'floating-point tensor')} {'holds' if len(bad) == 1 else 'hold'} NaN or infinite values"
+            f", most of all `{worst}`: "
             f"{bad[worst]:.0%} of {sampled}.",
             checkpoint=bad,
             fix="the training diverged, or the file is damaged: take an earlier checkpoint",

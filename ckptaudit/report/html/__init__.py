@@ -15,7 +15,7 @@ from ckptaudit.report._folding import build_tree, folded_rows, name_patterns
 from ckptaudit.report._next import next_command
 from ckptaudit.report._places import nearest
 from ckptaudit.report._rule_pages import rule_pages
-from ckptaudit.report._sides import fact_rows, file_in_words, model_in_words
+from ckptaudit.report._sides import fact_rows, file_in_words, model_in_words, tensors_covered
 from ckptaudit.report._words import count, plural, share
 from ckptaudit.report.html._graph_data import graph_data
 from ckptaudit.text import printable
@@ -47,7 +47,7 @@ def render_audits(entries: Sequence[Entry], options: Options) -> str:
         lstrip_blocks=True,
         finalize=lambda value: printable(value) if isinstance(value, str) and not isinstance(value, Markup) else value,
     )
-    environment.filters.update(count=count, plural=plural, code=_with_code)
+    environment.filters.update(count=count, plural=plural, code=_with_code, tensors_covered=tensors_covered)
     style = (_HERE / "page.css").read_text(encoding="utf-8")
     script = "\n".join((_HERE / name).read_text(encoding="utf-8") for name in ("tree.js", "page.js"))
     page = environment.get_template("page.html").render(

@@ -21,7 +21,7 @@ def check(comparison: Comparison) -> Iterator[Finding]:
     if bad:
         worst = max(bad, key=lambda name: bad[name])
         yield RULE.finding(
-            f"{len(bad)} of {plural(len(used), 'tensor')} {'holds' if len(bad) == 1 else 'hold'} NaN or infinite values"
+            f"{len(bad)} of {plural(len(used), 'parameter tensor')} {'holds' if len(bad) == 1 else 'hold'} NaN or infinite values"
             f", most of all `{worst}`: {bad[worst]:.0%} of {'its values' if comparison.deep else 'the values that were sampled'}.",
             checkpoint=tuple(bad),
             fix="the training diverged, or the file is damaged: take an earlier checkpoint",
