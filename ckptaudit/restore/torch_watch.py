@@ -20,7 +20,7 @@ from ckptaudit.restore.changes import Snapshot
 from ckptaudit.restore.demand import Demand, few_names, never_set, refusal
 from ckptaudit.restore.dry_run import Watcher, plain_load
 from ckptaudit.restore.held import checkpoint_of_state
-from ckptaudit.rules.allowance import refuse_what_means_nothing
+from ckptaudit.rules.allowance import means, refuse_what_means_nothing
 from ckptaudit.text import plural
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ class _Loads:
         """Audit what a load would set, and raise before it sets anything."""
         known = getattr(state, "_metadata", None) or {prefix[:-1]: metadata}
         counted, refused = plain_load(module, state, prefix, known)
-        found = audit_as_is(module, counted, prefix, self.demand)
+        found = audit_as_is(module, counted, prefix, self.demand_of(module))
         if prefix and not counted and not found.verdict.fit:
             raise _under_other_names(found, prefix)
         self.demand.check(found)
@@ -81,6 +81,10 @@ class _Loads:
             raise _refused_by_torch(found, refused)
         self.audits.append(found)
         self.restored(module, found)
+
+    def demand_of(self, module: torch.nn.Module) -> Demand:
+        """The demand on a load of this module, in its own names."""
+        return self.demand
 
     def restored(self, module: torch.nn.Module, audit: Audit) -> None:
         """A load that meets the demand is about to happen."""
@@ -105,6 +109,14 @@ class TorchWatch(_Loads):
             if id(module) not in self._paths:
                 self.watch(module)
             self._paths.setdefault(id(module), []).append(path)
+
+    def demand_of(self, module: torch.nn.Module) -> Demand:
+        """The demand; what the whole model may lack, a part may lack under the names that it has there."""
+        words, paths = self.demand.allow_missing, self._paths.get(id(module), [])
+        if not words or "" in paths:
+            return self.demand
+        allowed = [name for name in module.state_dict() if any(means(word, f"{path}.{name}") for path in paths for word in words)]
+        return replace(self.demand, allow_missing=tuple(allowed))
 
     def restored(self, module: torch.nn.Module, audit: Audit) -> None:
         """Note what a load sets, by the names of the whole model."""

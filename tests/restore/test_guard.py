@@ -124,6 +124,20 @@ def test_the_demand_decides(demand, model, good):
         model.load_state_dict(encoder, strict=False)
 
 
+@pytest.mark.parametrize(("allowed", "fits"), [("encoder.3", True), ("enc*.3.weight", True), ("3", None), ("encoder.0", False)])
+def test_a_part_may_lack_what_the_whole_may(allowed, fits, model, good):
+    """What may be missing is called as in the whole model, also where a part of it is loaded by itself."""
+    part = {name.removeprefix("encoder."): tensor for name, tensor in good.items() if name.startswith("encoder") and ".3." not in name}
+    if fits:
+        with ckptaudit.guard(model, allow_missing=[allowed, "head"]) as watch:
+            model.encoder.load_state_dict(part, strict=False)
+        assert watch.audits[0].verdict.fit
+    else:
+        error = ckptaudit.IncompatibleCheckpoint if fits is False else ckptaudit.CkptAuditError
+        with pytest.raises(error), ckptaudit.guard(model, allow_missing=[allowed, "head"]):
+            model.encoder.load_state_dict(part, strict=False)
+
+
 class Renaming(nn.Module):
     """Takes files of an older version, as libraries do: by a hook, by an override, and by a parametrization of torch."""
 
