@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ckptaudit.arch.keras_values import value_of, variables_of
@@ -59,13 +59,21 @@ class KerasWatch:
             raise never_set(found, unset, variables)
         self.demand.check(found)
 
+    def _may_be_missing(self, part: Any, variables: Mapping[str, Any]) -> Sequence[str]:
+        """What the whole model may lack, of a part under the names that it has there."""
+        if part is self.model:
+            return self.demand.allow_missing
+        in_whole = {id(variable): name for name, variable in variables_of(self.model).items()}
+        words = self.demand.allow_missing
+        return [name for name, variable in variables.items() if any(means(word, in_whole.get(id(variable), "")) for word in words)]
+
     def _watched(self, part: Any, load_weights: Callable[..., Any]) -> Callable[..., Any]:
         def watched(filepath: Any, *arguments: Any, **keywords: Any) -> Any:
-            model = model_of_object(part, {})
-            allowed = [word for word in self.demand.allow_missing if any(means(word, name) for name in model.graph.tensors)]
-            found = audit(filepath, model, intent=self.demand.intent, allow_missing=allowed)
-            self.demand.check(found)
             variables = variables_of(part)
+            found = audit(
+                filepath, model_of_object(part, {}), intent=self.demand.intent, allow_missing=self._may_be_missing(part, variables)
+            )
+            self.demand.check(found)
             before = {name: value_of(variable) for name, variable in variables.items()}
             try:
                 result = load_weights(filepath, *arguments, **keywords)

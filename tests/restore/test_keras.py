@@ -152,11 +152,13 @@ def test_guards_within_guards(legacy):
 def test_a_part_may_lack_what_only_the_whole_has(source, tmp_path):
     """What may be missing is a part of the whole model; the model in it, which is loaded by itself, has no such part."""
     source.save_weights(tmp_path / "part.weights.h5")
-    part = build()
+    part = build(classes=3)
     image = keras.Input((16, 16, 3))
     whole = keras.Model(image, keras.layers.Dense(2, name="top")(part(image)))
-    with ckptaudit.guard(whole, allow_missing=["top"]):
-        part.load_weights(tmp_path / "part.weights.h5")
+    with pytest.raises(ckptaudit.IncompatibleCheckpoint, match="5 classes"), ckptaudit.guard(whole, allow_missing=["top"]):
+        part.load_weights(tmp_path / "part.weights.h5", skip_mismatch=True)
+    with ckptaudit.guard(whole, allow_missing=["top", "head"]):
+        part.load_weights(tmp_path / "part.weights.h5", skip_mismatch=True)
     assert np.array_equal(whole.get_weights()[0], source.get_weights()[0])
     with pytest.raises(ckptaudit.CkptAuditError, match="no tensor of the model is 'tip'"), ckptaudit.guard(whole, allow_missing=["tip"]):
         raise AssertionError("the block began")
