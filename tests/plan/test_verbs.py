@@ -194,7 +194,7 @@ BAD = [
     (("remap", "{s}/resnet50_imagenet.pth", "--arch", "resnet50", "--class-map", "README.md"), 3, "class map"),
     (("remap", "{s}/resnet50_imagenet.pth", "--arch", "resnet50", "--class-map", "{t}/none"), 3, "no such file"),
     (("remap", "{s}/resnet50_imagenet.pth", "--arch", "resnet50", "--verify", "--input-size", "big"), 2, "3x224x224"),
-    (("remap", "{s}/resnet50_imagenet.pth", "--arch", "resnet50", "--emit", "python", "--verify"), 2, "--emit"),
+    (("remap", "{s}/resnet50_imagenet.pth", "--arch", "resnet50", "--emit", "python", "--format", "json"), 2, "--emit"),
 ]
 
 
