@@ -80,9 +80,9 @@ class _Audit:
         self.back = {pair.target: pair.source for pair in sure}
         self.left_over = len(sure) < max(len(here.atoms), len(there.atoms))
         self.left_on_both = len(sure) < min(len(here.atoms), len(there.atoms))
-        few, missing = max(_HEADS, _LITTLE * min(len(here.atoms), len(there.atoms))), min(_excess(here, there))
-        self.neighbours = Neighbours(here, there, self.forth) if missing > few else None
-        self.much_missing = self.neighbours is not None and missing - self.neighbours.changed() > few
+        few, self.missing = max(_HEADS, _LITTLE * min(len(here.atoms), len(there.atoms))), min(_excess(here, there))
+        self.neighbours = Neighbours(here, there, self.forth) if self.missing > few else None
+        self.much_missing = self.neighbours is not None and self.missing - self.neighbours.changed() > few
         # With holes in both sides equal numbers of a shape prove nothing: one may have lost what the other has kept.
         first, second = self.counts[0]
         excess = [first[key] - second[key] for key in first.keys() & second.keys()]
@@ -157,9 +157,12 @@ class _Audit:
             return set()
         half = 0.5 * len(self.here.atoms)
         doubtful = [p for p in self.sure if p.whole is None or len(p.whole.source) < half or not all(self._nothing_left(p))]
-        paths = {pair.source: (self.here.atoms[pair.source].path, self.there.atoms[pair.target].path) for pair in doubtful}
-        single = {source for source in paths if self._single(source)}
-        return shifted_blocks(paths, single, (atom.path for atom in self.here.atoms), (atom.path for atom in self.there.atoms))
+        pairs = {pair.source: pair.target for pair in doubtful}
+        atoms = [
+            [(atom.path, strict if loose else 0) for atom, strict, loose in zip(side.atoms, side.keys[0], side.keys[1], strict=True)]
+            for side in (self.here, self.there)
+        ]
+        return shifted_blocks(pairs, {source for source in pairs if self._single(source)}, *atoms, strict=self.missing > 0)
 
     def _single(self, source: int) -> bool:
         """Whether the shapes of a source atom, matrices among them, occur once on each side."""

@@ -6,9 +6,10 @@ Parts are *virtual* layers; :mod:`align.joining` puts them together again at the
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from collections.abc import Sequence
 
 from ckptaudit.align.by_structure.reading import Item, Side
-from ckptaudit.align.by_structure.words import FUSED, masked
+from ckptaudit.align.by_structure.words import FUSED, masked, tokens
 
 __all__ = ["split_fused"]
 
@@ -35,13 +36,22 @@ def _split_one_side(side: Side, other: Side, of: int) -> None:
             continue
         named = [item for item in found if len(_labels(item.owner)) == of]
         missing = want[part] - have[part]
-        if named and _FEWEST * of * len(named) <= missing <= _MOST * of * len(named):
+        # Many of the parts may be lost together with the matrices beside them that have their shape.
+        enough = _FEWEST * of * len(named) <= missing <= _MOST * of * len(named)
+        if named and (enough or (not want[shape] and _said(there.get(part, ()), _labels(named[0].owner)))):
             cuts += [(item.owner, _labels(item.owner)) for item in named]
         elif missing == of * fused:
             same = _one_family(found, fused)
             cuts += [(item.owner, tuple(map(str, range(of)))) for item in same]
     for owner, labels in cuts:
         _cut_layer(side, owner, labels)
+
+
+def _said(parts: Sequence[Item], labels: tuple[str, ...]) -> bool:
+    """Whether the names of the other side's matrices say that they are these parts, each as often as the others."""
+    words = Counter(word for item in parts if item.owner for word in frozenset(tokens(item.owner[-1])))
+    counts = {words[tokens(label)[0]] for label in labels}
+    return len(counts) == 1 and 0 not in counts
 
 
 def _matrices(side: Side) -> dict[tuple[int, ...], list[Item]]:

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Sequence
-from itertools import product
+from itertools import pairwise, product
+from math import gcd
 
 from ckptaudit.align.by_structure.assignment import best_assignment
 from ckptaudit.align.by_structure.level import Level, Worth
+from ckptaudit.align.by_structure.tree import Series
 from ckptaudit.align.by_structure.words import POSITIONS, PROJECTIONS, numbers_in, tokens
 from ckptaudit.records import dataclass, replace
 
@@ -66,6 +68,8 @@ class Surroundings:
         What the numbers in names are good for.
     rule:
         Verdict of the learned rules on two relative paths: 1, 0 or -1.
+    series:
+        The numbered series that the members of either side belong to, if it is one.
     """
 
     balanced: bool
@@ -73,6 +77,7 @@ class Surroundings:
     ordered: bool
     numbered: Worth
     rule: Callable[[tuple[str, ...], tuple[str, ...]], int]
+    series: tuple[Series, Series] | None = None
 
 
 def resolve(sources: Sequence[Member], targets: Sequence[Member], around: Surroundings) -> list[Match]:
@@ -329,7 +334,7 @@ def _ranks(members: Sequence[Member]) -> list[int]:
 def _unequal(sources: Sequence[Member], targets: Sequence[Member], around: Surroundings) -> list[Match]:
     found: dict[int, Match] = {}
     taken: set[int] = set()
-    by_index = _by_index(sources, targets) if around.numbered == Worth.EVIDENCE else []
+    by_index = _by_index(sources, targets, around.series) if around.numbered == Worth.EVIDENCE else []
     for match in (*_by_rule(sources, targets, around), *by_index, *_by_word(sources, targets)):
         free = match.source not in found and match.target not in taken
         if free and around.rule(sources[match.source].path, targets[match.target].path) >= 0:
@@ -347,17 +352,12 @@ def _by_rule(sources: Sequence[Member], targets: Sequence[Member], around: Surro
     return [Match(i, j, Level.ORDERED, ("learned rule",)) for i, j in favoured if here[i] == there[j] == 1]
 
 
-def _by_index(sources: Sequence[Member], targets: Sequence[Member]) -> list[Match]:
-    """Numbered series whose numbers fit at one shift only (0 or ±1 at each place)."""
-    here, there = [_numbers(s) for s in sources], [_numbers(t) for t in targets]
-    if (
-        len({_words(s) for s in sources}) > 1
-        or len({_words(t) for t in targets}) > 1
-        or len(set(map(len, here + there))) > 1
-        or not here[0]
-    ):
+def _by_index(sources: Sequence[Member], targets: Sequence[Member], series: tuple[Series, Series] | None) -> list[Match]:
+    """Numbered series whose numbers fit at one shift only, or at one of (0, ±1) at each place where their beginnings say so."""
+    if len({_words(s) for s in sources}) > 1 or len({_words(t) for t in targets}) > 1:
         return []
-    if len(set(here)) < len(here) or len(set(there)) < len(there):
+    here, there = _comparable_numbers([_numbers(s) for s in sources], [_numbers(t) for t in targets])
+    if not here or len(set(here)) < len(here) or len(set(there)) < len(there):
         return []
     by_number = {numbers: j for j, numbers in enumerate(there)}
     varying = [len({n[p] for n in here}) > 1 or len({n[p] for n in there}) > 1 for p in range(len(here[0]))]
@@ -370,11 +370,64 @@ def _by_index(sources: Sequence[Member], targets: Sequence[Member]) -> list[Matc
             (i, by_number[moved]) for i, n in enumerate(here) if (moved := tuple(a + b for a, b in zip(n, shift, strict=True))) in by_number
         ]
         if len(pairs) == fewer:
-            fitting.append(pairs)
+            fitting.append((sum(shift[p] for p, v in enumerate(varying) if v), pairs))
     if not fitting:
         return []
-    level = Level.ORDERED if len(fitting) == 1 and fewer > 1 else Level.AMBIGUOUS
-    return [Match(i, j, level, ("same index",)) for i, j in fitting[0]]
+    moved_by, proposed = fitting[0]
+    told = series is not None and (
+        _count_from_zero(sources, series) or (len(fitting) == 1 and min(series[1].numbers) - min(series[0].numbers) == moved_by)
+    )
+    sure = fewer > 1 and (told or _fits_once(here, there)) and not _strided(min(here, there, key=len))
+    if not sure and len(_numbers(sources[0])) != len(_numbers(targets[0])):
+        return []
+    return [Match(i, j, Level.ORDERED if sure else Level.AMBIGUOUS, ("same index",)) for i, j in proposed]
+
+
+_Indices = list[tuple[int, ...]]
+
+
+def _fits_once(here: _Indices, there: _Indices) -> bool:
+    """Whether the numbers of the smaller side are all among the other's when shifted in one way alone, however far."""
+    fewer, more = sorted((here, there), key=len)
+    first, *others = sorted(fewer)
+    others.reverse()  # the last number leaves the other side first
+    known, fits = set(more), 0
+    for start in more:
+        shift = [a - b for a, b in zip(start, first, strict=True)]
+        fits += all(tuple(a + b for a, b in zip(numbers, shift, strict=True)) in known for numbers in others)
+        if fits > 1:
+            return False
+    return fits == 1
+
+
+def _strided(numbers: _Indices) -> bool:
+    """Whether three numbers or more are multiples apart: every other place of a list may be taken by what holds no tensor."""
+    apart = [b - a for column in zip(*numbers, strict=True) for a, b in pairwise(sorted(column))]
+    return len(numbers) > 2 and gcd(*apart) > 1
+
+
+def _comparable_numbers(here: _Indices, there: _Indices) -> tuple[_Indices, _Indices]:
+    """Equally many numbers for all members of both sides: all, or those that vary where only some count (``data2vec.layer.3``); or none."""
+    if len(set(map(len, here + there))) == 1:
+        return (here, there) if here[0] else ([], [])
+    if any(len(set(map(len, side))) > 1 for side in (here, there)):
+        return [], []
+    here, there = ([tuple(n) for n in zip(*(p for p in zip(*side, strict=True) if len(set(p)) > 1), strict=True)] for side in (here, there))
+    return (here, there) if here and there and len(here[0]) == len(there[0]) else ([], [])
+
+
+def _count_from_zero(sources: Sequence[Member], series: tuple[Series, Series]) -> bool:
+    """Whether the target's series counts from 0, and the source's did so before it lost some: its 0 is there, or it is a list.
+
+    What is a number and nothing else is a place in a list, and these count from 0; ``layer_1`` may be the first. A model that was built has
+    lost nothing: where it is the one with fewer blocks, which of the others it lacks is open.
+    """
+    mine, theirs = series
+    if not (mine.stack and theirs.stack and mine.numbers < theirs.numbers == set(range(len(theirs.numbers)))):
+        return False
+    # The outermost segments that differ between members.
+    segments = next(found for found in zip(*(member.path for member in sources), strict=False) if len(set(found)) > 1)
+    return 0 in mine.numbers or all(map(str.isdecimal, segments))
 
 
 def _by_word(sources: Sequence[Member], targets: Sequence[Member]) -> list[Match]:

@@ -160,7 +160,7 @@ class _Scope:
         there = [self._member(node, self.b) for node in targets]
         content = self.solver.source.keys[kind][sources[0].low : sources[0].high]
         uncertain = mended and not self.uncertain.isdisjoint(content)
-        for match in resolve(here, there, self._surroundings(balanced, uncertain=uncertain)):
+        for match in resolve(here, there, self._surroundings(balanced, (sources, targets), uncertain=uncertain)):
             s, t = sources[match.source], targets[match.target]
             if mended and (match.level == Level.DECIDED or not self._contained(s, t)):
                 match = replace(match, level=Level.ORDERED if self._contained(s, t) else Level.AMBIGUOUS)  # noqa: PLW2901
@@ -309,10 +309,10 @@ class _Scope:
     def _pair_atoms(self, sources: list[int], targets: list[int], key: int, kind: int) -> None:
         balanced = self._balanced(key, kind, len(sources) == len(targets))
         trees = self.solver.source, self.solver.target
-        here = [self._member(trees[0].atoms[i], self.a) for i in sources]
-        there = [self._member(trees[1].atoms[j], self.b) for j in targets]
         inner = self.a.parent is not None
-        for match in resolve(here, there, self._surroundings(balanced, uncertain=key in self.uncertain)):
+        groups = [trees[0].atoms[i] for i in sources], [trees[1].atoms[j] for j in targets]
+        here, there = ([self._member(node, scope) for node in group] for group, scope in zip(groups, (self.a, self.b), strict=True))
+        for match in resolve(here, there, self._surroundings(balanced, groups, uncertain=key in self.uncertain)):
             if kind != _STRICT and inner and match.level == Level.AMBIGUOUS:
                 continue
             runner = None if match.runner_up is None else sources[match.runner_up]
@@ -361,11 +361,15 @@ class _Scope:
             self._run_of, self._run_known = len(self.anchors), _longest_run(sorted(self.anchors))
         return self._run_known
 
-    def _surroundings(self, balanced: bool, *, uncertain: bool) -> Surroundings:
+    def _surroundings(self, balanced: bool, groups: tuple[Sequence[Node], Sequence[Node]], *, uncertain: bool) -> Surroundings:
         def rule(source: Path, target: Path) -> int:
             return self.solver.rules.verdict(self.context, source, target, self.place, wide=not balanced)
 
-        return Surroundings(balanced, uncertain, self.solver.ordered and self._in_order(), self.solver.numbered, rule)
+        series = None
+        if len(groups[0]) != len(groups[1]):
+            found = self.solver.source.series(groups[0]), self.solver.target.series(groups[1])
+            series = (found[0], found[1]) if found[0] and found[1] else None
+        return Surroundings(balanced, uncertain, self.solver.ordered and self._in_order(), self.solver.numbered, rule, series)
 
     def _in_order(self) -> bool:
         if len(self.anchors) < 4:

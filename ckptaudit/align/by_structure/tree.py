@@ -10,9 +10,10 @@ from collections.abc import Hashable, Iterator, Sequence
 from math import prod
 
 from ckptaudit.align.by_structure.reading import Item, Side
-from ckptaudit.align.by_structure.words import masked
+from ckptaudit.align.by_structure.words import masked, numbers_in
+from ckptaudit.records import dataclass
 
-__all__ = ["Forest", "Ids", "Node"]
+__all__ = ["Forest", "Ids", "Node", "Series"]
 
 Path = tuple[str, ...]
 
@@ -82,6 +83,14 @@ class Node:
             stack.extend(reversed(node.children))
 
 
+@dataclass(frozen=True, slots=True)
+class Series:
+    """Siblings whose names differ in their number only: their numbers, and whether they are containers that are all in the group."""
+
+    numbers: frozenset[int]
+    stack: bool
+
+
 class Forest:
     """The tree of one side with its atoms.
 
@@ -110,6 +119,7 @@ class Forest:
         self.keys: tuple[list[int], list[int], list[int]] = ([], [], [])
         self._pending: dict[int, list[Item]] = {}
         self._names: dict[int, frozenset[tuple[str, ...]]] = {}
+        self._series: dict[int, dict[str, list[int]]] = {}
         self._plant()
         self._number(ids, builds)
         self.known = frozenset(self.keys[0])
@@ -160,6 +170,27 @@ class Forest:
         known = self._names.get(node.naming)
         if known is None:
             known = self._names[node.naming] = frozenset(self.atoms[i].below(node) for i in range(node.low, node.high))
+        return known
+
+    def series(self, nodes: Sequence[Node]) -> Series | None:
+        """The numbered series that nodes, or what each of them lies in, are members of, if it is one and the same."""
+        depth = next((i for i, segments in enumerate(zip(*(node.path for node in nodes), strict=False)) if len(set(segments)) > 1), None)
+        if depth is None or len({(masked(node.path[depth]), *node.path[depth + 1 :]) for node in nodes}) > 1:
+            return None
+        member = nodes[0]
+        while len(member.path) > depth + 1 and member.parent is not None:
+            member = member.parent
+        numbers = self._numbers_in(member.parent).get(masked(member.segment), ()) if member.parent is not None else ()
+        return Series(frozenset(numbers), member.atom < 0 and len(numbers) == len(nodes)) if numbers else None
+
+    def _numbers_in(self, parent: Node) -> dict[str, list[int]]:
+        """Numbers of a node's children that have one, by the rest of their names."""
+        known = self._series.get(id(parent))
+        if known is None:
+            known = self._series[id(parent)] = {}
+            for child in parent.children:
+                if len(numbers := numbers_in(child.segment)) == 1:
+                    known.setdefault(masked(child.segment), []).append(numbers[0])
         return known
 
     def _name(self, node: Node, builds: Ids) -> None:
