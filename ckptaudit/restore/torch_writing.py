@@ -90,11 +90,16 @@ class Write:
             return _check_of(first.to(self.target.dtype), last.to(self.target.dtype))
         begin, end = stored.ends(END)
 
-        def same_bytes(after: torch.Tensor) -> bool:
+        def same(after: torch.Tensor) -> bool:
             memory = _bytes_of(after)
-            return bytes(memory[: len(begin)]) == begin and bytes(memory[len(memory) - len(end) :]) == end
+            found = bytes(memory[: len(begin)]), bytes(memory[len(memory) - len(end) :])
+            # Two names of one tensor may differ in the sign of a zero, or in the bits of a NaN.
+            return all(
+                a == b or same_values(*(_from_bytes(each, after.dtype) for each in (a, b)))
+                for a, b in zip(found, (begin, end), strict=True)
+            )
 
-        return same_bytes
+        return same
 
     @cached_property
     def _stored(self) -> list[StoredTensor]:
@@ -225,6 +230,12 @@ def _bytes_of(tensor: torch.Tensor) -> memoryview:
     import torch
 
     return memoryview(tensor.detach().reshape(-1).view(torch.uint8).numpy())
+
+
+def _from_bytes(content: bytes | bytearray, dtype: torch.dtype) -> torch.Tensor:
+    import torch
+
+    return torch.frombuffer(bytearray(content), dtype=dtype)
 
 
 def _narrows(old: str, new: str) -> bool:

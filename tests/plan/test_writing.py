@@ -60,8 +60,8 @@ def test_a_torch_file(tmp_path, suffix):
 @pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
 def test_many_tensors_at_a_time(tmp_path, monkeypatch, suffix):
     """Tensors of several pieces, transposed or parts of others or as they are, where writing takes longer than reading and laying out."""
-    put = placing._Work._put
-    monkeypatch.setattr(placing._Work, "_put", lambda *arguments: (time.sleep(0.005), put(*arguments))[1])
+    put = placing._Writer._put
+    monkeypatch.setattr(placing._Writer, "_put", lambda *arguments: (time.sleep(0.005), put(*arguments))[1])
     source = {f"{i}.kernel": torch.rand(3, 3, 256, 512 + 64 * i) for i in range(4)} | {
         "fused": torch.rand(9, 300_000),
         "none": torch.rand(0, 3),

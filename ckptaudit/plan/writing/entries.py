@@ -14,7 +14,7 @@ from ckptaudit.errors import CorruptCheckpointError, PlanError, ValuesUnavailabl
 from ckptaudit.graph import DTYPE_BITS
 from ckptaudit.plan.applying import refuse_undecoded, step_values
 from ckptaudit.plan.plan import Plan, Step
-from ckptaudit.read.stored import contiguous_strides, numpy_dtype
+from ckptaudit.read.stored import numpy_dtype
 from ckptaudit.records import dataclass
 
 if TYPE_CHECKING:
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 CHUNK = 4 << 20
 #: Rows that are laid out at a time at least, however long they are.
 _ROWS = 64
+#: Operations that give a view of what they are given.
+_VIEWS = frozenset({"permute", "squeeze", "unsqueeze", "split", "slice"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,12 +141,22 @@ def pieces(entry: Entry, checkpoint: Checkpoint, scratch: Scratch, *, first: int
                 raise short(tensor, source.tell())
             left -= count
             yield piece[:count]
+        tensor.storage.file.confirm(source.fileno())
 
 
 def lies_as_wanted(entry: Entry, checkpoint: Checkpoint) -> bool:
     """Whether the bytes of the tensor are those that lie in the file."""
-    tensor = checkpoint.branch.tensors[entry.step.sources[0]]
-    return not entry.step.ops and tensor.strides == contiguous_strides(tensor.shape) and not tensor.storage.big_endian
+    return not entry.step.ops and checkpoint.branch.tensors[entry.step.sources[0]].lies_as_it_is
+
+
+def held(entry: Entry, checkpoint: Checkpoint) -> int:
+    """Bytes that are in memory at once, about, while :func:`pieces` are taken of a tensor."""
+    if lies_as_wanted(entry, checkpoint):
+        return min(entry.nbytes, CHUNK)
+    tensors = [checkpoint.branch.tensors[name] for name in entry.step.sources]
+    read = sum(nbytes_of(tensor) * (1 if tensor.lies_as_it_is else 2) for tensor in tensors)  # what is unpacked is there packed, too
+    made = 0 if all(op.name in _VIEWS for op in entry.step.ops) else 2 * entry.nbytes
+    return read + made + min(entry.nbytes, max(CHUNK, _ROWS * entry.nbytes // max(1, *entry.shape[:1])))
 
 
 def _computed(entry: Entry, checkpoint: Checkpoint, scratch: Scratch) -> Iterator[memoryview]:

@@ -9,20 +9,23 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from queue import Empty, SimpleQueue
+from threading import Event, Lock
 from typing import TYPE_CHECKING, BinaryIO
 from zlib import crc32
 
 from ckptaudit.files import write_in_pieces
-from ckptaudit.plan.writing.entries import CHUNK, Entry, Scratch, lies_as_wanted, nbytes_of, opened, pieces, short
+from ckptaudit.plan.writing.entries import CHUNK, Entry, Scratch, held, lies_as_wanted, opened, pieces
 from ckptaudit.records import dataclass
 
 if TYPE_CHECKING:
     from ckptaudit.read import Checkpoint
 
-#: Threads at most, bytes that are worth handing to one of them, and bytes that all of them may hold of tensors that are laid out anew.
-_THREADS, _RUN, _MEMORY = min(4, os.cpu_count() or 1), 1 << 20, 1 << 30
+#: Threads at most, and bytes that are worth handing to one of them: tiny tensors take longer to pass on than to copy.
+_THREADS, _RUN, _TINY = min(4, os.cpu_count() or 1), 1 << 20, 64 << 10
+#: Bytes that each thread may hold; tensors that take more are laid out one at a time.
+_EACH = 256 << 20
 #: Bytes after which the system begins to put them on the disk.
 _TO_DISK = 32 << 20
 
@@ -31,16 +34,16 @@ _TO_DISK = 32 << 20
 class Placed:
     """One tensor of the file to be, and where its values lie in it.
 
-    ``told`` is called with the CRC-32 of the values once they are written, from any thread; where there is none, none is computed.
+    ``head`` makes of their CRC-32 what stands right before them, and is written after them; where there is none, no CRC is computed.
     """
 
     entry: Entry
     at: int
-    told: Callable[[int], None] | None = None
+    head: Callable[[int], bytes] | None = None
 
 
 def write_placed(placed: Sequence[Placed], checkpoint: Checkpoint, file: BinaryIO) -> Iterator[int]:
-    """Write the tensors; yields the bytes that were written, piece by piece.
+    """Write the tensors; yields the bytes that were written, some at a time.
 
     Parameters
     ----------
@@ -53,16 +56,20 @@ def write_placed(placed: Sequence[Placed], checkpoint: Checkpoint, file: BinaryI
         A tensor cannot be computed, read or written; no thread writes any more then.
     """
     file.flush()  # what follows goes past Python's buffer
-    runs: SimpleQueue[list[Placed]] = SimpleQueue()
+    common = _Common(checkpoint, file.seekable())
+    if not common.seekable:
+        yield from _Writer(common, file.fileno()).write(placed)
+        return
+    runs: SimpleQueue[Sequence[Placed]] = SimpleQueue()
     for run in _runs(placed):
         runs.put(run)
-    largest = max((_held(one.entry, checkpoint) for one in placed), default=0)
-    threads = min(_THREADS, runs.qsize(), max(1, _MEMORY // max(1, largest))) if file.seekable() else min(1, runs.qsize())
+    tiny = sum(one.entry.nbytes for one in placed) < _TINY * len(placed)
+    threads = min(1 if tiny else _THREADS, runs.qsize())
     done: SimpleQueue[int | BaseException | None] = SimpleQueue()
-    work = _Work(checkpoint, file, runs, done)
     with ThreadPoolExecutor(max(1, threads)) as pool:
         for _ in range(threads):
-            pool.submit(work.go)
+            # Each has a descriptor of its own: should it not be waited for, it still writes to no other file.
+            pool.submit(_work, common, os.dup(file.fileno()), runs, done)
         try:
             while threads:
                 count = done.get()
@@ -73,15 +80,10 @@ def write_placed(placed: Sequence[Placed], checkpoint: Checkpoint, file: BinaryI
                 else:
                     yield count
         finally:
-            work.stopped = True
+            common.stopped.set()
 
 
-def _held(entry: Entry, checkpoint: Checkpoint) -> int:
-    """Bytes of a tensor that is read as a whole before it is written."""
-    return 0 if lies_as_wanted(entry, checkpoint) else sum(nbytes_of(checkpoint.branch.tensors[name]) for name in entry.step.sources)
-
-
-def _runs(placed: Iterable[Placed]) -> Iterator[list[Placed]]:
+def _runs(placed: Iterable[Placed]) -> Iterator[Sequence[Placed]]:
     run: list[Placed] = []
     nbytes = 0
     for one in placed:
@@ -94,91 +96,107 @@ def _runs(placed: Iterable[Placed]) -> Iterator[list[Placed]]:
         yield run
 
 
-class _Work:
-    """What every thread does."""
+def _work(common: _Common, descriptor: int, runs: SimpleQueue[Sequence[Placed]], done: SimpleQueue[int | BaseException | None]) -> None:
+    """What each thread does: take runs until there are none, or another thread has failed."""
+    try:
+        writer = _Writer(common, descriptor)
+        with suppress(Empty, _StoppedError):
+            while True:
+                for count in writer.write(runs.get_nowait()):
+                    done.put(count)
+    except BaseException as error:  # raised where somebody waits for it
+        common.stopped.set()
+        done.put(error)
+    finally:
+        os.close(descriptor)
+        done.put(None)
 
-    def __init__(
-        self, checkpoint: Checkpoint, file: BinaryIO, runs: SimpleQueue[list[Placed]], done: SimpleQueue[int | BaseException | None]
-    ) -> None:
-        self._checkpoint, self._runs, self._done = checkpoint, runs, done
-        self._descriptor, self._seekable = file.fileno(), file.seekable()
-        self.stopped = False
 
-    def go(self) -> None:
-        """Take runs until there are none, or another thread has failed."""
-        try:
-            scratch = Scratch()
-            with suppress(Empty):
-                while not self.stopped:
-                    self._write_run(self._runs.get_nowait(), scratch)
-        except BaseException as error:  # told where it can be raised
-            self.stopped = True
-            self._done.put(error)
-        finally:
-            self._done.put(None)
+class _StoppedError(Exception):
+    """Nothing is to be written any more."""
 
-    def _write_run(self, run: Sequence[Placed], scratch: Scratch) -> None:
-        begun = run[0].at
+
+class _Common:
+    """What all threads have in common."""
+
+    def __init__(self, checkpoint: Checkpoint, seekable: bool) -> None:
+        self.checkpoint, self.seekable = checkpoint, seekable
+        self.stopped, self.alone = Event(), Lock()
+
+
+class _Writer:
+    """Writes tensors, one after the other, to a file that others write to as well."""
+
+    def __init__(self, common: _Common, descriptor: int) -> None:
+        self._common, self._descriptor = common, descriptor
+        self._scratch = Scratch()
+
+    def write(self, run: Sequence[Placed]) -> Iterator[int]:
+        """Write these tensors, which follow each other; yields numbers of bytes."""
+        begun, told = run[0].at, 0
         for one in run:
             end, check = one.at, 0
-            for piece in self._pieces(one, scratch):
-                if self.stopped:
-                    return
-                if isinstance(piece, int):
-                    count = piece
-                else:
-                    count = len(piece)
-                    if one.told is not None:
-                        check = crc32(piece, check)
-                    self._put(piece, end)
-                end += count
-                self._done.put(count)
-                if end - begun >= _TO_DISK:
-                    self._begin_to_disk(begun, end)
-                    begun = end
-            if one.told is not None:
-                one.told(check)
+            large = held(one.entry, self._common.checkpoint) > _EACH
+            with self._common.alone if large else nullcontext():
+                for piece in self._pieces(one, Scratch() if large else self._scratch):
+                    if isinstance(piece, int):
+                        end += piece
+                    else:
+                        if one.head is not None:
+                            check = crc32(piece, check)
+                        self._put(piece, end)
+                        end += len(piece)
+                    if end - begun >= _TO_DISK:
+                        self._begin_to_disk(begun, end)
+                        begun = end
+                    if (told := told + (piece if isinstance(piece, int) else len(piece))) >= _RUN:
+                        yield told
+                        told = 0
+            if one.head is not None:
+                head = one.head(check)
+                self._put(memoryview(head), one.at - len(head))
         if end - begun >= _RUN:
             self._begin_to_disk(begun, end)
+        yield told
 
     def _pieces(self, one: Placed, scratch: Scratch) -> Iterator[memoryview | int]:
         """The pieces to write; numbers of bytes where the system has copied them already, from file to file."""
         left = one.entry.nbytes
-        if one.told is None and left and lies_as_wanted(one.entry, self._checkpoint):
+        if one.head is None and left and lies_as_wanted(one.entry, self._common.checkpoint):
             with suppress(AttributeError, OSError):  # another system, or two file systems between which it cannot: what is left is read
                 for count in self._moved(one):
                     left -= count
                     yield count
-        yield from pieces(one.entry, self._checkpoint, scratch, first=one.entry.nbytes - left)
+        if left or not one.entry.nbytes:
+            yield from pieces(one.entry, self._common.checkpoint, scratch, first=one.entry.nbytes - left)
 
     def _moved(self, one: Placed) -> Iterator[int]:
-        tensor = self._checkpoint.branch.tensors[one.entry.step.sources[0]]
+        tensor = self._common.checkpoint.branch.tensors[one.entry.step.sources[0]]
         with opened(tensor, one.entry.nbytes) as source:
-            at, end, place = source.tell(), source.tell() + one.entry.nbytes, one.at if self._seekable else None
+            at, end, place = source.tell(), source.tell() + one.entry.nbytes, one.at if self._common.seekable else None
             while at < end:
+                self._go_on()
                 count = os.copy_file_range(source.fileno(), self._descriptor, min(end - at, CHUNK), at, place)
                 if not count:
-                    raise short(tensor, at)
+                    return
                 at += count
                 place = None if place is None else place + count
                 yield count
+            tensor.storage.file.confirm(source.fileno())
 
     def _put(self, piece: memoryview, at: int) -> None:
-        if self._seekable:
-            place = at
-
-            def write(part: memoryview) -> int:
-                nonlocal place
-                count = os.pwrite(self._descriptor, part, place)
-                place += count
-                return count
-
-        else:
-
-            def write(part: memoryview) -> int:
-                return os.write(self._descriptor, part)
+        def write(part: memoryview) -> int:
+            nonlocal at
+            self._go_on()
+            count = os.pwrite(self._descriptor, part, at) if self._common.seekable else os.write(self._descriptor, part)
+            at += count
+            return count
 
         write_in_pieces(write, piece)
+
+    def _go_on(self) -> None:
+        if self._common.stopped.is_set():
+            raise _StoppedError
 
     def _begin_to_disk(self, begin: int, end: int) -> None:
         """Have the system put pages on the disk at once that are said to be of no more use, and not all at the end, where everything waits.

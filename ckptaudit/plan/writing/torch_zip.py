@@ -14,7 +14,7 @@ import zipfile
 from collections.abc import Callable, Iterable, Iterator
 from math import prod
 from types import MappingProxyType
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING
 
 from ckptaudit.errors import OutputError, PlanError
 from ckptaudit.files import is_stream, new_file
@@ -65,7 +65,7 @@ def write_torch_zip(
             _write(archive, "byteorder", b"little")
             records = list(_records(entries, archive.start_dir))
             done = 0
-            for count in write_placed([record.placed(file) for record in records], checkpoint, file):
+            for count in write_placed([Placed(record.entry, record.values, record.head) for record in records], checkpoint, file):
                 done += count
                 progress(done, total)
             if records:
@@ -93,34 +93,27 @@ def _info(name: str, begin: int, nbytes: int) -> zipfile.ZipInfo:
 
 @dataclass(frozen=True, eq=False)
 class _Record:
-    """A tensor's record, which is written past :mod:`zipfile`: that can write but one at a time."""
+    """A tensor's record and where its values begin. It is written past :mod:`zipfile`, which can write but one at a time."""
 
     entry: Entry
     info: zipfile.ZipInfo
-
-    @property
-    def values(self) -> int:
-        """Where the values begin."""
-        return self.info.header_offset + len(self.info.FileHeader())
+    values: int
 
     @property
     def end(self) -> int:
         """Where the next record begins."""
         return self.values + self.entry.nbytes
 
-    def placed(self, file: BinaryIO) -> Placed:
-        """The tensor at its place; when it is written, so is its header, which holds its CRC."""
-
-        def told(check: int) -> None:
-            self.info.CRC = check
-            os.pwrite(file.fileno(), self.info.FileHeader(), self.info.header_offset)
-
-        return Placed(self.entry, self.values, told)
+    def head(self, check: int) -> bytes:
+        """The header that stands before the values."""
+        self.info.CRC = check
+        return self.info.FileHeader()
 
 
 def _records(entries: Iterable[Entry], begin: int) -> Iterator[_Record]:
     for number, entry in enumerate(entries):
-        record = _Record(entry, _info(f"data/{number}", begin, entry.nbytes))
+        info = _info(f"data/{number}", begin, entry.nbytes)
+        record = _Record(entry, info, begin + len(info.FileHeader()))
         yield record
         begin = record.end
 
