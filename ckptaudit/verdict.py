@@ -10,7 +10,7 @@ from ckptaudit.graph import TensorSpec
 from ckptaudit.graph.kinds import DERIVED_BUFFERS
 from ckptaudit.graph.names import first_segment, is_under, leaf
 from ckptaudit.plan import Plan
-from ckptaudit.plan.plan import is_complete
+from ckptaudit.plan.plan import is_complete, keeps_rows
 from ckptaudit.records import dataclass
 from ckptaudit.rules import Status
 from ckptaudit.rules.comparison import Comparison, Intent
@@ -160,7 +160,7 @@ def _status(comparison: Comparison, plan: Plan, coverage: Coverage) -> Status:
     if renamed or unused:
         status = _worse(status, "remappable")
     unset = [name for name in plan.initial if name not in comparison.excused]
-    if not is_complete(unset) or not plan.safe:
+    if not is_complete(unset) or not plan.safe or any(map(keeps_rows, plan.steps)):
         status = _worse(status, "partial")
     if coverage.tensors[0] == 0 or coverage.parameters[0] == 0 < coverage.parameters[1]:
         status = "incompatible"

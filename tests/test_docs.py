@@ -11,6 +11,7 @@ import click
 import pytest
 
 from ckptaudit.cli._commands import VERBS, commands
+from ckptaudit.lock.contracts import load_project
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -22,6 +23,15 @@ def test_python_in_the_readme_runs():
     setup = "import sys; sys.path.insert(0, 'sample_ckpts')\nfrom tiny_unet import build\nmodel = build()\n"
     result = subprocess.run([sys.executable, "-c", setup + snippet], capture_output=True, text=True, cwd=ROOT, check=False)
     assert (result.returncode, result.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_contracts_of_a_page_are_read(page, tmp_path):
+    (tmp_path / "src").mkdir()
+    for block in re.findall(r"```toml\n(.*?)```", page.read_text(), re.DOTALL):
+        if "[tool.ckptaudit" in block:
+            (tmp_path / "pyproject.toml").write_text(block)
+            assert load_project(tmp_path / "pyproject.toml").contracts
 
 
 def test_every_command_is_in_the_readme():

@@ -27,7 +27,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def program() -> None:
     """What the installed command is: :func:`main` in a process of its own, which ends with it."""
+    from ckptaudit.cli._leaving import end_with_command
+
     gc.set_threshold(_PATIENCE)
+    end_with_command()
     try:
         main()
     except SystemExit as ended:

@@ -21,6 +21,16 @@ if TYPE_CHECKING:
 _TIDYING = 3.0
 
 
+#: Whether the process ends with the command.
+_ends = False
+
+
+def end_with_command() -> None:
+    """Say that the process ends with the command: what has made that leave is then not heard again, also when it is left."""
+    global _ends  # noqa: PLW0603 -- there is one process
+    _ends = True
+
+
 class Terminated(KeyboardInterrupt):
     """SIGTERM came. Like Ctrl-C, and unlike an exit, it is caught nowhere where models are built."""
 
@@ -46,7 +56,7 @@ def terminable() -> Iterator[None]:
     try:
         yield
     finally:
-        if not deaf_until:  # else for as long as the process is about to end
+        if not (deaf_until and _ends):
             for number, handler in before.items():
                 signal.signal(number, handler)
 

@@ -16,6 +16,7 @@ from ckptaudit.cli._output import check_output, emit, render_options
 
 if TYPE_CHECKING:
     from ckptaudit.arch import Model
+    from ckptaudit.pipeline import Audit
     from ckptaudit.plan import Plan
     from ckptaudit.prove import Proof
     from ckptaudit.read import Checkpoint
@@ -126,8 +127,7 @@ def remap(
     if plan_path is not None:
         plan.save(plan_path, force=force)
         if form is None and output_format == "terminal" and not quiet:
-            of_no_use = doubtful or not plan.steps or outcome.verdict.status == "incompatible"
-            command = "" if of_no_use else apply_command(plan_path, checkpoint, outcome.model.graph.framework)
+            command = "" if doubtful or _is_of_no_use(outcome) else apply_command(plan_path, checkpoint, outcome.model.graph.framework)
             text += render_written(plan, plan_path, command, render_options(None, quiet, verbose))
     emit(text)
     sys.exit(code)
@@ -142,6 +142,13 @@ def _code(plan: Plan, form: str, proof: Proof | None) -> str:
     if proof is not None and proof.against:
         say(f"ckptaudit: the plan that this code carries out is {proof_lines(proof)[0][2:]}; without --emit it is shown why")
     return text
+
+
+def _is_of_no_use(outcome: Audit) -> bool:
+    """Whether nothing comes of ``apply``, which cannot give a model's own rows either."""
+    from ckptaudit.plan.plan import keeps_rows
+
+    return not outcome.plan.steps or outcome.verdict.status == "incompatible" or any(map(keeps_rows, outcome.plan.steps))
 
 
 def _is_missing(proof: Proof, asked: bool, wrote: Model | None) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 from ckptaudit.arch.suggest import did_you_mean
@@ -17,12 +17,15 @@ class TableReader:
     def __init__(self) -> None:
         self.wrong: list[str] = []
 
-    def table(self, item: Any, where: str, known: Iterable[str]) -> Mapping[str, Any]:
+    def table(self, item: Any, where: str, known: Collection[str]) -> Mapping[str, Any]:
         """``item`` as a table without unknown keys; an empty one where it is none."""
         if not isinstance(item, dict):
             self.wrong.append(f"{where}: is {_kind(item)}, not a table")
             return {}
-        self.wrong += [f"{where}: there is no key {key!r}{did_you_mean(key, known)}" for key in item if key not in known]
+        listed = ", ".join(known)
+        self.wrong += [
+            f"{where}: there is no key {key!r}{did_you_mean(key, known) or f' (there are {listed})'}" for key in item if key not in known
+        ]
         return item
 
     def get(self, table: Mapping[str, Any], where: str, key: str, kind: type, default: Any = _REQUIRED) -> Any:

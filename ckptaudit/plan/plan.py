@@ -198,7 +198,7 @@ def make_plan(alignment: Alignment, source: LayerGraph, target: LayerGraph) -> P
         steps=tuple(alignment.pairs.values()),
         dropped=tuple(name for name in source.tensors if name not in used),
         initial=initial,
-        complete=is_complete(initial),
+        complete=is_complete(initial) and not any(map(keeps_rows, alignment.pairs.values())),
         rules=(),
         source=Side(fingerprint(source)),
         target=Side(
@@ -211,6 +211,11 @@ def make_plan(alignment: Alignment, source: LayerGraph, target: LayerGraph) -> P
 def is_complete(initial: Iterable[str]) -> bool:
     """Whether a model lacks nothing when these tensors keep their initial values."""
     return all(leaf(name) in DERIVED_BUFFERS for name in initial)
+
+
+def keeps_rows(step: Step) -> bool:
+    """Whether the step leaves rows of the model's tensor at their initial values, as a class map does for classes that the file lacks."""
+    return any(getattr(op, "needs_initial", False) for op in step.ops)
 
 
 def changed_steps(plan: Plan) -> Iterator[Step]:

@@ -64,14 +64,16 @@ def render_plan(
     console, out = _console(options)
     sides = [printable(side.name) for side in (plan.source, plan.target) if side is not None and side.name]
     unsure = sum(not step.sure for step in plan.steps)
-    mark = "✓" if verdict.fit else "✗"
-    head = Text(f"{mark} {verdict.status}", style="bold green" if verdict.fit else "bold yellow")
+    against = proof is not None and proof.against
+    fit, status = verdict.fit and not against, "refuted" if proof is not None and proof.status == "refuted" else verdict.status
+    head = Text(f"{'✓' if fit else '✗'} {status}", style="bold green" if fit else "bold yellow")
     console.print(head.append(f"  {' → '.join(sides)}" if sides else "", style="default not bold"), soft_wrap=True)
-    console.print(Padding(Text(printable(verdict.summary)), (0, 0, 0, 2)))
+    so_far = "By names and shapes alone: " if against else ""
+    console.print(Padding(Text(so_far + printable(verdict.summary)), (0, 0, 0, 2)))
     renamed = sum(old != new for old, new in plan.renames.items())
     changed = [step for step in plan.steps if step.ops]
     # Numbers that lack their scale, say, are wrong under the right names, too.
-    safe = "safe" if verdict.status != "incompatible" else "sure as to names and shapes"
+    safe = "safe" if verdict.status != "incompatible" and not against else "sure as to names and shapes"
     words = [
         "complete" if plan.complete else "not complete",
         *([f"{plural(unsure, 'step')} not sure"] if unsure else [safe] if plan.steps else []),

@@ -187,8 +187,12 @@ def test_rows_by_a_class_map(tmp_path):
     model = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 3))
     assert not ckptaudit.audit(path, model).plan.complete
     names = {"file": ["sky", "road", "cat", "dog", "tree"], "model": ["dog", "horse", "sky"]}
-    plan = ckptaudit.audit(path, model, class_map=names).plan
-    assert (plan.complete, plan.safe) == (True, True)
+    audit = ckptaudit.audit(path, model, class_map=names)
+    plan = audit.plan
+    # A class that the file has not keeps its row, which nobody has trained.
+    assert (plan.complete, plan.safe, audit.verdict.status, audit.verdict.fit) == (False, True, "partial", False)
+    whole = ckptaudit.audit(path, model, class_map=[3, 1, 0])
+    assert (whole.plan.complete, whole.plan.safe, whole.verdict.fit) == (True, True, True)
     fresh = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     state, stored = plan.apply(path, as_torch=True, initial=fresh), torch.load(path)
     assert torch.equal(state["2.weight"], torch.stack([stored["2.weight"][3], fresh["2.weight"][1], stored["2.weight"][0]]))

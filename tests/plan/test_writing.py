@@ -14,11 +14,15 @@ import numpy as np
 import pytest
 import torch
 
+from ckptaudit.align import Alignment
 from ckptaudit.align.ops import Permute, Reshape, Split
 from ckptaudit.errors import OutputError, PlanError, UsageError
+from ckptaudit.graph import LayerGraph
 from ckptaudit.pipeline import audit
+from ckptaudit.plan import make_plan
 from ckptaudit.plan.writing import placing, write_restored
 from ckptaudit.read import open_checkpoint
+from ckptaudit.records import replace
 from ckptaudit.scanning import scan_file
 from tests.plan.helpers import every_kind, plan_for, step
 
@@ -81,6 +85,46 @@ def test_many_tensors_at_a_time(tmp_path, monkeypatch, suffix):
     wanted = plan.apply(source)
     for name, tensor in wanted.items():
         assert torch.equal(torch.from_numpy(result.read(name)), tensor), name
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
+@pytest.mark.parametrize("packed", ["gzip", "deflated", "arrays"])
+@pytest.mark.filterwarnings("ignore")
+def test_values_that_do_not_lie_in_the_file_as_they_are(tmp_path, packed, suffix):
+    """Tensors that only get another name are copied as bytes, but not from where they are packed, or part of a pickle."""
+    if packed == "gzip":
+        keras_network().save_weights(tmp_path / "plain.weights.h5")
+        plain, path = tmp_path / "plain.weights.h5", tmp_path / "a.weights.h5"
+        with h5py.File(plain) as old, h5py.File(path, "w") as new:
+
+            def packed_copy(name, item):
+                if isinstance(item, h5py.Group):
+                    new.require_group(name).attrs.update(item.attrs)
+                else:
+                    new.create_dataset(name, data=item[()], compression="gzip", chunks=True)
+
+            old.visititems(packed_copy)
+    elif packed == "deflated":
+        keras_network().save(tmp_path / "plain.keras")
+        plain, path = tmp_path / "plain.keras", tmp_path / "a.keras"
+        with zipfile.ZipFile(plain) as old, zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as new:
+            for name in old.namelist():
+                new.writestr(name, old.read(name))
+    else:
+        plain, path = tmp_path / "plain.pth", tmp_path / "a.pth"
+        values = {"one": torch.rand(20, 30), "two": torch.rand(50)}
+        torch.save(values, plain)
+        torch.save({name: value.numpy() for name, value in values.items()}, path)
+    checkpoint, wanted = open_checkpoint(path), open_checkpoint(plain)
+    names = {name: f"new.{number}" for number, name in enumerate(checkpoint.graph.tensors)}
+    steps = [step(new, old) for old, new in names.items()]
+    alignment = Alignment({each.target: each for each in steps}, (), ())
+    target = LayerGraph.from_tensors(replace(spec, name=names[spec.name]) for spec in checkpoint.graph)
+    write_restored(make_plan(alignment, checkpoint.graph, target), path, tmp_path / f"b{suffix}")
+    found = open_checkpoint(tmp_path / f"b{suffix}")
+    assert len(names) >= 2
+    for name in wanted.graph.tensors:
+        assert np.array_equal(found.read(names[name]), wanted.read(name)), name
 
 
 def test_a_pipe(tmp_path):

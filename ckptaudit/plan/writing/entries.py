@@ -156,7 +156,7 @@ def held(entry: Entry, checkpoint: Checkpoint) -> int:
     tensors = [checkpoint.branch.tensors[name] for name in entry.step.sources]
     read = sum(nbytes_of(tensor) * (1 if tensor.lies_as_it_is else 2) for tensor in tensors)  # what is unpacked is there packed, too
     made = 0 if all(op.name in _VIEWS for op in entry.step.ops) else 2 * entry.nbytes
-    return read + made + min(entry.nbytes, max(CHUNK, _ROWS * entry.nbytes // max(1, *entry.shape[:1])))
+    return read + made + min(entry.nbytes, max(CHUNK, _ROWS * entry.nbytes // max(1, (entry.shape or (1,))[0])))
 
 
 def _computed(entry: Entry, checkpoint: Checkpoint, scratch: Scratch) -> Iterator[memoryview]:
