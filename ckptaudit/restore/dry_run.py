@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ckptaudit.arch.torch_arrays import is_tensor
 from ckptaudit.graph.kinds import DERIVED_BUFFERS
 from ckptaudit.graph.names import leaf
+from ckptaudit.records import dataclass
 
 if TYPE_CHECKING:
     import torch
@@ -22,9 +23,28 @@ class Watcher:
         return getattr, ("", "format")
 
 
-def plain_load(
-    module: torch.nn.Module, state: Mapping[str, Any], prefix: str, metadata: Mapping[str, Any]
-) -> tuple[dict[str, Any], list[str]]:
+@dataclass(frozen=True, eq=False)
+class PlainLoad:
+    """What a load would do to a module; all names are the module's own.
+
+    Attributes
+    ----------
+    state:
+        The state dict as it counts: for each tensor of the module that would be set, what it would be set to, then what of the given one is
+        left over: not what a hook took out, if what it put in instead is set. Values that a hook computed are on the meta device.
+    refused:
+        What the load refuses for its shape, whatever ``strict`` says.
+    in_place:
+        The tensors of the module that would be written to: whatever shares their memory gets the values too. With ``assign=True`` there are
+        none, since the module gets others in their place.
+    """
+
+    state: Mapping[str, Any]
+    refused: list[str]
+    in_place: Mapping[str, torch.Tensor]
+
+
+def plain_load(module: torch.nn.Module, state: Mapping[str, Any], prefix: str, metadata: Mapping[str, Any], *, assign: bool) -> PlainLoad:
     """Run the load of a state dict, hooks and overridden ``_load_from_state_dict`` included, without writing to the module.
 
     Parameters
@@ -37,13 +57,8 @@ def plain_load(
         What stands before the module's own names in ``state``.
     metadata:
         The state dict's ``_metadata``, by module path.
-
-    Returns
-    -------
-    dict, list
-        The state dict as it counts: for each tensor of the module that would be set, by its name in the module, what it would be set
-        to, then what of ``state`` is left over: not what a hook took out, if what it put in instead is set. Values that a hook computed
-        are on the meta device. Then the names in the module of what the load refuses for its shape, whatever ``strict`` says.
+    assign:
+        Whether the load puts the state dict's own tensors into the module.
     """
     import torch
 
@@ -57,7 +72,9 @@ def plain_load(
     there = {name: value for name, value in run.set.items() if name in given or leaf(name) not in DERIVED_BUFFERS}
     counted = {name[len(prefix) :]: state[origin[id(v)]] if id(v) in origin else v for name, v in there.items()}
     left = {name[len(prefix) :]: state[name] for name in given if name not in used}
-    return counted | {name: value for name, value in left.items() if name not in counted}, [name[len(prefix) :] for name in run.refused]
+    in_place = {} if assign else {name[len(prefix) :]: tensor for name, tensor in run.in_place.items()}
+    whole = counted | {name: value for name, value in left.items() if name not in counted}
+    return PlainLoad(whole, [name[len(prefix) :] for name in run.refused], in_place)
 
 
 class _Run:
@@ -65,6 +82,7 @@ class _Run:
         self.metadata = metadata
         self.set: dict[str, Any] = {}
         self.refused: list[str] = []
+        self.in_place: dict[str, torch.Tensor] = {}
         self._exchanged: list[tuple[set[str], set[str]]] = []
 
     def consumed(self) -> set[str]:
@@ -77,21 +95,24 @@ class _Run:
         own = {name: tensor for name, tensor in own.items() if name not in module._non_persistent_buffers_set}
         before = set(state)
         try:
-            done = self._load_own(module, state, prefix)
+            done, replaced = self._load_own(module, state, prefix)
         except Exception:  # a hook that cannot do without values, or a module of an unusual kind: its names decide
             done = [name for name, tensor in own.items() if getattr(state.get(prefix + name), "shape", None) == tensor.shape]
+            replaced = set()
         self._exchanged.append((before - state.keys(), state.keys() - before))
         for name in done:
             if name in own:
                 self.set[prefix + name] = state.get(prefix + name, _without_values(own[name]))
+                if name not in replaced:
+                    self.in_place[prefix + name] = own[name]
         for name, child in module._modules.items():
             if child is not None and id(child) not in above:
                 below = f"{prefix}{name}."
                 part = {key: value for key, value in state.items() if key.startswith(below)}
                 self.load(child, part, below, above | {id(module)})
 
-    def _load_own(self, module: torch.nn.Module, state: dict[str, Any], prefix: str) -> list[str]:
-        """Names of the module's own tensors that are written to."""
+    def _load_own(self, module: torch.nn.Module, state: dict[str, Any], prefix: str) -> tuple[list[str], set[str]]:
+        """Names of the module's own tensors that are set, and of those for which it gets other ones."""
         stand_in = object.__new__(type(module))
         parameters = {name: _without_values(value, as_parameter=True) for name, value in module._parameters.items()}
         buffers = {name: _without_values(value) for name, value in module._buffers.items()}
@@ -104,7 +125,8 @@ class _Run:
         stand_in._load_from_state_dict(state, prefix, local, True, [], [], errors)
         self.refused += [prefix + name for name in before if any(text.startswith(f"size mismatch for {prefix}{name}:") for text in errors)]
         now = {**stand_in._parameters, **stand_in._buffers}
-        return [name for name, (value, version) in before.items() if (after := now.get(name)) is not value or after._version != version]
+        replaced = {name for name, (value, _) in before.items() if now.get(name) is not value}
+        return [name for name, (value, version) in before.items() if name in replaced or value._version != version], replaced
 
 
 def _watches(hook: Any) -> bool:

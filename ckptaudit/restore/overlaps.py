@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ckptaudit.errors import CkptAuditError
-from ckptaudit.restore.torch_values import same_values
+from ckptaudit.restore.torch_values import is_plain, same_values
 
 if TYPE_CHECKING:
     import torch
@@ -22,6 +22,16 @@ def refuse_contradictions(writes: list[Write]) -> None:
     for sharing in storages.values():
         for group in _overlapping(sharing):
             _rehearse(group)
+
+
+def covers(outer: torch.Tensor, inner: torch.Tensor) -> bool:
+    """Whether writing all of ``outer`` gives every element of ``inner`` a value."""
+    if not (is_plain(outer) and is_plain(inner) and inner.numel() and not inner.is_meta):
+        return False
+    if outer.untyped_storage().data_ptr() != inner.untyped_storage().data_ptr():
+        return False
+    (begin, end), (start, stop) = _span(outer), _span(inner)
+    return begin <= start and stop <= end and end - begin == outer.nbytes
 
 
 def _overlapping(writes: list[Write]) -> list[list[Write]]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ckptaudit.align import Alignment
 from ckptaudit.arch.live import model_of_object
+from ckptaudit.arch.torch_arrays import is_tensor
 from ckptaudit.errors import IncompatibleCheckpoint, UsageError
 from ckptaudit.graph.kinds import DERIVED_BUFFERS
 from ckptaudit.graph.names import leaf
@@ -18,13 +19,16 @@ from ckptaudit.pipeline import Audit, compare
 from ckptaudit.records import dataclass, replace
 from ckptaudit.restore.changes import Snapshot
 from ckptaudit.restore.demand import Demand, few_names, never_set, refusal
-from ckptaudit.restore.dry_run import Watcher, plain_load
+from ckptaudit.restore.dry_run import PlainLoad, Watcher, plain_load
 from ckptaudit.restore.held import checkpoint_of_state
+from ckptaudit.restore.overlaps import covers
 from ckptaudit.rules.allowance import means, refuse_what_means_nothing
 from ckptaudit.text import plural
 
 if TYPE_CHECKING:
     import torch
+
+    from ckptaudit.plan import Step
 
 
 @dataclass(eq=False)
@@ -72,13 +76,13 @@ class _Loads:
     def audit(self, module: torch.nn.Module, state: Mapping[str, Any], prefix: str, metadata: Mapping[str, Any]) -> None:
         """Audit what a load would set, and raise before it sets anything."""
         known = getattr(state, "_metadata", None) or {prefix[:-1]: metadata}
-        counted, refused = plain_load(module, state, prefix, known)
-        found = audit_as_is(module, counted, prefix, self.demand_of(module))
-        if prefix and not counted and not found.verdict.fit:
+        load = plain_load(module, state, prefix, known, assign=bool(metadata.get("assign_to_params_buffers")))
+        found = audit_as_is(module, load, prefix, self.demand_of(module))
+        if prefix and not load.state and not found.verdict.fit:
             raise _under_other_names(found, prefix)
         self.demand.check(found)
-        if refused and _in_load_state_dict():
-            raise _refused_by_torch(found, refused)
+        if load.refused and _in_load_state_dict():
+            raise _refused_by_torch(found, load.refused)
         self.audits.append(found)
         self.restored(module, found)
 
@@ -179,23 +183,26 @@ class WatchOfClass(_Loads):
             self.watch(module)
 
 
-def audit_as_is(module: torch.nn.Module, state: Mapping[str, Any], prefix: str, demand: Demand) -> Audit:
-    """Audit a state dict for what it sets under exactly its own names; the plan is what it could set under others.
+def audit_as_is(module: torch.nn.Module, load: PlainLoad, prefix: str, demand: Demand) -> Audit:
+    """Audit a load for what it sets under exactly the state dict's own names; the plan is what it could set under others.
 
     Parameters
     ----------
-    state:
+    load:
         As :func:`plain_load` gives it.
     prefix:
         Where the module stands in the one that was asked to load; for messages.
     """
     model = model_of_object(module, {})
-    checkpoint = checkpoint_of_state(state, f"state dict, {prefix[:-1]}" if prefix else "state dict")
+    checkpoint = checkpoint_of_state(load.state, f"state dict, {prefix[:-1]}" if prefix else "state dict")
     found = compare(checkpoint, model, intent=demand.intent, allow_missing=demand.allow_missing)
-    renamed = [s.target for s in found.plan.steps if (s.sources != (s.target,) or s.ops) and leaf(s.target) not in DERIVED_BUFFERS]
-    if not renamed:
+    renamed = [
+        step for step in found.plan.steps if (step.sources != (step.target,) or step.ops) and leaf(step.target) not in DERIVED_BUFFERS
+    ]
+    tied = _tied(module, load, renamed)
+    if len(tied) == len(renamed):
         return found
-    plain = _named_alike(checkpoint.graph.tensors, model.graph.tensors)
+    plain = _named_alike(checkpoint.graph.tensors, model.graph.tensors, tied)
     loaded = compare(checkpoint, model, intent=demand.intent, allow_missing=demand.allow_missing, alignment=plain)
     if loaded.verdict.fit:
         return loaded
@@ -233,14 +240,28 @@ def _refused_by_torch(found: Audit, refused: list[str]) -> IncompatibleCheckpoin
     return refusal(replace(found, verdict=replace(found.verdict, fit=False, summary=summary)))
 
 
-def _named_alike(source: Mapping[str, Any], target: Mapping[str, Any]) -> Alignment:
+def _tied(module: torch.nn.Module, load: PlainLoad, renamed: list[Step]) -> list[Step]:
+    """Steps whose target is set with its source all the same, since in the model both have one memory."""
+    if not renamed:
+        return []
+    state = module.state_dict()
+
+    def with_its_source(step: Step) -> bool:
+        target, written = state.get(step.target), [load.in_place.get(name) for name in step.sources]
+        return is_tensor(target) and any(tensor is not None and covers(tensor, target) for tensor in written)
+
+    return [step for step in renamed if with_its_source(step)]
+
+
+def _named_alike(source: Mapping[str, Any], target: Mapping[str, Any], tied: list[Step]) -> Alignment:
     from ckptaudit.align.pairs import Pair
 
+    through = {step.target: Pair(step.target, step.sources, step.ops, "decided", 1.0, ("shares its memory",)) for step in tied}
     same = {name: Pair(name, (name,), (), "decided", 1.0, ("loaded by this name",)) for name in target if name in source}
     equal = {name: pair for name, pair in same.items() if source[name].shape == target[name].shape}
     return Alignment(
-        pairs=equal,
+        pairs=equal | through,
         unmatched_source=tuple(name for name in source if name not in target),
-        unmatched_target=tuple(name for name in target if name not in source),
+        unmatched_target=tuple(name for name in target if name not in source and name not in through),
         mismatched={name: name for name in same if name not in equal},
     )

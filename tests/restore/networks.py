@@ -25,6 +25,17 @@ class SmallNet(nn.Module):
         return self.head(self.encoder(image))
 
 
+class Tied(nn.Module):
+    """A language model's ends: the output layer has the embedding's weights."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(12, 8)
+        self.body = nn.Linear(8, 8)
+        self.out = nn.Linear(8, 12, bias=False)
+        self.out.weight = self.embed.weight
+
+
 def trained(module: nn.Module, seed: int = 0) -> nn.Module:
     """Give every tensor values that no initialiser gives."""
     generator = torch.Generator().manual_seed(seed)

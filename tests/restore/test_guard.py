@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 import ckptaudit
-from tests.restore.networks import SmallNet, copied, prefixed, same, trained
+from tests.restore.networks import SmallNet, Tied, copied, prefixed, same, trained
 
 
 @pytest.fixture
@@ -136,6 +136,31 @@ def test_a_part_may_lack_what_the_whole_may(allowed, fits, model, good):
         error = ckptaudit.IncompatibleCheckpoint if fits is False else ckptaudit.CkptAuditError
         with pytest.raises(error), ckptaudit.guard(model, allow_missing=[allowed, "head"]):
             model.encoder.load_state_dict(part, strict=False)
+
+
+#: What the state dict lacks or calls otherwise, how it is loaded, and what the error says.
+TIED = [
+    pytest.param(["out.weight"], {}, {}, None, id="the head"),
+    pytest.param(["embed.weight"], {}, {}, None, id="the embedding"),
+    pytest.param([], {}, {"assign": True}, None, id="assigned"),
+    pytest.param(["out.weight"], {}, {"assign": True}, r"sets 3 of 4 tensors", id="assigned apart"),
+    pytest.param(["out.weight"], {"embed.weight": "wte.weight"}, {}, r"sets 2 of 4 tensors", id="neither"),
+]
+
+
+@pytest.mark.parametrize(("lacking", "names", "options", "words"), TIED)
+def test_what_is_set_through_another_name_of_its_memory_counts(lacking, names, options, words):
+    source, model = trained(Tied()), trained(Tied(), seed=1)
+    state, before = copied(source), copied(model)
+    state = {names.get(name, name): tensor for name, tensor in state.items() if name not in lacking}
+    if words is None:
+        with ckptaudit.guard(model):
+            model.load_state_dict(state, strict=False, **options)
+        assert same(model, copied(source))
+    else:
+        with pytest.raises(ckptaudit.IncompatibleCheckpoint, match=words), ckptaudit.guard(model):
+            model.load_state_dict(state, strict=False, **options)
+        assert same(model, before)
 
 
 class Renaming(nn.Module):

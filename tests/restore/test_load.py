@@ -13,7 +13,7 @@ from torch import nn
 
 import ckptaudit
 from ckptaudit.errors import CheckpointError, UsageError
-from tests.restore.networks import SmallNet, copied, prefixed, same, trained
+from tests.restore.networks import SmallNet, Tied, copied, prefixed, same, trained
 
 IMAGE = torch.linspace(-1, 1, 3 * 16 * 16).reshape(1, 3, 16, 16)
 
@@ -171,15 +171,6 @@ def test_a_file_that_is_damaged_after_the_audit_changes_nothing(change, source, 
     with pytest.raises(ckptaudit.CkptAuditError):
         ckptaudit.load(model, opened)
     assert same(model, before)
-
-
-class Tied(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.embed = nn.Embedding(12, 8)
-        self.body = nn.Linear(8, 8)
-        self.out = nn.Linear(8, 12, bias=False)
-        self.out.weight = self.embed.weight
 
 
 class Sharing(nn.Module):

@@ -183,6 +183,17 @@ def test_a_guard_on_a_class_that_loads_itself_says_what_to_use(folder):
         kept.append(cls.from_pretrained(path))
 
 
+def test_transformers_tied_head():
+    sizes = {"n_embd": 16, "vocab_size": 50, "n_positions": 16, "bos_token_id": 0, "eos_token_id": 0}
+    config = transformers.GPT2Config(n_layer=1, n_head=2, **sizes)
+    source, model = trained(transformers.GPT2LMHeadModel(config)), transformers.GPT2LMHeadModel(config)
+    state = copied(source)
+    del state["lm_head.weight"]
+    with ckptaudit.guard(model):
+        model.load_state_dict(state, strict=False)
+    assert same(model, copied(source))
+
+
 # The page about it ------------------------------------------------------------------------------------------------
 
 
