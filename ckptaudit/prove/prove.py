@@ -17,6 +17,7 @@ from ckptaudit.prove.outputs import compare_outputs, counterparts
 from ckptaudit.prove.proof import Outputs, Proof, Setting, Statistics, Status
 from ckptaudit.prove.running import TorchNetwork
 from ckptaudit.prove.statistics import compare_statistics
+from ckptaudit.prove.zeros import with_other_values, zeros_of
 
 if TYPE_CHECKING:
     import torch
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
 _COMPUTES = frozenset({"eps", "stride", "padding", "dilation", "groups", "padding_mode", "negative_slope", "approximate", "ceil_mode"})
 #: Of these, what Keras has, too, with the same values.
 _COMPUTES_IN_BOTH = frozenset({"eps", "stride", "dilation"})
+
+#: How many tensors that are zero are named.
+_NAMED = 3
 
 
 def prove_plan(
@@ -79,7 +83,8 @@ def prove_plan(
             across = "keras" in (source.graph.framework, model.graph.framework)
             made: Callable[[Model, Checkpoint], Any] = _running_source if across else _with_values
             compare: Callable[..., Outputs] = compare_across if across else partial(compare_outputs, plan=plan)
-            theirs, ours = made(source, checkpoint), (_running_target if across else _restored)(model, plan, checkpoint)
+            target: Callable[[Model, Plan, Checkpoint], Any] = _running_target if across else _restored
+            theirs, ours = made(source, checkpoint), target(model, plan, checkpoint)
             pairs = _counterparts(plan, own_plan(source, checkpoint)) if across else counterparts(plan, theirs, ours)
             settings = _settings(pairs, source, model, _COMPUTES_IN_BOTH if across else _COMPUTES)
             outputs = compare(theirs, ours, input_size=input_size)
@@ -90,6 +95,12 @@ def prove_plan(
                         f"{source.arch} and {rival.arch} have the same tensors and compute otherwise: tell by --source-arch whose they are"
                     )
                     break
+            del theirs, ours  # three models at once would be many
+            if outputs is not None and outputs.equal and (zeros := zeros_of(plan, checkpoint)):
+                others = with_other_values(checkpoint, zeros)
+                if not _equal(compare, made(source, others), target(model, plan, others), input_size):
+                    outputs, settings = None, ()
+                    reasons.append(_silenced(zeros))
         elif images is not None:
             statistics = compare_statistics(_restored(model, plan, checkpoint), images, input_size)
             if statistics is None:
@@ -103,6 +114,23 @@ def prove_plan(
         status: Status = "consistent" if statistics.consistent else "refuted" if statistics.telling else "not proved"
         return Proof(status, "statistics", arithmetic, None, statistics, tuple(reasons), settings)
     return Proof("not proved", "", arithmetic, None, statistics, tuple(reasons), settings)
+
+
+def _equal(compare: Callable[..., Outputs], theirs: Any, ours: Any, input_size: Sequence[int] | None) -> bool:
+    """Whether the outputs are equal; where that cannot be told they are not."""
+    try:
+        return compare(theirs, ours, input_size=input_size).equal
+    except ArchitectureError:
+        return False
+
+
+def _silenced(zeros: Sequence[str]) -> str:
+    named = ", ".join(zeros[:_NAMED]) + (f" and {len(zeros) - _NAMED} more" if len(zeros) > _NAMED else "")
+    verb = "is" if len(zeros) == 1 else "are"
+    return (
+        f"the outputs are equal with the file's values, but {named} {verb} zero throughout, and with other values there the outputs "
+        "differ: whether what these zeros silence is in its place is not shown"
+    )
 
 
 def _running_source(source: Model | None, checkpoint: Checkpoint) -> Running:

@@ -4,7 +4,8 @@ Both models are restored as the plan has it. One random input goes through the m
 given is noted. Then the same input goes through the model; right before a module runs whose tensors are in doubt, what it is given is
 looked up among the notes. If just one module of the file that could be meant was given the same (or of several just one would make the
 same of it), that is the one, and its values are put in place, so that what comes behind is given the right input, too. One pass
-settles all that can be settled so; if the outputs are equal in the end, all that was run is right.
+settles all that can be settled so; if the outputs are equal in the end, all that was run is right. Where tensors of the file are zero,
+the same has to come out with other values in their place: what they silence shows in nothing else.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from ckptaudit.plan import make_plan
 from ckptaudit.prove.doubts import BY_RUNNING, Doubt, Rival, decided, doubts_of, put, with_settled
 from ckptaudit.prove.networks import common_inputs, own_plan, restore, runnable, tensors_of
 from ckptaudit.prove.outputs import TOLERANCES, Digest, equal_outputs, without_wrapper
+from ckptaudit.prove.zeros import with_other_values, zeros_of
 from ckptaudit.records import dataclass, field
 
 if TYPE_CHECKING:
@@ -44,10 +46,10 @@ def settle(alignment: Alignment, checkpoint: Checkpoint, model: Model, source: M
     if not doubts:
         return alignment
     try:
-        target, theirs = runnable(model), runnable(source)
-        restore(theirs, own_plan(source, checkpoint), checkpoint)
-        restore(target, plan, checkpoint)
-        settled = _run(plan, checkpoint, target, theirs, doubts, input_size)
+        settled = _run(plan, checkpoint, model, source, doubts, input_size)
+        if settled and (zeros := zeros_of(plan, checkpoint)):
+            others = _run(plan, with_other_values(checkpoint, zeros), model, source, doubts, input_size)
+            settled = {name: step for name, step in settled.items() if name in others and others[name].sources == step.sources}
     except (ArchitectureError, PlanError):
         return alignment
     return with_settled(alignment, settled, checkpoint.graph, model.graph)
@@ -67,6 +69,9 @@ class _Pass:
     made: dict[str, Digest] = field(default_factory=dict)
     ran: set[str] = field(default_factory=set)
     decided: dict[str, Step] = field(default_factory=dict)
+    #: Of what is decided, what ran behind a module that is not: it was given what a guess makes, and two guesses may fit each other.
+    behind_open: set[str] = field(default_factory=set)
+    open: bool = False
 
     def watch_source(self, module: torch.nn.Module) -> ExitStack:
         """Note what each module is given and what it makes of it, the first time that it runs."""
@@ -94,6 +99,10 @@ class _Pass:
             def given(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], path: str = path) -> None:
                 if path not in self.ran and (tensors := tensors_of([*args, *kwargs.values()])):
                     self._settle(path, Digest.of(tensors[0]), lambda: module.forward(*args, **kwargs), leaf=not list(module.children()))
+                targets = {step.target for step in self.doubts[path].steps}
+                if self.open and path not in self.ran:
+                    self.behind_open |= targets
+                self.open |= not targets <= self.decided.keys()
                 self.ran.add(path)
 
             stack.callback(self.target.get_submodule(path).register_forward_pre_hook(given, with_kwargs=True).remove)
@@ -136,14 +145,17 @@ class _Pass:
 def _run(
     plan: Plan,
     checkpoint: Checkpoint,
-    target: torch.nn.Module,
-    theirs: torch.nn.Module,
+    model: Model,
+    source: Model,
     doubts: Mapping[str, Doubt],
     input_size: Sequence[int] | None,
 ) -> dict[str, Step]:
-    """Run both on the first input that both take; the settled steps by their targets."""
+    """Run both, restored, on the first input that both take; the settled steps by their targets."""
     import torch
 
+    target, theirs = runnable(model), runnable(source)
+    restore(theirs, own_plan(source, checkpoint), checkpoint)
+    restore(target, plan, checkpoint)
     paths = {path for path, _ in theirs.named_modules()}
     owners = {path for doubt in doubts.values() for path in doubt.rivals}
     watched = {owner: there for owner in owners if (there := without_wrapper(owner, paths)) is not None}
@@ -162,7 +174,8 @@ def _run(
             told = f"{BY_RUNNING}, and give equal outputs"
             left = [step for path in this.ran for step in doubts[path].steps if step.target not in this.decided]
             this.decided.update({step.target: decided(step, told) for step in left})
-        return this.decided
+            return this.decided
+        return {name: step for name, step in this.decided.items() if name not in this.behind_open}
     return {}
 
 

@@ -65,6 +65,22 @@ def parallel_renamed(**settings):
     return Parallel(("left", "left_norm", "right", "right_norm"), swapped=True, **settings)
 
 
+class Opposed(nn.Module):
+    """Two branches of one shape, the first of which is added and the second taken away."""
+
+    def __init__(self, names=("stem", "plus", "minus", "fc")):
+        super().__init__()
+        self.names = names
+        branches = (nn.Sequential(nn.Conv2d(8, 8, 3, padding=1, bias=False), nn.BatchNorm2d(8)) for _ in range(2))
+        for name, layer in sorted(zip(names, (nn.Conv2d(3, 8, 3), *branches, nn.Linear(8, 5)), strict=True)):
+            self.add_module(name, layer)
+
+    def forward(self, x):
+        stem, plus, minus, fc = (getattr(self, name) for name in self.names)
+        x = stem(x)
+        return fc((x + plus(x) - minus(x)).relu().mean((2, 3)))
+
+
 class Uncalled(Parallel):
     """One of the branches goes through the tensors of its module, and the module itself is never called."""
 

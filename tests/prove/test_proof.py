@@ -130,6 +130,40 @@ def test_what_running_cannot_tell_stays_open(tmp_path):
     assert not run.verdict.fit
 
 
+# roles of the model's branches, plus and minus; whether those of the file contribute nothing
+OPPOSED = [(("a", "b"), True), (("b", "a"), True), (("a", "b"), False), (("b", "a"), False)]
+
+
+@pytest.mark.parametrize(("roles", "silent"), OPPOSED)
+def test_nothing_is_shown_of_what_zeros_silence(tmp_path, roles, silent):
+    wrote, model = networks.randomise(networks.Opposed()), networks.Opposed(("entry", *roles, "out"))
+    if silent:
+        torch.nn.init.zeros_(wrote.plus[1].weight)
+        torch.nn.init.zeros_(wrote.minus[1].weight)
+    torch.save(wrote.state_dict(), tmp_path / "a.pth")
+    source = ckptaudit.build_model(networks.Opposed())
+    run = ckptaudit.audit(tmp_path / "a.pth", model, source_arch=source, input_size=(3, 16, 16), settle=True)
+    truth = dict(zip(("entry", *roles, "out"), wrote.names, strict=True))
+    right = {s.target for s in run.plan.steps if s.sources[0].partition(".")[0] == truth[s.target.partition(".")[0]]}
+    assert {s.target for s in run.plan.steps if s.sure} <= right
+    proof = prove_plan(run.plan, run.checkpoint, run.model, source=source, input_size=(3, 16, 16))
+    assert (proof.status == "proved") == (len(right) == len(run.plan.steps))
+    if silent and proof.status != "proved":
+        assert proof.status == "not proved"
+        assert "plus.1.weight" in proof.reasons[-1]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+def test_zeros_of_a_fresh_model_do_not_keep_a_plan_from_being_proved(tmp_path, dtype):
+    """Biases, means, and a BatchNorm at the end of a branch that starts at zero."""
+    wrote = networks.Plain().to(dtype)
+    torch.nn.init.zeros_(wrote.bn2.weight)
+    torch.save(wrote.state_dict(), tmp_path / "a.pth")
+    audit = ckptaudit.audit(tmp_path / "a.pth", networks.Renamed())
+    proof = prove_plan(audit.plan, audit.checkpoint, audit.model, source=ckptaudit.build_model(networks.Plain()), input_size=(3, 32, 32))
+    assert proof.status == "proved"
+
+
 def test_a_module_that_is_not_called_excludes_nothing(tmp_path):
     """What is given to it is not known, so that it may be the one that is meant: nothing is sure unless the outputs are equal."""
     wrote, model = networks.randomise(networks.Uncalled()), networks.parallel_renamed()
