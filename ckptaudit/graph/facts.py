@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections import Counter
+from itertools import pairwise
 from typing import Any
 
 from ckptaudit.graph.backbones import backbone_of
 from ckptaudit.graph.heads import Head, auxiliary_scopes, main_head
-from ckptaudit.graph.layers import LayerGraph
+from ckptaudit.graph.layers import Layer, LayerGraph
 from ckptaudit.graph.names import is_under, split_name
 from ckptaudit.graph.slim import slim_pyramid
 from ckptaudit.graph.tensors import is_float
 from ckptaudit.records import dataclass
 
 _CONVOLUTIONS = ("conv", "depthwise_conv")
+#: Input channels that only the first convolution has.
+_OF_IMAGES = (3, 4)
 #: Names of the part that gives features, in which a layer of 48 channels means nothing.
 BACKBONE_WORDS = frozenset({"backbone", "encoder", "features", "body", "blocks", "layer1", "layer2", "layer3", "layer4"})
 #: Branches with a rate of their own that a pyramid has at least.
@@ -91,16 +94,24 @@ def facts_of(graph: LayerGraph, head: Head | None = None) -> Facts:
 
 
 def stem_layer(graph: LayerGraph) -> str | None:
-    """Path of the first convolution, or ``None``. With one input channel its kernel looks like a depthwise one."""
-    return next((layer.path for layer in graph.layers if layer.kind in _CONVOLUTIONS and "weight" in layer.tensors), None)
+    """Path of the first convolution, or ``None``. With one input channel its kernel looks like a depthwise one.
+
+    Of a file whose names stand in alphabetical order, as safetensors has them, that is the first one that takes the channels of an image.
+    """
+    found = [layer for layer in graph.layers if layer.kind in _CONVOLUTIONS and "weight" in layer.tensors]
+    if found and _input_channels(found[0], graph) not in _OF_IMAGES and all(a <= b for a, b in pairwise(graph.tensors)):
+        found = [layer for layer in found if _input_channels(layer, graph) in _OF_IMAGES] or found
+    return found[0].path if found else None
 
 
 def stem_channels(graph: LayerGraph) -> int | None:
     """Input channels of the first convolution, or ``None``."""
     path = stem_layer(graph)
-    if path is None:
-        return None
-    shape = graph.by_path[path].tensors["weight"].shape
+    return None if path is None else _input_channels(graph.by_path[path], graph)
+
+
+def _input_channels(layer: Layer, graph: LayerGraph) -> int | None:
+    shape = layer.tensors["weight"].shape
     if len(shape) < 3:
         return None
     return shape[-2] if graph.framework in ("keras", "tensorflow") else shape[1]

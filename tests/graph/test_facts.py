@@ -43,6 +43,20 @@ def test_main_head(what, rows, expected):
     assert (head and (head.path, head.outputs)) == expected
 
 
+@pytest.mark.parametrize(
+    ("rows", "channels"),
+    [
+        ([("stem", 16, 3, 3, 3), ("body.0", 16, 16, 3, 3), ("head*", 5, 16, 1, 1)], 3),
+        ([("body.0", 16, 16, 3, 3), ("head*", 5, 16, 1, 1), ("stem", 16, 3, 3, 3)], 3),
+        ([("body.0", 16, 1, 3, 3), ("head*", 5, 16, 1, 1), ("stem", 16, 4, 3, 3)], 4),
+        ([("body.0", 16, 16, 3, 3), ("head*", 5, 16, 1, 1), ("stem", 16, 6, 3, 3)], 16),  # nothing tells
+        ([("stem", 16, 6, 3, 3), ("body.0", 3, 16, 3, 3), ("body.1", 16, 3, 3, 3)], 6),  # in the order of computation
+    ],
+)
+def test_the_stem_of_names_in_alphabetical_order(rows, channels):
+    assert facts_of(layers(*rows)).in_channels == channels
+
+
 def test_anchors_are_no_classes():
     found = main_head(layers(("head.cls_logits*", 819, 256, 3, 3), ("head.bbox_reg*", 36, 256, 3, 3)))
     assert found == Head("head.cls_logits", 819, anchors=9)
