@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ckptaudit.align.ops import apply_ops, dense
 from ckptaudit.arch.torch_arrays import lent_tensor, to_array
+from ckptaudit.errors import UsageError
 from ckptaudit.plan.applying import refuse_undecoded
 
 if TYPE_CHECKING:
@@ -43,8 +44,20 @@ def step_value(step: Step, checkpoint: Checkpoint, initial: Mapping[str, torch.T
 
 
 def other_values(model: Any, audit: Audit) -> list[str]:
-    """Names of the tensors that hold something else than the plan gives; every value is compared, in the model's dtype."""
+    """Names of the tensors that hold something else than the plan gives; every value is compared, in the model's dtype.
+
+    Raises
+    ------
+    UsageError
+        One of them is on the meta device.
+    """
     state = model.state_dict()
+    for step in audit.plan.steps:
+        if state[step.target].is_meta:
+            raise UsageError(
+                f"{step.target} is on the meta device and has no values to compare: restore the model first, with "
+                "load_state_dict(…, assign=True) or ckptaudit.load(model, file, device=…)"
+            )
     return [
         step.target
         for step in audit.plan.steps

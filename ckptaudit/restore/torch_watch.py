@@ -83,6 +83,8 @@ class _Loads:
         self.demand.check(found)
         if load.refused and _in_load_state_dict():
             raise _refused_by_torch(found, load.refused)
+        if on_meta := [name for name, tensor in load.in_place.items() if tensor.is_meta]:
+            raise _without_memory(found, on_meta)
         self.audits.append(found)
         self.restored(module, found)
 
@@ -238,6 +240,15 @@ def _refused_by_torch(found: Audit, refused: list[str]) -> IncompatibleCheckpoin
         "it has written others: leave them out of the state dict, or restore with ckptaudit.load."
     )
     return refusal(replace(found, verdict=replace(found.verdict, fit=False, summary=summary)))
+
+
+def _without_memory(found: Audit, on_meta: list[str]) -> IncompatibleCheckpoint:
+    names = few_names(on_meta, found.model.graph.tensors)
+    summary = (
+        f"Nothing would be written to {plural(len(on_meta), 'tensor')} of the model on the meta device ({names}), which has no memory: "
+        "load with assign=True, restore with ckptaudit.load(model, file, device=…), or build the model for real."
+    )
+    return refusal(replace(found, verdict=replace(found.verdict, fit=False, summary=summary)), findings=False)
 
 
 def _tied(module: torch.nn.Module, load: PlainLoad, renamed: list[Step]) -> list[Step]:

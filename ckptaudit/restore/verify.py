@@ -44,6 +44,8 @@ def verify(
     ------
     IncompatibleCheckpoint
         The checkpoint does not meet the demand, or the model holds other values than it.
+    UsageError
+        The model is on the meta device, or ``allow_missing`` names what it does not have.
     CkptAuditError
         The file cannot be read.
     """

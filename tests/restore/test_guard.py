@@ -163,6 +163,25 @@ def test_what_is_set_through_another_name_of_its_memory_counts(lacking, names, o
         assert same(model, before)
 
 
+@pytest.mark.parametrize(
+    "restore", [lambda m, s: m.load_state_dict(s), mmengine_style, lambda m, s: m.head.load_state_dict(below(s, "head"))]
+)
+def test_a_load_into_no_memory_raises(restore, good):
+    with torch.device("meta"):
+        model = SmallNet()
+    with (
+        pytest.raises(ckptaudit.IncompatibleCheckpoint, match=r"Nothing would be written to \d+ tensors?\s") as raised,
+        ckptaudit.guard(model),
+    ):
+        restore(model, good)
+    assert "assign=True" in str(raised.value)
+    assert "device=" in str(raised.value)
+    assert not raised.value.audit.verdict.fit
+    with ckptaudit.guard(model):
+        model.load_state_dict(dict(good), assign=True)
+    assert same(model, good)
+
+
 class Renaming(nn.Module):
     """Takes files of an older version, as libraries do: by a hook, by an override, and by a parametrization of torch."""
 

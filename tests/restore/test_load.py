@@ -317,6 +317,13 @@ def test_a_gap_is_allowed_only_where_the_model_has_something(call, allowed, sour
     assert ("; did you mean head" in str(raised.value)) == (allowed == ["hed"])
 
 
+def test_verify_says_that_a_model_has_no_values(source, file):
+    with torch.device("meta"):
+        model = SmallNet()
+    with pytest.raises(UsageError, match=r"\Aencoder\.0\.weight is on the meta device .*device=…\)\Z"):
+        ckptaudit.verify(model, file)
+
+
 def test_verify_compares_every_value(source, file):
     model = SmallNet()
     with pytest.raises(ckptaudit.IncompatibleCheckpoint, match="were not restored"):
