@@ -104,6 +104,8 @@ def test_values_that_do_not_lie_in_the_file_as_they_are(tmp_path, packed, suffix
                     new.create_dataset(name, data=item[()], compression="gzip", chunks=True)
 
             old.visititems(packed_copy)
+        with pytest.raises(PlanError, match="does not lie in one piece"):
+            write_restored(audit(plain, path).plan, plain, tmp_path / "out.weights.h5", like=path)
     elif packed == "deflated":
         keras_network().save(tmp_path / "plain.keras")
         plain, path = tmp_path / "plain.keras", tmp_path / "a.keras"

@@ -22,7 +22,6 @@ from ckptaudit.plan.writing.entries import entries_of, provenance
 from ckptaudit.plan.writing.placing import Placed, write_placed
 from ckptaudit.read import open_checkpoint
 from ckptaudit.read.hdf5_library import note
-from ckptaudit.read.stored import contiguous_strides
 
 if TYPE_CHECKING:
     from ckptaudit.read import Checkpoint
@@ -58,7 +57,7 @@ def write_like(
         if there is None or there.shape != entry.shape or there.dtype != entry.dtype:
             found = "nothing" if there is None else f"{there.shape} {there.dtype}"
             raise PlanError(f"{entry.step.target}: is {entry.shape} {entry.dtype}, and {os.fspath(like)} has {found}")
-        if there.strides != contiguous_strides(there.shape) or there.storage.big_endian or there.storage.unavailable:
+        if not there.lies_as_it_is:
             raise PlanError(f"{entry.step.target}: does not lie in one piece in {os.fspath(like)}")
     total = sum(entry.nbytes for entry in entries)
     with new_file(output, force=force) as file:
