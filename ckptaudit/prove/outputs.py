@@ -95,15 +95,23 @@ def run(module: torch.nn.Module, inputs: tuple[Any, ...], watched: Sequence[str]
     return Run(outputs, layers)
 
 
-def compare_outputs(source: torch.nn.Module, target: torch.nn.Module, plan: Plan, input_size: Sequence[int] | None = None) -> Outputs:
+def compare_outputs(
+    source: torch.nn.Module, target: torch.nn.Module, plan: Plan, layers: Mapping[str, str], input_size: Sequence[int] | None = None
+) -> Outputs:
     """Run both restored models on the same input.
+
+    Parameters
+    ----------
+    source, target:
+        The model that wrote the file, and the one that was restored by ``plan``.
+    layers:
+        Of the target those that are compared one by one, each with its counterpart in the source.
 
     Raises
     ------
     ArchitectureError
         No input that was tried is accepted by both, or no output of one has the shape of an output of the other.
     """
-    layers = counterparts(plan, source, target)
     reasons: list[str] = []
     with isolated(type(target).__name__):
         for dtype, inputs in common_inputs(source, target, input_size):
@@ -208,28 +216,23 @@ def distance_between(ours: torch.Tensor, theirs: torch.Tensor) -> float:
     return float((a - b).abs().max()) / (spread or float(b.abs().max()) or 1.0)
 
 
-def counterparts(plan: Plan, source: torch.nn.Module, target: torch.nn.Module) -> dict[str, str]:
-    """Layers of the target all of whose tensors come from one layer of the source, with that layer; only layers that contain no other."""
-    found: dict[str, set[str]] = {}
+def counterparts(plan: Plan, own: Plan) -> dict[str, str]:
+    """Layers of the model all of whose tensors come from one layer of the model that wrote the file, with that layer.
+
+    ``own`` is the plan from the file to the model that wrote it, whose names may be other ones than the file's.
+    """
+    layer_of = {name: parent(step.target) for step in own.steps for name in step.sources}
+    found: dict[str, set[str | None]] = {}
     for step in plan.steps:
-        found.setdefault(parent(step.target), set()).update(parent(name) for name in step.sources)
-    ours = {name for name, module in target.named_modules() if not list(module.children())}
-    theirs = {name for name, module in source.named_modules() if not list(module.children())}
-    pairs = {}
-    for path, sources in found.items():
-        there = without_wrapper(next(iter(sources)), theirs) if len(sources) == 1 else None
-        if path in ours and there is not None:
-            pairs[path] = there
-    return pairs
+        found.setdefault(parent(step.target), set()).update(layer_of.get(name) for name in step.sources)
+    alone = {path: next(iter(layers)) for path, layers in found.items() if len(layers) == 1}
+    return {path: there for path, there in alone.items() if there is not None}
 
 
-def without_wrapper(path: str, known: set[str]) -> str | None:
-    """The path in the module itself; the file may have wrapper segments before it."""
-    while path not in known:
-        _, dot, path = path.partition(".")
-        if not dot:
-            return None
-    return path
+def innermost(pairs: Mapping[str, str], source: torch.nn.Module, target: torch.nn.Module) -> dict[str, str]:
+    """Of corresponding layers, of the target and of the source, those that contain no other."""
+    ours, theirs = ({name for name, module in whole.named_modules() if not list(module.children())} for whole in (target, source))
+    return {path: there for path, there in pairs.items() if path in ours and there in theirs}
 
 
 def _torch() -> Any:

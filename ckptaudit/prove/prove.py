@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ckptaudit.errors import ArchitectureError, ImagesError, PlanError
-from ckptaudit.graph.names import parent
 from ckptaudit.graph.settings import computing_modules, settings_differ
 from ckptaudit.prove.across_libraries import Running, compare_across
 from ckptaudit.prove.arithmetic import check_arithmetic
 from ckptaudit.prove.networks import keras_with_values, own_plan, restore, runnable
-from ckptaudit.prove.outputs import compare_outputs, counterparts
+from ckptaudit.prove.outputs import compare_outputs, counterparts, innermost
 from ckptaudit.prove.proof import Outputs, Proof, Setting, Statistics, Status
 from ckptaudit.prove.running import TorchNetwork
 from ckptaudit.prove.statistics import compare_statistics
@@ -78,18 +77,20 @@ def prove_plan(
         reasons.append("the model that wrote the file is not known (--source-arch), and there are no images (--verify-with)")
     try:
         if export:
-            outputs = compare_across(_running_source(None, checkpoint), _running_target(model, plan, checkpoint), input_size)
+            outputs = compare_across(_running_export(checkpoint), _running(model, plan, checkpoint), input_size)
         elif source is not None:
             across = "keras" in (source.graph.framework, model.graph.framework)
-            made: Callable[[Model, Checkpoint], Any] = _running_source if across else _with_values
-            compare: Callable[..., Outputs] = compare_across if across else partial(compare_outputs, plan=plan)
-            target: Callable[[Model, Plan, Checkpoint], Any] = _running_target if across else _restored
-            theirs, ours = made(source, checkpoint), target(model, plan, checkpoint)
-            pairs = _counterparts(plan, own_plan(source, checkpoint)) if across else counterparts(plan, theirs, ours)
+            made: Callable[[Model, Plan, Checkpoint], Any] = _running if across else _restored
+            own = own_plan(source, checkpoint)
+            theirs, ours = made(source, own, checkpoint), made(model, plan, checkpoint)
+            pairs = counterparts(plan, own)
+            if not across:
+                pairs = innermost(pairs, theirs, ours)
+            compare: Callable[..., Outputs] = compare_across if across else partial(compare_outputs, plan=plan, layers=pairs)
             settings = _settings(pairs, source, model, _COMPUTES_IN_BOTH if across else _COMPUTES)
             outputs = compare(theirs, ours, input_size=input_size)
             for rival in rivals:
-                if compare(made(rival, checkpoint), ours, input_size=input_size).equal != outputs.equal:
+                if compare(made(rival, own_plan(rival, checkpoint), checkpoint), ours, input_size=input_size).equal != outputs.equal:
                     outputs, settings = None, ()
                     reasons.append(
                         f"{source.arch} and {rival.arch} have the same tensors and compute otherwise: tell by --source-arch whose they are"
@@ -98,7 +99,7 @@ def prove_plan(
             del theirs, ours  # three models at once would be many
             if outputs is not None and outputs.equal and (zeros := zeros_of(plan, checkpoint)):
                 others = with_other_values(checkpoint, zeros)
-                if not _equal(compare, made(source, others), target(model, plan, others), input_size):
+                if not _equal(compare, made(source, own, others), made(model, plan, others), input_size):
                     outputs, settings = None, ()
                     reasons.append(_silenced(zeros))
         elif images is not None:
@@ -133,23 +134,16 @@ def _silenced(zeros: Sequence[str]) -> str:
     )
 
 
-def _running_source(source: Model | None, checkpoint: Checkpoint) -> Running:
-    """The network that wrote the checkpoint, with its values; an export is one itself."""
-    if source is None:
-        from ckptaudit.prove.onnx_running import OnnxNetwork  # onnxruntime is asked for by exports alone
+def _running_export(checkpoint: Checkpoint) -> Running:
+    from ckptaudit.prove.onnx_running import OnnxNetwork  # onnxruntime is asked for by exports alone
 
-        return OnnxNetwork(checkpoint, None, 1)
-    if source.graph.framework != "keras":
-        return TorchNetwork(_with_values(source, checkpoint))
-    from ckptaudit.prove.keras_running import KerasNetwork  # Keras is imported for Keras' models alone
-
-    return KerasNetwork(keras_with_values(source, own_plan(source, checkpoint), checkpoint))
+    return OnnxNetwork(checkpoint, None, 1)
 
 
-def _running_target(model: Model, plan: Plan, checkpoint: Checkpoint) -> Running:
+def _running(model: Model, plan: Plan, checkpoint: Checkpoint) -> Running:
     if model.graph.framework != "keras":
         return TorchNetwork(_restored(model, plan, checkpoint))
-    from ckptaudit.prove.keras_running import KerasNetwork
+    from ckptaudit.prove.keras_running import KerasNetwork  # Keras is imported for Keras' models alone
 
     return KerasNetwork(keras_with_values(model, plan, checkpoint))
 
@@ -158,24 +152,6 @@ def _restored(model: Model, plan: Plan, checkpoint: Checkpoint) -> torch.nn.Modu
     module = runnable(model)
     restore(module, plan, checkpoint)
     return module
-
-
-def _with_values(source: Model, checkpoint: Checkpoint) -> torch.nn.Module:
-    module = runnable(source)
-    restore(module, own_plan(source, checkpoint), checkpoint)
-    return module
-
-
-def _counterparts(plan: Plan, own: Plan) -> dict[str, str]:
-    """Layers of the model all of whose tensors come from one layer of the model that wrote the file, with that layer; by names alone.
-
-    ``own`` is the plan from the file to the model that wrote it, whose names may be other ones than the file's.
-    """
-    layer_of = {name: parent(step.target) for step in own.steps for name in step.sources}
-    found: dict[str, set[str]] = {}
-    for step in plan.steps:
-        found.setdefault(parent(step.target), set()).update(layer_of.get(name, "") for name in step.sources)
-    return {path: layers.pop() for path, layers in found.items() if len(layers) == 1}
 
 
 def _settings(pairs: Mapping[str, str], source: Model, model: Model, words: frozenset[str]) -> tuple[Setting, ...]:

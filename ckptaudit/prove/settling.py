@@ -20,7 +20,7 @@ from ckptaudit.graph.names import parent
 from ckptaudit.plan import make_plan
 from ckptaudit.prove.doubts import BY_RUNNING, Doubt, Rival, decided, doubts_of, put, with_settled
 from ckptaudit.prove.networks import common_inputs, own_plan, restore, runnable, tensors_of
-from ckptaudit.prove.outputs import TOLERANCES, Digest, equal_outputs, without_wrapper
+from ckptaudit.prove.outputs import TOLERANCES, Digest, equal_outputs
 from ckptaudit.prove.zeros import with_other_values, zeros_of
 from ckptaudit.records import dataclass, field
 
@@ -154,11 +154,13 @@ def _run(
     import torch
 
     target, theirs = runnable(model), runnable(source)
-    restore(theirs, own_plan(source, checkpoint), checkpoint)
+    own = own_plan(source, checkpoint)
+    restore(theirs, own, checkpoint)
     restore(target, plan, checkpoint)
     paths = {path for path, _ in theirs.named_modules()}
+    there = {parent(name): parent(step.target) for step in own.steps for name in step.sources}  # by the file's names
     owners = {path for doubt in doubts.values() for path in doubt.rivals}
-    watched = {owner: there for owner in owners if (there := without_wrapper(owner, paths)) is not None}
+    watched = {owner: there[owner] for owner in owners if there.get(owner) in paths}
     fresh = {name: tensor.clone() for name, tensor in target.state_dict().items()}
     for dtype, inputs in common_inputs(theirs, target, input_size):
         this = _Pass(plan, checkpoint, target, doubts, watched, TOLERANCES[dtype])

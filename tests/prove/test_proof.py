@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import OrderedDict
 from dataclasses import replace
 from pathlib import Path
 
@@ -88,6 +89,28 @@ def test_outputs_of_one_shape_correspond_in_their_order(tmp_path, order, heads, 
     proof = prove_plan(plan, checkpoint, target, source=ckptaudit.build_model(networks.TwoHeads()), input_size=(3, 16, 16))
     assert proof.status == status
     assert any("not in the same order" in reason for reason in proof.reasons) == (status == "not proved")
+
+
+def test_layers_correspond_as_the_whole_file_does(tmp_path):
+    """The file may name a part otherwise than the model that wrote it: the end of a name may be that of another layer."""
+
+    class Nested(torch.nn.Module):
+        def __init__(self, name):
+            super().__init__()
+            self.conv1 = torch.nn.Conv2d(3, 8, 3, 2, 1)
+            self.name = name
+            layers = {"conv1": torch.nn.Conv2d(8, 6, 5), "conv2": torch.nn.Conv2d(6, 4, 3)}
+            self.add_module(name, torch.nn.Sequential(OrderedDict(layers)))
+
+        def forward(self, x):
+            return getattr(self, self.name)(self.conv1(x))
+
+    wrote = Nested("layer3")
+    torch.save({name.replace("layer3", "stage_c"): tensor for name, tensor in wrote.state_dict().items()}, tmp_path / "a.pth")
+    audit = ckptaudit.audit(tmp_path / "a.pth", Nested("third"))
+    proof = prove_plan(audit.plan, audit.checkpoint, audit.model, source=ckptaudit.build_model(wrote), input_size=(3, 32, 32))
+    assert proof.status == "proved", proof.reasons
+    assert (proof.outputs.layers, proof.outputs.first, proof.settings) == ((3, 3), None, ())
 
 
 def test_a_wrong_plan_is_refuted_and_the_place_named(plain):
