@@ -61,6 +61,33 @@ class Demand:
             raise refusal(audit)
 
 
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one tensor that a plan sets.
+
+    Attributes
+    ----------
+    name:
+        What the model calls it.
+    same:
+        Whether it holds what the plan gives, in its own dtype.
+    lost:
+        How many of the plan's values this dtype does not hold.
+    dtype:
+        The dtype.
+    """
+
+    name: str
+    same: bool
+    lost: int
+    dtype: str
+
+
+def beyond_dtype(audit: Audit, name: str, lost: int, dtype: str) -> IncompatibleCheckpoint:
+    """The error for values that a conversion to the model's dtype makes infinite, or cuts off."""
+    return refusal(audit, f"{lost:,} values of `{name}` are beyond what {dtype} holds.")
+
+
 def refusal(audit: Audit, remark: str = "", *, findings: bool = True) -> IncompatibleCheckpoint:
     """The error to raise, with the short report as its text; without findings where they would speak of a file that there is none of."""
     from ckptaudit.report._short import short_report

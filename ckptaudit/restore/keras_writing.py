@@ -11,7 +11,7 @@ from ckptaudit.pipeline import Audit
 from ckptaudit.plan.applying import step_result
 from ckptaudit.read.identity import kept_open
 from ckptaudit.restore.again import audit_again
-from ckptaudit.restore.demand import Demand, refusal
+from ckptaudit.restore.demand import Demand, Outcome, beyond_dtype, refusal
 
 if TYPE_CHECKING:
     import numpy
@@ -31,26 +31,25 @@ def restore(model: Any, audit: Audit, demand: Demand) -> None:
             if value.shape != held.shape:
                 raise PlanError(f"{step.target}: the plan gives the shape {value.shape}, the model has {held.shape}")
             if lost := _overflows(value, held.dtype):
-                raise refusal(audit, f"{lost:,} values of `{step.target}` are beyond what {held.dtype} holds.")
+                raise beyond_dtype(audit, step.target, lost, str(held.dtype))
         for step, value in _values(audit, variables):
             variables[step.target].assign(value)
-        if other := other_values(model, audit):
-            raise refusal(audit, f"`{other[0]}` does not hold what was written to it: the model is no longer as it was.")
+        if other := next((outcome.name for outcome in outcomes(model, audit) if not outcome.same), None):
+            raise refusal(audit, f"`{other}` does not hold what was written to it: the model is no longer as it was.")
     audit_again(model, {name: value_of(variable) for name, variable in variables.items()}, audit, demand)
 
 
-def other_values(model: Any, audit: Audit) -> list[str]:
-    """Names of the variables that hold something else than the plan gives; every value is compared, in the model's dtype."""
+def outcomes(model: Any, audit: Audit) -> Iterator[Outcome]:
+    """Compare every value that the plan sets with the model's."""
     import numpy
 
     variables = variables_of(model)
-    other = []
     for step, value in _values(audit, variables):
         held = value_of(variables[step.target])
-        wanted = value.astype(held.dtype)
-        if wanted.shape != held.shape or not ((wanted == held) | (numpy.isnan(wanted) & numpy.isnan(held))).all():
-            other.append(step.target)
-    return other
+        with numpy.errstate(over="ignore"):
+            wanted = value.astype(held.dtype)
+        same = wanted.shape == held.shape and bool(((wanted == held) | (numpy.isnan(wanted) & numpy.isnan(held))).all())
+        yield Outcome(step.target, same, _overflows(value, held.dtype), str(held.dtype))
 
 
 def _values(audit: Audit, variables: Mapping[str, Any]) -> Iterator[tuple[Step, Array]]:

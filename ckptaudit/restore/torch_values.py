@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from ckptaudit.align.ops import apply_ops, dense
-from ckptaudit.arch.torch_arrays import lent_tensor, to_array
+from ckptaudit.arch.torch_arrays import lent_tensor, tensor_dtype, to_array
 from ckptaudit.errors import UsageError
 from ckptaudit.plan.applying import refuse_undecoded
+from ckptaudit.restore.demand import Outcome
 
 if TYPE_CHECKING:
     import torch
@@ -43,8 +44,8 @@ def step_value(step: Step, checkpoint: Checkpoint, initial: Mapping[str, torch.T
     return lent_tensor(dense(apply_ops(step.ops, arrays, kept)))
 
 
-def other_values(model: Any, audit: Audit) -> list[str]:
-    """Names of the tensors that hold something else than the plan gives; every value is compared, in the model's dtype.
+def outcomes(model: Any, audit: Audit) -> Iterator[Outcome]:
+    """Compare every value that the plan sets with the model's.
 
     Raises
     ------
@@ -58,11 +59,22 @@ def other_values(model: Any, audit: Audit) -> list[str]:
                 f"{step.target} is on the meta device and has no values to compare: restore the model first, with "
                 "load_state_dict(…, assign=True) or ckptaudit.load(model, file, device=…)"
             )
-    return [
-        step.target
-        for step in audit.plan.steps
-        if not same_values(state[step.target].detach().cpu(), step_value(step, audit.checkpoint, state).to(state[step.target].dtype))
-    ]
+    for step in audit.plan.steps:
+        held, value = state[step.target].detach().cpu(), step_value(step, audit.checkpoint, state)
+        yield Outcome(step.target, same_values(held, value.to(held.dtype)), lost_values(value, held.dtype), tensor_dtype(held))
+
+
+def lost_values(value: torch.Tensor, dtype: torch.dtype) -> int:
+    """How many values a conversion makes infinite, or where it is to whole numbers, other ones."""
+    import torch
+
+    if value.dtype == dtype or value.is_complex() or dtype.is_complex:
+        return 0
+    if not dtype.is_floating_point:
+        return int((value.to(dtype).to(value.dtype) != value).sum())
+    if not value.is_floating_point() or torch.finfo(dtype).max >= torch.finfo(value.dtype).max:
+        return 0
+    return int((torch.isfinite(value) & ~torch.isfinite(value.to(dtype).to(value.dtype))).sum())
 
 
 def same_values(a: torch.Tensor, b: torch.Tensor) -> bool:

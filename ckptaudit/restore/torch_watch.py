@@ -11,17 +11,18 @@ from typing import TYPE_CHECKING, Any
 
 from ckptaudit.align import Alignment
 from ckptaudit.arch.live import model_of_object
-from ckptaudit.arch.torch_arrays import is_tensor
+from ckptaudit.arch.torch_arrays import is_tensor, tensor_dtype
 from ckptaudit.errors import IncompatibleCheckpoint, UsageError
 from ckptaudit.graph.kinds import DERIVED_BUFFERS
 from ckptaudit.graph.names import leaf
 from ckptaudit.pipeline import Audit, compare
 from ckptaudit.records import dataclass, replace
 from ckptaudit.restore.changes import Snapshot
-from ckptaudit.restore.demand import Demand, few_names, never_set, refusal
+from ckptaudit.restore.demand import Demand, beyond_dtype, few_names, never_set, refusal
 from ckptaudit.restore.dry_run import PlainLoad, Watcher, plain_load
 from ckptaudit.restore.held import checkpoint_of_state
 from ckptaudit.restore.overlaps import covers
+from ckptaudit.restore.torch_values import is_plain, lost_values
 from ckptaudit.rules.allowance import means, refuse_what_means_nothing
 from ckptaudit.text import plural
 
@@ -85,6 +86,9 @@ class _Loads:
             raise _refused_by_torch(found, load.refused)
         if on_meta := [name for name, tensor in load.in_place.items() if tensor.is_meta]:
             raise _without_memory(found, on_meta)
+        for name, tensor in load.in_place.items():
+            if lost := _lost(load.state.get(name), tensor):
+                raise beyond_dtype(found, name, lost, tensor_dtype(tensor))
         self.audits.append(found)
         self.restored(module, found)
 
@@ -249,6 +253,11 @@ def _without_memory(found: Audit, on_meta: list[str]) -> IncompatibleCheckpoint:
         "load with assign=True, restore with ckptaudit.load(model, file, device=…), or build the model for real."
     )
     return refusal(replace(found, verdict=replace(found.verdict, fit=False, summary=summary)), findings=False)
+
+
+def _lost(value: Any, tensor: torch.Tensor) -> int:
+    """How many values the tensor will not hold; of those that a hook computes nothing is known before."""
+    return lost_values(value, tensor.dtype) if is_tensor(value) and is_plain(value) and is_plain(tensor) and not value.is_meta else 0
 
 
 def _tied(module: torch.nn.Module, load: PlainLoad, renamed: list[Step]) -> list[Step]:

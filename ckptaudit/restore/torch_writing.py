@@ -17,10 +17,10 @@ from ckptaudit.pipeline import Audit
 from ckptaudit.plan.applying import refuse_undecoded
 from ckptaudit.read.identity import kept_open
 from ckptaudit.records import dataclass
-from ckptaudit.restore.demand import Demand, refusal
+from ckptaudit.restore.demand import Demand, beyond_dtype, refusal
 from ckptaudit.restore.meta import materialised
 from ckptaudit.restore.overlaps import refuse_contradictions
-from ckptaudit.restore.torch_values import END, ends, is_plain, same_values, step_value
+from ckptaudit.restore.torch_values import END, ends, is_plain, lost_values, same_values, step_value
 
 if TYPE_CHECKING:
     import torch
@@ -173,8 +173,6 @@ def _write(writes: list[Write]) -> None:
 
 def _rehearse(write: Write, audit: Audit) -> Check:
     """Raise what writing would raise, refuse values that the model's dtype does not hold, and give the check of what was written."""
-    import torch
-
     step, target = write.step, write.target
     shape = shape_after(step.ops, [tensor.shape for tensor in _sources(step, write.checkpoint)])
     if shape != tuple(write.tensor.shape):
@@ -185,14 +183,8 @@ def _rehearse(write: Write, audit: Audit) -> Check:
     if not write.computed:
         return write.check()
     value = write.value()
-    if value.is_floating_point() and target.is_floating_point():
-        lost = int((torch.isfinite(value) & ~torch.isfinite(value.to(target.dtype))).sum())
-    elif value.is_complex() or target.is_complex() or target.is_floating_point():
-        lost = 0
-    else:
-        lost = int((value.to(target.dtype).to(value.dtype) != value).sum())
-    if lost:
-        raise refusal(audit, f"{lost:,} values of `{step.target}` are beyond what {tensor_dtype(target)} holds.")
+    if lost := lost_values(value, target.dtype):
+        raise beyond_dtype(audit, step.target, lost, tensor_dtype(target))
     return _check_of(*ends(value.to(target.dtype)))
 
 

@@ -10,7 +10,7 @@ from ckptaudit.arch.live import is_keras_model, model_of_object
 from ckptaudit.graph.kinds import DERIVED_BUFFERS
 from ckptaudit.graph.names import leaf
 from ckptaudit.pipeline import Audit, audit
-from ckptaudit.restore.demand import Demand, few_names, refusal
+from ckptaudit.restore.demand import Demand, beyond_dtype, few_names, refusal
 from ckptaudit.rules.comparison import Intent
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def verify(
     Raises
     ------
     IncompatibleCheckpoint
-        The checkpoint does not meet the demand, or the model holds other values than it.
+        The checkpoint does not meet the demand, or the model holds other values than it, or holds them in a dtype that is too small.
     UsageError
         The model is on the meta device, or ``allow_missing`` names what it does not have.
     CkptAuditError
@@ -57,15 +57,18 @@ def verify(
 
 
 def check_values(model: Any, found: Audit) -> None:
-    """Raise IncompatibleCheckpoint unless every tensor that the plan sets holds what the plan gives."""
+    """Raise IncompatibleCheckpoint unless every tensor that the plan sets holds what the plan gives, and can hold it."""
     if is_keras_model(model):
-        from ckptaudit.restore.keras_writing import other_values
+        from ckptaudit.restore.keras_writing import outcomes
     else:
-        from ckptaudit.restore.torch_values import other_values
-    if other := [name for name in other_values(model, found) if leaf(name) not in _COMPUTED]:
+        from ckptaudit.restore.torch_values import outcomes
+    bad = [each for each in outcomes(model, found) if (each.lost or not each.same) and leaf(each.name) not in _COMPUTED]
+    if other := [each.name for each in bad if not each.same]:
         names = found.model.graph.tensors
         raise refusal(
             found,
             f"{len(other):,} of the model's {len(names):,} tensors do not hold the file's values: they were not restored "
             f"({few_names(other, names)}).",
         )
+    if bad:
+        raise beyond_dtype(found, bad[0].name, bad[0].lost, bad[0].dtype)

@@ -19,13 +19,13 @@ import keras
 pytestmark = pytest.mark.filterwarnings("ignore")  # Keras' own
 
 
-def build(classes: int = 5, names: tuple[str, str, str] = ("stem", "norm", "head")):
+def build(classes: int = 5, names: tuple[str, str, str] = ("stem", "norm", "head"), dtype: str = "float32"):
     keras.utils.clear_session()
     image = keras.Input((16, 16, 3))
-    x = keras.layers.Conv2D(8, 3, name=names[0])(image)
-    x = keras.layers.BatchNormalization(name=names[1])(x)
+    x = keras.layers.Conv2D(8, 3, name=names[0], dtype=dtype)(image)
+    x = keras.layers.BatchNormalization(name=names[1], dtype=dtype)(x)
     x = keras.layers.GlobalAveragePooling2D()(x)
-    return keras.Model(image, keras.layers.Dense(classes, name=names[2])(x))
+    return keras.Model(image, keras.layers.Dense(classes, name=names[2], dtype=dtype)(x))
 
 
 OTHER_NAMES = ("conv2d_7", "batch_normalization_7", "dense_7")
@@ -133,6 +133,22 @@ def test_guard(file, how, arguments, demand, words, legacy, source):
             model.load_weights(legacy / file, **how)
         assert same(model, before)
     assert "load_weights" not in vars(model)
+
+
+def test_values_beyond_the_models_dtype(source, tmp_path):
+    weights = source.get_weights()
+    weights[0][1, 1, 1, 1] = 1e6
+    source.set_weights(weights)
+    source.save_weights(tmp_path / "large.weights.h5")
+    model = build(dtype="float16")
+    before = model.get_weights()
+    refused = pytest.raises(ckptaudit.IncompatibleCheckpoint, match=r"1 values of `\S*stem\S*` are beyond what float16 holds\.")
+    with refused, ckptaudit.guard(model):
+        model.load_weights(tmp_path / "large.weights.h5")
+    assert same(model, before)
+    model.load_weights(tmp_path / "large.weights.h5")
+    with refused:
+        ckptaudit.verify(model, tmp_path / "large.weights.h5")
 
 
 def test_guard_without_a_load():

@@ -110,15 +110,24 @@ def test_dtype_and_layout_of_the_model_are_kept(source, file):
     assert torch.equal(model.encoder[3].weight, source.encoder[3].weight.to(torch.bfloat16))
 
 
-def test_values_beyond_the_models_dtype_are_found_before_the_first_write(source, tmp_path):
+@pytest.mark.parametrize("name", ["head.weight", "encoder.4.running_var"])
+def test_values_beyond_the_models_dtype_are_found_before_the_first_write(name, source, tmp_path):
     state = copied(source)
-    state["head.weight"].view(-1)[100] = 1e6  # where no sample looks; float16 ends at 65,504
+    state[name].view(-1)[min(100, state[name].numel() - 2)] = 1e6  # where no sample looks; float16 ends at 65,504
     torch.save(state, tmp_path / "large.pth")
     model = trained(SmallNet(), seed=1).half()
     before = copied(model)
-    with pytest.raises(ckptaudit.IncompatibleCheckpoint, match=r"1 values of `head\.weight` are beyond"):
-        ckptaudit.load(model, tmp_path / "large.pth")
-    assert same(model, before)
+    refused = pytest.raises(ckptaudit.IncompatibleCheckpoint, match=rf"1 values of `{re.escape(name)}` are beyond what float16 holds\.")
+    for call in (ckptaudit.load, load_in_a_guard):
+        with refused:
+            call(model, tmp_path / "large.pth")
+        assert same(model, before)
+    model.load_state_dict(state)
+    with refused:
+        ckptaudit.verify(model, tmp_path / "large.pth")
+    with ckptaudit.guard(model):
+        model.load_state_dict(state, assign=True)
+    assert ckptaudit.verify(model, tmp_path / "large.pth").verdict.fit
 
 
 def test_a_file_that_loses_its_name_meanwhile_is_read_to_its_end(source, file, monkeypatch):
