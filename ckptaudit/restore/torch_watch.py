@@ -114,7 +114,6 @@ class TorchWatch(_Loads):
     def begin(self) -> None:
         """Hook every module, and remember what the model holds."""
         self.snapshot = Snapshot.of(self.model)
-        refuse_what_means_nothing(self.demand.allow_missing, self.snapshot.values)
         for path, module in self.model.named_modules(remove_duplicate=False):
             if id(module) not in self._paths:
                 self.watch(module)
@@ -136,9 +135,13 @@ class TorchWatch(_Loads):
 
     def look_back(self) -> None:
         """Hold what was set, by whatever means, against the demand; a load of the whole model has been judged already."""
-        if self._whole or self.snapshot is None:
+        if self.snapshot is None:
             return
         state = self.model.state_dict()
+        # Not before: the block may give the model what its loads then lack, or take from it what they need not have.
+        refuse_what_means_nothing(self.demand.allow_missing, {**self.snapshot.values, **state})
+        if self._whole:
+            return
         done = self.snapshot.changed(state, self._set)
         held = checkpoint_of_state({name: value for name, value in state.items() if name in done}, "what was restored inside the guard")
         found = compare(held, model_of_object(self.model, {}), intent=self.demand.intent, allow_missing=self.demand.allow_missing)

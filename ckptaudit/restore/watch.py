@@ -103,7 +103,8 @@ def guard(model: Any, *, intent: Intent = "eval", allow_missing: Sequence[str] =
     IncompatibleCheckpoint
         Inside the block, from the load that would fail silently; or when the block ends and the model was not restored.
     UsageError
-        ``allow_missing`` names what the model does not have: when the block begins, for a class when it ends.
+        ``allow_missing`` names what the model has neither when the block begins nor when it ends: raised at its end, for Keras at
+        its beginning.
     """
     return Guard(model, Demand.of(intent, allow_missing, min_coverage))
 

@@ -138,6 +138,39 @@ def test_a_part_may_lack_what_the_whole_may(allowed, fits, model, good):
             model.encoder.load_state_dict(part, strict=False)
 
 
+class Growing(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.encoder, self.old = nn.Linear(4, 8), nn.Linear(8, 3)
+
+
+@pytest.mark.parametrize(
+    ("allowed", "error", "words"),
+    [
+        (["head"], None, ""),
+        (["head", "old"], None, ""),
+        (["head", "hed"], ckptaudit.CkptAuditError, r"no tensor of the model is 'hed' .*; did you mean head"),
+        (["old"], ckptaudit.IncompatibleCheckpoint, "`head` absent"),
+    ],
+)
+def test_what_the_block_attaches_or_takes_away_may_be_missing(allowed, error, words):
+    model, state = trained(Growing(), seed=1), copied(trained(Growing()).encoder)
+
+    def restore() -> None:
+        with ckptaudit.guard(model, allow_missing=allowed):
+            del model.old
+            model.head = nn.Linear(8, 2)
+            model.load_state_dict(prefixed(state, "encoder."), strict=False)
+
+    if error is None:
+        restore()
+        assert same(model.encoder, state)
+    else:
+        with pytest.raises(error, match=words):
+            restore()
+    assert hooks(model) == 0
+
+
 #: What the state dict lacks or calls otherwise, how it is loaded, and what the error says.
 TIED = [
     pytest.param(["out.weight"], {}, {}, None, id="the head"),
