@@ -8,7 +8,7 @@ from types import MappingProxyType
 from ckptaudit.graph import LayerGraph
 from ckptaudit.graph.kinds import BUFFER_ROLES, DERIVED_BUFFERS
 from ckptaudit.graph.layers import module_paths
-from ckptaudit.graph.names import common_prefix, leaf, numbers_masked, parent
+from ckptaudit.graph.names import common_prefix, is_under, leaf, numbers_masked, parent
 from ckptaudit.records import dataclass
 from ckptaudit.rules.wording import plural
 
@@ -93,3 +93,10 @@ def by_cause(names: Iterable[str], everything: Collection[str]) -> Iterator[tupl
         groups.setdefault(numbers_masked(parent(outermost) if parent(outermost) else outermost), []).append(name)
     for group in groups.values():
         yield common_prefix(group), tuple(group)
+
+
+def lost_of(group: Group, kept: Iterable[str]) -> str:
+    """What is lost, for a diagnosis: the place where it all was, or what of it where other tensors of that place are kept."""
+    if not group.place:
+        return group.what
+    return f"{group.what} in `{group.place}`" if any(is_under(name, group.place) for name in kept) else f"`{group.place}`"

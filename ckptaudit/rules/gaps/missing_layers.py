@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from ckptaudit.graph.names import leaf, parent
 from ckptaudit.rules.comparison import Comparison
 from ckptaudit.rules.finding import Finding, Rule
-from ckptaudit.rules.gaps.grouping import by_part_or_place
+from ckptaudit.rules.gaps.grouping import by_part_or_place, lost_of
 
 RULE = Rule("missing-layers", "Layers of the model are absent from the file", "error", "symptom")
 
@@ -28,5 +28,5 @@ def check(comparison: Comparison) -> Iterator[Finding]:
             if group.parts and all(leaf(name) == "bias" for name in group.names)
             else "check that the model is built with the arguments it was trained with",
             status="partial" if in_head else "incompatible",
-            phrase=f"{f'`{group.place}`' if group.place else group.what} absent",
+            phrase=f"{lost_of(group, comparison.alignment.pairs)} absent",
         )

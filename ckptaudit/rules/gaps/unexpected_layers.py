@@ -9,7 +9,7 @@ from ckptaudit.graph.kinds import BUFFER_ROLES, role_of
 from ckptaudit.graph.names import leaf, parent, split_name
 from ckptaudit.rules.comparison import Comparison
 from ckptaudit.rules.finding import Finding, Rule
-from ckptaudit.rules.gaps.grouping import by_part_or_place
+from ckptaudit.rules.gaps.grouping import by_part_or_place, lost_of
 
 RULE = Rule("unexpected-layers", "Layers of the file have no place in the model", "warning", "symptom")
 
@@ -57,5 +57,5 @@ def check(comparison: Comparison) -> Iterator[Finding]:
             if group.parts and all(leaf(name) == "bias" for name in names)
             else "a network that was trained with these layers gives other outputs without them",
             status="remappable" if harmless else "partial",
-            phrase="" if harmless else f"{f'`{place}`' if place else group.what} of the file unused",
+            phrase="" if harmless else f"{lost_of(group, comparison.used)} of the file unused",
         )
