@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from ckptaudit.align import align, align_by_name
 from ckptaudit.arch import build_model
+from ckptaudit.arch.failures import describe_error
 from ckptaudit.arch.keras_values import value_of, variables_of
 from ckptaudit.arch.live import is_keras_model
 from ckptaudit.arch.model import SELF
@@ -32,12 +34,15 @@ def runnable(model: Model) -> torch.nn.Module:
     Raises
     ------
     ArchitectureError
-        It comes from a file, or it is no torch model.
+        It comes from a file, it is no torch model, or it cannot be copied.
     """
     if model.graph.framework == "keras":  # on one of its backends it is a torch module, too
         raise ArchitectureError(f"{model.arch} is a Keras model: only its outputs are looked at (--source-arch), and by `ckptaudit probe`")
     if model.source == "object" and model.module is not None:
-        module = copy.deepcopy(model.module)
+        try:
+            module = copy.deepcopy(model.module)
+        except Exception as error:  # whatever a model of somebody holds
+            raise ArchitectureError(f"{model.arch} cannot be copied: {describe_error(error)}") from None
     elif model.provenance == "file":
         raise ArchitectureError(f"{model.arch} comes from a file and cannot be run")
     else:
@@ -142,6 +147,14 @@ def common_inputs(
             module.to(kind)
         for given in random_inputs(target, input_size):
             yield dtype, tuple(value.to(kind) if value.is_floating_point() else value for value in given)
+
+
+def uncompiled() -> AbstractContextManager[Any]:
+    """A block in which ``torch.compile`` compiles nothing: a model is run once or twice, and its layers are watched."""
+    import torch
+
+    stance = getattr(torch.compiler, "set_stance", None)  # from torch 2.6 on
+    return stance("force_eager") if stance is not None else nullcontext()
 
 
 def tensors_of(output: Any) -> list[torch.Tensor]:

@@ -12,7 +12,7 @@ from ckptaudit.arch.failures import describe_error
 from ckptaudit.arch.isolation import isolated, output_to_stderr
 from ckptaudit.errors import ArchitectureError
 from ckptaudit.graph.names import parent
-from ckptaudit.prove.networks import common_inputs, tensors_of
+from ckptaudit.prove.networks import common_inputs, tensors_of, uncompiled
 from ckptaudit.prove.proof import NOT_RUN, Difference, Outputs
 from ckptaudit.records import dataclass
 
@@ -90,7 +90,7 @@ def run(module: torch.nn.Module, inputs: tuple[Any, ...], watched: Sequence[str]
             child = module.get_submodule(path)
             stack.callback(child.register_forward_pre_hook(before(path), with_kwargs=True).remove)
             stack.callback(child.register_forward_hook(after(path)).remove)
-        with torch.no_grad(), output_to_stderr():
+        with torch.no_grad(), output_to_stderr(), uncompiled():
             outputs = [tensor.detach() for tensor in tensors_of(module(*inputs))]
     return Run(outputs, layers)
 

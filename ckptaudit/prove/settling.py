@@ -19,7 +19,7 @@ from ckptaudit.errors import ArchitectureError, PlanError
 from ckptaudit.graph.names import parent
 from ckptaudit.plan import make_plan
 from ckptaudit.prove.doubts import BY_RUNNING, Doubt, Rival, decided, doubts_of, put, with_settled
-from ckptaudit.prove.networks import common_inputs, own_plan, restore, runnable, tensors_of
+from ckptaudit.prove.networks import common_inputs, own_plan, restore, runnable, tensors_of, uncompiled
 from ckptaudit.prove.outputs import TOLERANCES, Digest, equal_outputs
 from ckptaudit.prove.zeros import with_other_values, zeros_of
 from ckptaudit.records import dataclass, field
@@ -164,7 +164,7 @@ def _run(
     fresh = {name: tensor.clone() for name, tensor in target.state_dict().items()}
     for dtype, inputs in common_inputs(theirs, target, input_size):
         this = _Pass(plan, checkpoint, target, doubts, watched, TOLERANCES[dtype])
-        with isolated(type(target).__name__), torch.no_grad(), output_to_stderr():
+        with isolated(type(target).__name__), torch.no_grad(), output_to_stderr(), uncompiled():
             target.load_state_dict(fresh)
             with this.watch_source(theirs):
                 made = _outputs(theirs, inputs)

@@ -10,7 +10,7 @@ from ckptaudit.arch.live import is_keras_model, model_of_object
 from ckptaudit.errors import UsageError
 from ckptaudit.garbage import collector_paused
 from ckptaudit.pipeline import Audit, audit
-from ckptaudit.restore.demand import Demand
+from ckptaudit.restore.demand import Demand, refuse_refuted
 from ckptaudit.rules.comparison import Intent
 
 if TYPE_CHECKING:
@@ -53,7 +53,8 @@ def load(
         Which part of the file to restore; by default the one that fits best.
     source_arch, settle:
         The model that wrote the file, and whether to run both: as of :func:`ckptaudit.audit`. Between Keras and torch it decides by its
-        dataflow alone which of equal layers is which.
+        dataflow alone which of equal layers is which. With ``settle``, a plan that sets the whole model is put to the proof, too: see
+        :func:`ckptaudit.prove.prove_plan`.
 
     Returns
     -------
@@ -63,7 +64,8 @@ def load(
     Raises
     ------
     IncompatibleCheckpoint
-        The checkpoint does not meet the demand, or not every step of the plan is sure; the model is as it was.
+        The checkpoint does not meet the demand, not every step of the plan is sure, or running both models refutes it; the model is as
+        it was.
     UsageError
         ``allow_missing`` names what the model does not have.
     CkptAuditError
@@ -82,6 +84,8 @@ def load(
             settle=settle,
         )
         demand.check(found)
+        if settle and source_arch is not None and found.plan.complete:
+            refuse_refuted(found, source_arch)
         if is_keras_model(model):
             from ckptaudit.restore.keras_writing import restore as restore_keras
 

@@ -13,6 +13,7 @@ from torch import nn
 
 import ckptaudit
 from ckptaudit.errors import CheckpointError, UsageError
+from tests.prove import networks as proving
 from tests.restore.networks import SmallNet, Tied, copied, prefixed, same, trained
 
 IMAGE = torch.linspace(-1, 1, 3 * 16 * 16).reshape(1, 3, 16, 16)
@@ -284,6 +285,33 @@ def test_arguments_are_checked():
             ckptaudit.load(model, "never_opened.pth", **demand)
     with pytest.raises(ckptaudit.CkptAuditError, match=r"torch\.nn\.Module"):
         ckptaudit.load(np.zeros(3), "never_opened.pth")
+
+
+#: What is restored → what the refusal says of it, or "" where it is restored.
+PUT_TO_THE_PROOF = [
+    pytest.param(proving.Renamed, {}, "", id="right"),
+    pytest.param(lambda: torch.compile(proving.Renamed()), {}, "", id="right, compiled"),
+    pytest.param(proving.other_padding, {}, r"refuted by running both models.*`stem\.0`.*padding: 1 in the model that wrote", id="padding"),
+    pytest.param(lambda: nn.DataParallel(proving.swish()), {}, r"refuted.*an activation, a pooling", id="activation, wrapped"),
+    pytest.param(proving.other_padding, {"settle": False}, "", id="not asked for"),
+]
+
+
+@pytest.mark.parametrize(("build", "options", "words"), PUT_TO_THE_PROOF)
+def test_settling_puts_the_plan_to_the_proof(build, options, words, tmp_path):
+    wrote, model = proving.randomise(proving.Plain()), build()
+    torch.save(wrote.state_dict(), tmp_path / "a.pth")
+    before = copied(model)
+    given = {"source_arch": proving.Plain(), "settle": True, **options}
+    if not words:
+        ckptaudit.load(model, tmp_path / "a.pth", **given)
+        assert torch.equal(wrote.fc.weight, getattr(model, "_orig_mod", model).head.weight)
+        return
+    with pytest.raises(ckptaudit.IncompatibleCheckpoint) as refused:
+        ckptaudit.load(model, tmp_path / "a.pth", **given)
+    assert re.search(words, " ".join(str(refused.value).split()))
+    assert not refused.value.audit.verdict.fit
+    assert same(model, before)
 
 
 def load_in_a_guard(model, file, **demand):
