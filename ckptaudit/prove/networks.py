@@ -16,7 +16,7 @@ from ckptaudit.arch.model import SELF
 from ckptaudit.arch.trace import usual_inputs
 from ckptaudit.errors import ArchitectureError, PlanError
 from ckptaudit.graph.kinds import DERIVED_BUFFERS
-from ckptaudit.graph.names import leaf
+from ckptaudit.graph.names import leaf, parent
 from ckptaudit.plan import make_plan
 from ckptaudit.plan.applying import step_result
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     import torch
 
     from ckptaudit.arch import Model
+    from ckptaudit.graph import TensorSpec
     from ckptaudit.plan import Plan
     from ckptaudit.read import Checkpoint
 
@@ -115,8 +116,24 @@ def own_plan(model: Model, checkpoint: Checkpoint) -> Plan:
     plan = make_plan(alignment, checkpoint.graph, model.graph)
     needed = [name for name in plan.initial if leaf(name) not in DERIVED_BUFFERS]
     if needed or not plan.safe:
-        raise PlanError(f"{model.arch} did not write {checkpoint.path.name}: the file does not set {(needed or plan.initial or ('',))[0]}")
+        first = (needed or plan.initial or ("",))[0]
+        there = checkpoint.graph.tensors.get(alignment.mismatched.get(first, ""))
+        alone = len(set(map(parent, needed))) == 1
+        told = f"the file does not set {first}" if there is None else _other_shape(model, first, there, alone=alone)
+        raise PlanError(f"{model.arch} did not write {checkpoint.path.name}: {told}")
     return plan
+
+
+def _other_shape(model: Model, name: str, there: TensorSpec, *, alone: bool) -> str:
+    """What to do where the file has a tensor in another shape; ``alone``: it is the only layer of the model that has one."""
+    here = model.graph.tensors[name].shape
+    told = f"{name} has the shape {there.shape} in the file and {here} in this model"
+    if model.source == "object":
+        return f"{told}: build it with the arguments that the file's model had"
+    # One layer with other outputs is the head, and rows of torch are outputs.
+    head = alone and model.graph.framework == "torch" and there.shape[1:] == here[1:] and len(there.shape) > 1
+    example = f"num_classes={there.shape[0]}" if head else "KEY=VALUE"
+    return f'{told}: name its arguments behind it, such as --source-arch "{model.arch}{"&" if "?" in model.arch else "?"}{example}"'
 
 
 def random_inputs(module: torch.nn.Module, input_size: Sequence[int] | None = None) -> Iterator[tuple[Any, ...]]:

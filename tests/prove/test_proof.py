@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import OrderedDict
 from dataclasses import replace
 from pathlib import Path
@@ -224,6 +225,24 @@ def test_what_cannot_be_proved_says_why(plain):
     stranger = prove_plan(audit.plan, audit.checkpoint, audit.model, source=ckptaudit.build_model(networks.wider()))
     assert stranger.status == "not proved"
     assert "did not write plain.pth" in stranger.reasons[0]
+
+
+# the model that is taken for the one that wrote the file, in words → what is said of its head, which has other classes
+HEADS = [
+    ("squeezenet1_1", r'512, 1, 1\) in this model.*--source-arch "squeezenet1_1\?num_classes=7"'),
+    ("squeezenet1_1?num_classes=7", "^$"),
+    (torchvision.models.squeezenet1_1, "in this model: build it with the arguments"),
+]
+
+
+@pytest.mark.parametrize(("source", "words"), HEADS)
+def test_a_head_of_other_classes_names_the_argument(tmp_path, source, words):
+    torch.save(torchvision.models.squeezenet1_1(num_classes=7).state_dict(), tmp_path / "a.pth")
+    audit = ckptaudit.audit(tmp_path / "a.pth", torchvision.models.squeezenet1_1(num_classes=7))
+    wrote = ckptaudit.build_model(source() if callable(source) else source)
+    proof = prove_plan(audit.plan, audit.checkpoint, audit.model, source=wrote, input_size=(3, 64, 64))
+    assert re.search(words, "".join(proof.reasons))
+    assert not proof.reasons or "classifier.1.weight has the shape (7, 512, 1, 1) in the file" in proof.reasons[0]
 
 
 def test_arithmetic_of_every_operation(tmp_path):
