@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext, suppress
 from queue import Empty, SimpleQueue
 from threading import Event, Lock
@@ -57,9 +56,11 @@ def write_placed(placed: Sequence[Placed], checkpoint: Checkpoint, file: BinaryI
     """
     file.flush()  # what follows goes past Python's buffer
     common = _Common(checkpoint, file.seekable())
-    if not common.seekable:
+    if not common.seekable or sum(one.entry.nbytes for one in placed) < _RUN:
         yield from _Writer(common, file.fileno()).write(placed)
         return
+    from concurrent.futures import ThreadPoolExecutor  # takes longer to import than a small file to write
+
     runs: SimpleQueue[Sequence[Placed]] = SimpleQueue()
     for run in _runs(placed):
         runs.put(run)
@@ -133,7 +134,8 @@ class _Writer:
 
     def write(self, run: Sequence[Placed]) -> Iterator[int]:
         """Write these tensors, which follow each other; yields numbers of bytes."""
-        begun, told = run[0].at, 0
+        begun = end = run[0].at if run else 0
+        told = 0
         for one in run:
             end, check = one.at, 0
             large = held(one.entry, self._common.checkpoint) > _EACH
