@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from ckptaudit.align.ops import Concat, Op, Split, apply_ops, reverse_ops, shape_after
 from ckptaudit.errors import PlanError
 from ckptaudit.plan.applying import refuse_undecoded
+from ckptaudit.plan.plan import keeps_rows
 from ckptaudit.prove.proof import Arithmetic
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ def _undone(step: Step, checkpoint: Checkpoint, target: LayerGraph | None) -> bo
             return False
         for name in step.sources:
             refuse_undecoded(tensors[name].dtype)
-        if any(getattr(op, "needs_initial", False) for op in step.ops):
+        if keeps_rows(step):
             return None
         sources = [checkpoint.read(name) for name in step.sources]
         result = apply_ops(step.ops, sources)

@@ -19,6 +19,7 @@ from ckptaudit.graph.kinds import DERIVED_BUFFERS
 from ckptaudit.graph.names import leaf, parent
 from ckptaudit.plan import make_plan
 from ckptaudit.plan.applying import step_result
+from ckptaudit.plan.plan import keeps_rows
 
 if TYPE_CHECKING:
     import torch
@@ -96,7 +97,7 @@ def keras_with_values(model: Model, plan: Plan, checkpoint: Checkpoint) -> Any:
     variables = variables_of(built)
     for step in plan.steps:
         variable = variables[step.target]
-        kept = any(getattr(op, "needs_initial", False) for op in step.ops)
+        kept = keeps_rows(step)
         value = step_result(step, checkpoint, {step.target: value_of(variable)} if kept else None)
         if tuple(value.shape) != tuple(variable.shape):
             raise PlanError(f"{step.target}: the plan gives the shape {value.shape}, the model has {tuple(variable.shape)}")

@@ -9,6 +9,7 @@ from ckptaudit.arch.keras_values import value_of, variables_of
 from ckptaudit.errors import PlanError
 from ckptaudit.pipeline import Audit
 from ckptaudit.plan.applying import step_result
+from ckptaudit.plan.plan import keeps_rows
 from ckptaudit.read.identity import kept_open
 from ckptaudit.restore.again import audit_again
 from ckptaudit.restore.demand import Demand, Outcome, beyond_dtype, refusal
@@ -54,7 +55,7 @@ def outcomes(model: Any, audit: Audit) -> Iterator[Outcome]:
 
 def _values(audit: Audit, variables: Mapping[str, Any]) -> Iterator[tuple[Step, Array]]:
     for step in audit.plan.steps:
-        kept = any(getattr(op, "needs_initial", False) for op in step.ops)
+        kept = keeps_rows(step)
         yield step, step_result(step, audit.checkpoint, {step.target: value_of(variables[step.target])} if kept else None)
 
 

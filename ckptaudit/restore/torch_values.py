@@ -9,6 +9,7 @@ from ckptaudit.align.ops import apply_ops, dense
 from ckptaudit.arch.torch_arrays import lent_tensor, tensor_dtype, to_array
 from ckptaudit.errors import UsageError
 from ckptaudit.plan.applying import refuse_undecoded
+from ckptaudit.plan.plan import keeps_rows
 from ckptaudit.restore.demand import Outcome
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ def step_value(step: Step, checkpoint: Checkpoint, initial: Mapping[str, torch.T
     for name in step.sources:
         refuse_undecoded(checkpoint.branch.tensors[name].dtype)
     arrays = [checkpoint.branch.tensors[name].read() for name in step.sources]
-    kept = to_array(initial[step.target]) if any(getattr(op, "needs_initial", False) for op in step.ops) else None
+    kept = to_array(initial[step.target]) if keeps_rows(step) else None
     return lent_tensor(dense(apply_ops(step.ops, arrays, kept)))
 
 

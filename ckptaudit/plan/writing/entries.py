@@ -13,7 +13,7 @@ from ckptaudit.align.ops import lay_out, shape_after
 from ckptaudit.errors import CorruptCheckpointError, PlanError, ValuesUnavailableError
 from ckptaudit.graph import DTYPE_BITS
 from ckptaudit.plan.applying import refuse_undecoded, step_values
-from ckptaudit.plan.plan import Plan, Step
+from ckptaudit.plan.plan import Plan, Step, keeps_rows
 from ckptaudit.read.stored import numpy_dtype
 from ckptaudit.records import dataclass
 
@@ -61,7 +61,7 @@ def entries_of(plan: Plan, checkpoint: Checkpoint, dtypes: Collection[str], form
             refuse_undecoded(dtype)
             if dtype not in dtypes:
                 raise PlanError(f"{form} has no dtype {dtype}")
-            if any(getattr(op, "needs_initial", False) for op in step.ops):
+            if keeps_rows(step):
                 raise PlanError("keeps rows of the model's initial values, which only Plan.apply(…, initial=…) can give")
             shape = shape_after(step.ops, [tensors[name].shape for name in step.sources])
         except PlanError as error:
