@@ -48,10 +48,12 @@ def completed(
     if open_between(alignment, checkpoint.graph, model.graph) or open_flattenings(alignment, checkpoint.graph, model.graph):
         alignment, told = _between_libraries(alignment, checkpoint, model, source_model)
         model = replace(model, remarks=(*model.remarks, *told))
-    settings = source_model.graph.modules if source_model is not None else None
-    offered = adaptations(alignment, checkpoint.graph, model.graph, class_map=class_map, settings=settings)
-    alignment, offers = adapted(alignment, checkpoint.graph, model.graph, offered, adapt)
-    return with_losses_and_absences(alignment, checkpoint.graph, model.graph), model, offers
+    graph, settings = checkpoint.graph, None
+    if source_model is not None:
+        graph, settings = graph.in_order_of(source_model.graph), source_model.graph.modules
+    offered = adaptations(alignment, graph, model.graph, class_map=class_map, settings=settings)
+    alignment, offers = adapted(alignment, graph, model.graph, offered, adapt)
+    return with_losses_and_absences(alignment, graph, model.graph), model, offers
 
 
 def with_losses_and_absences(alignment: Alignment, source: LayerGraph, target: LayerGraph) -> Alignment:

@@ -88,20 +88,22 @@ def _below(graph: LayerGraph, places: Collection[str]) -> dict[str, list[Layer]]
 
 def _branches(graph: LayerGraph, layers: Sequence[Layer]) -> tuple[Branch, ...] | None:
     """The layers as branches; None if one is none."""
-    branches: list[Branch] = []
-    rest = list(layers)
-    while rest:
-        layer = rest.pop(0)
+    behind: dict[str, Layer] = {}
+    for layer in layers:
         weight = layer.tensors.get("weight")
         if weight is None:
             return None
         norm = norm_behind(graph, weight.name, weight.shape[0]) if len(weight.shape) > 2 else None
-        if norm is not None and rest and rest[0] is norm:
-            branches.append(Branch(layer, rest.pop(0)))
-        elif layer.kind == "batch_norm" and {*_SCALES, *_SHIFTS} <= layer.tensors.keys():
-            branches.append(Branch(None, layer))
-        else:
+        if norm is not None and norm in layers:
+            behind[layer.path] = norm
+    branches = []
+    for layer in layers:
+        if layer.path in behind:
+            branches.append(Branch(layer, behind[layer.path]))
+        elif layer.kind != "batch_norm" or not {*_SCALES, *_SHIFTS} <= layer.tensors.keys():
             return None
+        elif layer not in behind.values():
+            branches.append(Branch(None, layer))
     return tuple(branches)
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from ckptaudit.align.pairs import Alignment, Pair
 from ckptaudit.graph import Layer, LayerGraph
-from ckptaudit.graph.names import parent
+from ckptaudit.graph.names import is_under, parent
 from ckptaudit.records import dataclass, replace
 
 __all__ = ["FOLDED", "LostNorm", "doubting_folded_norms", "doubting_lost_norms", "lost_norms", "norm_behind"]
@@ -35,13 +35,18 @@ def lost_norms(alignment: Alignment, source: LayerGraph, target: LayerGraph) -> 
     if not any(layer.kind == "batch_norm" for layer in source.layers):
         return
     used = {name for pair in alignment.pairs.values() for name in pair.sources}
+    kernels = ((layer.path, weight) for layer in source.layers if (weight := layer.tensors.get("weight")) and len(weight.shape) > 1)
+    lost_blocks = {parent(path) for path, weight in kernels if weight.name not in used}
     for layer in target.layers:
         weight, bias = layer.tensors.get("weight"), layer.tensors.get("bias")
         pair = alignment.pairs.get(weight.name) if weight is not None else None
         if weight is None or bias is None or pair is None or len(pair.sources) != 1 or len(bias.shape) != 1:
             continue
         norm = norm_behind(source, pair.sources[0], bias.shape[0])
-        if norm is not None and not any(spec.name in used for spec in norm.tensors.values()):
+        if norm is None or any(spec.name in used for spec in norm.tensors.values()):
+            continue
+        block = parent(norm.path)
+        if block not in lost_blocks or is_under(pair.sources[0], block):  # else it begins a block of which the model has nothing
             yield LostNorm(norm, weight.name, bias.name)
 
 
@@ -82,10 +87,6 @@ def doubting_folded_norms(alignment: Alignment, source: LayerGraph, target: Laye
 
 
 def norm_behind(graph: LayerGraph, weight: str, channels: int) -> Layer | None:
-    """The complete BatchNorm that the layer of ``weight`` is followed by in definition order, if it has as many channels."""
-    index = graph.by_path[parent(weight)].index + 1
-    norm = graph.layers[index] if index < len(graph.layers) else None
-    if norm is None or norm.kind != "batch_norm":
-        return None
-    roles = ("weight", "bias", "running_mean", "running_var")
-    return norm if all(role in norm.tensors and norm.tensors[role].shape == (channels,) for role in roles) else None
+    """The complete BatchNorm that is known to follow the layer of ``weight``, if it has as many channels."""
+    norm = graph.norms_behind.get(parent(weight))
+    return norm if norm is not None and norm.tensors["weight"].shape == (channels,) else None

@@ -127,7 +127,7 @@ def _resnet_name(depths: tuple[int, ...], bottleneck: bool, width: int, groups: 
 def _vgg(shapes: Shapes) -> str | None:
     for inside in _inside(shapes, _scopes_of(shapes, "features")).values():
         convolutions = [shape for name, shape in inside.items() if re.fullmatch(r"\d+\.weight", name) and len(shape) == 4]
-        if convolutions and all(shape[2:] == (3, 3) for shape in convolutions) and convolutions[-1][0] == 512:
+        if convolutions and all(shape[2:] == (3, 3) for shape in convolutions) and max(shape[0] for shape in convolutions) == 512:
             widths = [shape[0] for shape in convolutions]
             name = _VGG.get(tuple(widths.count(width) for width in (64, 128, 256, 512)))
             return f"{name}_bn" if name and any(n.endswith("running_mean") for n in inside) else name

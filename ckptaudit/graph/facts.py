@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from itertools import pairwise
 from typing import Any
 
 from ckptaudit.graph.backbones import backbone_of
@@ -99,7 +98,7 @@ def stem_layer(graph: LayerGraph) -> str | None:
     Of a file whose names stand in alphabetical order, as safetensors has them, that is the first one that takes the channels of an image.
     """
     found = [layer for layer in graph.layers if layer.kind in _CONVOLUTIONS and "weight" in layer.tensors]
-    if found and _input_channels(found[0], graph) not in _OF_IMAGES and all(a <= b for a, b in pairwise(graph.tensors)):
+    if found and _input_channels(found[0], graph) not in _OF_IMAGES and graph.is_alphabetical:
         found = [layer for layer in found if _input_channels(layer, graph) in _OF_IMAGES] or found
     return found[0].path if found else None
 

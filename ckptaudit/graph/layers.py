@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from sys import intern
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from ckptaudit.graph.kinds import canonical_roles, infer_kind
-from ckptaudit.graph.names import parent, split_leaf
+from ckptaudit.graph.names import natural, parent, split_leaf
 from ckptaudit.graph.tensors import TensorSpec
-from ckptaudit.records import dataclass, field
+from ckptaudit.records import dataclass, field, replace
 
 if TYPE_CHECKING:
     import networkx
@@ -123,6 +123,18 @@ class LayerGraph:
         """Layers by path."""
         return {layer.path: layer for layer in self.layers}
 
+    @cached_property
+    def is_alphabetical(self) -> bool:
+        """Whether the names stand in the order of the alphabet, numbers as such or by their digits, and not in that of definition."""
+        return in_alphabetical_order(self) or in_alphabetical_order(self, natural)
+
+    @cached_property
+    def norms_behind(self) -> Mapping[str, Layer]:
+        """See :func:`ckptaudit.graph.norms.norms_behind`."""
+        from ckptaudit.graph.norms import norms_behind
+
+        return norms_behind(self)
+
     @property
     def is_export(self) -> bool:
         """Whether it tells what is computed with its tensors, as ONNX does, and names them as exporters do."""
@@ -157,11 +169,33 @@ class LayerGraph:
             tuple(kept for group in self.tied if len(kept := tuple(n for n in group if n in wanted)) > 1),
         )
 
+    def in_order_of(self, other: LayerGraph) -> LayerGraph:
+        """The graph in the order of another one that has all its names; as it is where one is lacking."""
+        if not self.tensors.keys() <= other.tensors.keys():
+            return self
+        return replace(self, tensors=MappingProxyType({name: self.tensors[name] for name in other.tensors if name in self.tensors}))
+
     def to_networkx(self) -> networkx.MultiDiGraph:
         """The graph for algorithms and exports: see :func:`ckptaudit.graph.export.to_networkx`."""
         from ckptaudit.graph.export import to_networkx
 
         return to_networkx(self)
+
+
+def in_alphabetical_order(tensors: Iterable[TensorSpec], key: Callable[[str], Any] = str) -> bool:
+    """Whether the tensors of each dtype stand together, by name: safetensors sorts by dtype first, and by name within each."""
+    seen: set[str] = set()
+    dtype, last = "", None
+    for spec in tensors:
+        place = key(spec.name)
+        if spec.dtype == dtype:
+            if place < last:
+                return False
+        elif spec.dtype in seen:
+            return False
+        seen.add(spec.dtype)
+        dtype, last = spec.dtype, place
+    return True
 
 
 def module_paths(names: Sequence[str]) -> Iterator[str]:

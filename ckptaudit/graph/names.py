@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from sys import intern
+from typing import Any
 
 from ckptaudit.lazily import compiled_when_used
 
@@ -17,6 +18,7 @@ MAX_DIGITS = 300
 
 _SEPARATOR = compiled_when_used(r"[./]")
 _NUMBER = compiled_when_used(r"\d+")
+_NUMBER_KEPT = compiled_when_used(r"(\d+)")
 _TAIL_NUMBER = compiled_when_used(r"\d+$")
 
 
@@ -144,6 +146,13 @@ def _braced(values: list[str]) -> str:
     if tails and all(t.isdecimal() and str(int(t)) == t for t in tails):
         return next(iter(stems)) + "{" + fold_numbers(map(int, tails)) + "}"
     return "{" + ",".join(values) + "}"
+
+
+def natural(text: str) -> tuple[Any, ...]:
+    """A sort key under which ``conv_2`` stands before ``conv_10``, and ``conv`` before both."""
+    return tuple(
+        (0, int(part), "") if part.isdecimal() and len(part) < MAX_DIGITS else (1, 0, part) for part in _NUMBER_KEPT.split(text) if part
+    )
 
 
 def numbers_masked(name: str) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ckptaudit.errors import NotACheckpointError
 from ckptaudit.graph.layouts import BY_NAME, LEGACY
-from ckptaudit.graph.names import parent
+from ckptaudit.graph.names import natural, parent
 from ckptaudit.read.checkpoint import Branch, Checkpoint
 from ckptaudit.read.hdf5 import Dataset, Group, Hdf5, Link
 from ckptaudit.read.keras_config import (
@@ -18,7 +18,7 @@ from ckptaudit.read.keras_config import (
     read_model_config,
     training_summary,
 )
-from ckptaudit.read.keras_names import legacy_names, natural, variable_names
+from ckptaudit.read.keras_names import legacy_names, variable_names
 from ckptaudit.text import plural
 
 if TYPE_CHECKING:

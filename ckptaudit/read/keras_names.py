@@ -25,14 +25,12 @@ from functools import cache
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from ckptaudit.graph.names import MAX_DIGITS
 from ckptaudit.lazily import compiled_when_used
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
 _COUNTER = compiled_when_used(r"_\d{1,300}\Z")
-_DIGITS = compiled_when_used(r"(\d+)")
 
 _NORM = ("gamma", "beta")
 #: Variables of a layer's class, in the order in which Keras writes them: trainable ones first.
@@ -86,13 +84,6 @@ def _classes() -> Mapping[str, str]:
 def class_of(segment: str) -> str:
     """The class that a segment such as ``conv2d_transpose_3`` stands for, or ``""``."""
     return _classes().get(segment) or _classes().get(_COUNTER.sub("", segment), "")
-
-
-def natural(text: str) -> tuple[Any, ...]:
-    """A sort key under which ``conv_2`` stands before ``conv_10``, and ``conv`` before both."""
-    return tuple(
-        (0, int(part), "") if part.isdecimal() and len(part) < MAX_DIGITS else (1, 0, part) for part in _DIGITS.split(text) if part
-    )
 
 
 def legacy_names(layer: str, weights: Sequence[str]) -> list[str]:

@@ -7,12 +7,13 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from ckptaudit.graph.layouts import NUMBERED
+from ckptaudit.graph.names import natural
 from ckptaudit.lazily import compiled_when_used
 from ckptaudit.read.checkpoint import Branch, Checkpoint
 from ckptaudit.read.hdf5 import Dataset, Group, Hdf5, Link
 from ckptaudit.read.keras_config import LayerConfig, ModelConfig
 from ckptaudit.read.keras_legacy import described
-from ckptaudit.read.keras_names import class_of, natural, snake_case, unique, variable_names
+from ckptaudit.read.keras_names import class_of, snake_case, unique, variable_names
 from ckptaudit.records import dataclass, replace
 
 if TYPE_CHECKING:

@@ -17,10 +17,9 @@ from typing import TYPE_CHECKING, Any
 
 from ckptaudit.errors import CkptAuditError, CorruptCheckpointError
 from ckptaudit.graph import DTYPE_BITS
-from ckptaudit.graph.names import leaf, parent
+from ckptaudit.graph.names import leaf, natural, parent
 from ckptaudit.read import sstable, tf_objects
 from ckptaudit.read.checkpoint import Branch, Checkpoint, Remark
-from ckptaudit.read.keras_names import natural
 from ckptaudit.read.links import leaves
 from ckptaudit.read.protobuf import fields, numbers, signed, varint
 from ckptaudit.read.source import check_regular, opened

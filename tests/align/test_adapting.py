@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 import torchvision
+from safetensors.torch import load_file, save_file
 from timm.models.byobnet import MobileOneBlock, RepVggBlock
 from torch import nn
 
@@ -117,13 +118,14 @@ def test_positions_of_a_larger_image(tmp_path):
     torch.testing.assert_close(state["encoder.pos_embedding"], torch.cat([old[:, :1], wanted], 1))
 
 
-@pytest.mark.parametrize("bias", [False, True])
-def test_batch_norms_are_folded(tmp_path, bias):
+@pytest.mark.parametrize(("bias", "write"), [(False, torch.save), (True, torch.save), (True, save_file)])
+def test_batch_norms_are_folded(tmp_path, bias, write):
     trained, deployed = Convolutional(fused=False, bias=bias), Convolutional(fused=True)
     ordered = InOrder(fused=False, bias=bias)
     ordered.load_state_dict(trained.state_dict())
     path = saved(ordered, tmp_path)
     trained.load_state_dict(ordered.state_dict())
+    write(ordered.state_dict(), path)
     plan = ckptaudit.audit(path, deployed, adapt=["fuse"], source_arch=InOrder(fused=False, bias=bias)).plan
     assert (plan.complete, plan.safe) == (True, True)
     deployed.load_state_dict(plan.apply(path, as_torch=True))
@@ -149,15 +151,15 @@ class Branches(nn.Sequential):
                 block.reparameterize()
 
 
-@pytest.mark.parametrize("wrapper", ["", "module."])
-def test_branches_are_added_up(tmp_path, wrapper):
+@pytest.mark.parametrize(("wrapper", "write", "read"), [("", torch.save, torch.load), ("module.", save_file, load_file)])
+def test_branches_are_added_up(tmp_path, wrapper, write, read):
     trained, deployed, path = Branches(), Branches(deployed=True), tmp_path / "a.pth"
     trained(torch.randn(16, 3, 8, 8))  # statistics
     with torch.no_grad():
         for name, parameter in trained.named_parameters():
             if parameter.dim() == 1:
                 parameter.copy_(torch.rand_like(parameter) + (0.5 if name.endswith("weight") else 0))
-    torch.save({wrapper + name: tensor for name, tensor in trained.state_dict().items()}, path)
+    write({wrapper + name: tensor for name, tensor in trained.state_dict().items()}, path)
     audit = ckptaudit.audit(path, deployed)
     assert [f.rule for f in audit.findings if f.severity == "error"] == ["folded-batch-norm"]
     assert (audit.plan.complete, audit.verdict.fit) == (False, False)
@@ -168,7 +170,7 @@ def test_branches_are_added_up(tmp_path, wrapper):
     torch.testing.assert_close(deployed.eval()(image), trained.eval()(image), rtol=1e-4, atol=1e-4)
     scope: dict = {}
     exec(emit(plan, "python"), scope)
-    for name, tensor in scope["remap"](torch.load(path)).items():
+    for name, tensor in scope["remap"](read(path)).items():
         torch.testing.assert_close(tensor, deployed.state_dict()[name])
 
 

@@ -16,10 +16,11 @@ import numpy as np
 import pytest
 
 from ckptaudit.errors import CorruptCheckpointError, ValuesUnavailableError
+from ckptaudit.graph.names import natural
 from ckptaudit.read import open_checkpoint
 from ckptaudit.read.hdf5_library import _selection
 from ckptaudit.read.keras_config import dataflow, read_model_config
-from ckptaudit.read.keras_names import legacy_names, natural, snake_case, variable_names
+from ckptaudit.read.keras_names import legacy_names, snake_case, variable_names
 
 DATA = Path(__file__).parent.parent / "data" / "keras"
 EXPECTED = json.loads((DATA / "expected.json").read_text())

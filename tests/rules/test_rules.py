@@ -71,10 +71,32 @@ def linear(bias):
     return nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 3, bias=bias)).state_dict()
 
 
-def folding(norms=False, bias=True):
+def folding(norms=False, bias=True, names=("a", "an", "b", "bn")):
     """Two convolutions, each with its BatchNorm behind it or without."""
-    layers = {"a": nn.Conv2d(3, 8, 3, bias=bias), "an": nn.BatchNorm2d(8), "b": nn.Conv2d(8, 8, 3, bias=bias), "bn": nn.BatchNorm2d(8)}
-    return nn.Sequential(OrderedDict((name, layer) for name, layer in layers.items() if norms or name in "ab"))
+    layers = (nn.Conv2d(3, 8, 3, bias=bias), nn.BatchNorm2d(8), nn.Conv2d(8, 8, 3, bias=bias), nn.BatchNorm2d(8))
+    kept = (pair for pair in zip(names, layers, strict=True) if norms or isinstance(pair[1], nn.Conv2d))
+    return nn.Sequential(OrderedDict(kept))
+
+
+def numbered_folding(**more):
+    return folding(**more, names=("conv1", "bn1", "conv2", "bn2"))
+
+
+def basic_blocks(count):
+    """Blocks of a ResNet, whose BatchNorm comes first in the order of the alphabet."""
+    return Holding(layer1=nn.Sequential(*(torchvision.models.resnet.BasicBlock(8, 8) for _ in range(count))))
+
+
+def norms_first(count):
+    """A convolution, and blocks that normalise what they are given."""
+    blocks = (nn.Sequential(OrderedDict(norm=nn.BatchNorm2d(8), conv=nn.Conv2d(8, 8, 3))) for _ in range(count))
+    return Holding(stem=nn.Conv2d(3, 8, 3), blocks=nn.Sequential(*blocks))
+
+
+def norms_last(count):
+    """Blocks with a branch of the input itself, which has a BatchNorm alone."""
+    blocks = (nn.Sequential(OrderedDict(identity=nn.BatchNorm2d(8), conv=block(8, 8))) for _ in range(count))
+    return Holding(stages=nn.Sequential(*blocks))
 
 
 class Holding(nn.Module):
@@ -606,7 +628,29 @@ CASES = [
         "folded-batch-norm",
         (YES, "the file's layers have biases", folding, lambda: trained(folding(norms=True)), wrong()),
         (YES, "the model's alone have", folding, lambda: trained(folding(norms=True, bias=False)), wrong()),
+        (
+            YES,
+            "told by numbers, for the file is in the order of the alphabet",
+            numbered_folding,
+            lambda: Safetensors(trained(numbered_folding(norms=True))),
+            wrong(says="2 BatchNorm layers to be folded"),
+        ),
+        (
+            NEAR,
+            "no numbers tell",
+            folding,
+            lambda: Safetensors(trained(folding(norms=True))),
+            partial(fires=("unexpected-layers", "unexpected-layers")),
+        ),
         (NO, "the model has them, too", lambda: folding(norms=True), lambda: trained(folding(norms=True))),
+        *(
+            (NEAR, what, lambda make=make: make(2), lambda make=make: Safetensors(trained(make(3))), partial(fires=("unexpected-layers",)))
+            for what, make in [("one block more", basic_blocks), ("which begins with a norm", norms_first), ("or norms", norms_last)]
+        ),
+        *(
+            (NEAR, what, lambda make=make: make(2), lambda make=make: trained(make(3)), partial(fires=("unexpected-layers",)))
+            for what, make in [("in the order of its code", norms_first), ("a norm behind a norm", norms_last)]
+        ),
         (
             NEAR,
             "a model without biases has nowhere to fold to",

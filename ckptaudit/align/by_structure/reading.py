@@ -12,6 +12,7 @@ from itertools import pairwise
 from ckptaudit.align.by_structure.words import masked, tokens
 from ckptaudit.graph import LayerGraph, TensorSpec, is_float
 from ckptaudit.graph.kinds import DERIVED_BUFFERS, canonical_roles
+from ckptaudit.graph.layers import in_alphabetical_order
 from ckptaudit.graph.names import leaf, split_name
 from ckptaudit.lazily import compiled_when_used
 from ckptaudit.records import dataclass, replace
@@ -152,8 +153,7 @@ def read(graph: LayerGraph, other: LayerGraph, exclude: frozenset[str] = frozens
             else:
                 layers[path] = [item]
     _turn_transposed(layers)
-    names = [spec.name for spec in specs]
-    return Side(layers, derived, channels_last, ordered=names != sorted(names), plain=plain)
+    return Side(layers, derived, channels_last, ordered=not in_alphabetical_order(specs), plain=plain)
 
 
 def segments(name: str) -> tuple[str, ...]:
