@@ -1,12 +1,13 @@
 """The part of the standard library's dataclasses that this project needs, where a command is over before those are imported.
 
 ``dataclasses`` imports ``inspect`` and compiles seven functions for each class: together a third of the time of scanning a small file.
-Here one function is compiled for each class, the constructor, and that when the first object is made. Type checkers see the original;
+Here one function is compiled, the constructor, and that for classes that many objects are made of. Type checkers see the original;
 ``dataclasses.replace``, ``fields`` and ``asdict`` work on these classes too. ``tests/test_records.py`` holds both against each other.
 """
 
 from __future__ import annotations
 
+from functools import partial
 from operator import attrgetter
 
 TYPE_CHECKING = False
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 __all__ = ["dataclass", "field", "replace"]
 
 _NONE: Any = object()
+#: Objects of a class that are made without compiling its constructor, which takes as long as making forty of them otherwise.
+_FEW = 16
 
 
 class _Field:
@@ -26,6 +29,11 @@ class _Field:
 
     def __init__(self, default: Any = _NONE, factory: Any = _NONE, compare: bool = True, repr: bool = True) -> None:  # noqa: A002
         self.default, self.factory, self.compare, self.repr = default, factory, compare, repr
+
+    @property
+    def required(self) -> bool:
+        """Whether whoever makes an object has to give it."""
+        return self.default is _NONE and self.factory is _NONE
 
 
 class _Original:
@@ -89,15 +97,35 @@ if not TYPE_CHECKING:
         return make
 
     class _Constructor:
-        """``__init__``, compiled when it is asked for: of most classes that a command imports it makes no object."""
+        """``__init__``: of a class that many objects are made of, compiled; the few of most classes are made before that would be done."""
 
         def __init__(self, *told):
-            self._told = told
+            self._told, self._few = told, _FEW
 
         def __get__(self, instance, owner):
+            self._few -= 1
+            if instance is not None and self._few >= 0:
+                return partial(self._make, instance)
+            return self._compile() if instance is None else self._compile().__get__(instance)
+
+        def _compile(self):
             made = self._told[0]
-            made.__init__ = _compiled(*self._told)
-            return made.__init__ if instance is None else made.__init__.__get__(instance)
+            made.__init__ = compiled = _compiled(*self._told)
+            return compiled
+
+        def _make(self, instance, /, *given, **named):
+            fields = self._told[1]
+            values = dict(zip(fields, given, strict=False)) | named
+            absent = [name for name in fields if name not in values]
+            if len(given) + len(named) + len(absent) != len(fields) or any(fields[name].required for name in absent):
+                self._compile()(instance, *given, **named)  # which raises what Python raises
+                return
+            for name in absent:
+                values[name] = fields[name].default if fields[name].factory is _NONE else fields[name].factory()
+            for name in fields:
+                object.__setattr__(instance, name, values[name])
+            if hasattr(instance, "__post_init__"):
+                instance.__post_init__()
 
     def _compiled(cls, fields, frozen, slots):
         names: dict[str, Any] = {}

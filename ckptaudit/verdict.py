@@ -129,6 +129,8 @@ def _starting_point(comparison: Comparison) -> str | None:
 
     Whatever is unset must be a head, or be declared by a rule to be made good by training; and most of what is not a head must be set.
     """
+    if comparison.alignment.as_it_is:
+        return None
     graph, pairs, scope = comparison.model.graph, comparison.alignment.pairs, comparison.head_scope
 
     def in_head(name: str) -> bool:
@@ -176,9 +178,8 @@ def _summary(comparison: Comparison, status: Status, fit: bool, to_finetune: boo
     phrases = list(dict.fromkeys(f.phrase for f in weights if f.phrase))
     if start is not None and comparison.intent == "finetune" and status != "incompatible":
         phrases.insert(0, start)
-    old, new = comparison.file_facts.backbone, comparison.model_facts.backbone
-    if old is not None and old == new and phrases:
-        phrases.insert(0, f"the same backbone ({new})")
+    if phrases and (backbone := comparison.common_backbone) is not None:
+        phrases.insert(0, f"the same backbone ({backbone})")
     if len(phrases) > _MAX_PHRASES:
         phrases = [*phrases[:_MAX_PHRASES], f"{len(phrases) - _MAX_PHRASES} more"]
     conclusion = {

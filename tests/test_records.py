@@ -46,7 +46,8 @@ def both(**options):
     ids=str,
 )
 @pytest.mark.parametrize("arguments", [(), ("A",), ("A", (1,)), ("A", (1,), 8), ("A", (1,), 8, {}), ("A", (), 1, {}, 5)], ids=str)
-def test_constructor_text_comparison_and_hash(options, arguments):
+@pytest.mark.parametrize("made_before", [0, 100])  # the constructor is compiled once there are some objects
+def test_constructor_text_comparison_and_hash(options, arguments, made_before):
     def outcome(action):
         try:
             return action()
@@ -54,11 +55,17 @@ def test_constructor_text_comparison_and_hash(options, arguments):
             return type(error)
 
     ours, theirs = both(**options)
+    for _ in range(made_before):
+        outcome(lambda: ours(*arguments))
     made, original = outcome(lambda: ours(*arguments)), outcome(lambda: theirs(*arguments))
     if original is TypeError:
         assert made is TypeError
         return
     assert repr(made) == repr(original)
+    named = dict(zip(ours.__match_args__, arguments, strict=False))
+    for wrong in ({"another": 1}, {"name": "a"} if arguments else {}):
+        assert outcome(lambda wrong=wrong: ours(*arguments, **wrong)) == (TypeError if wrong else made)
+    assert not options.get("eq", True) or ours(**named) == made
     for name in ("name", "shape", "secret", "more", "doubled"):
         assert getattr(made, name) == getattr(original, name)
     for equal in (("a", *arguments[1:2]), ("b",)):

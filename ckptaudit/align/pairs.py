@@ -7,10 +7,10 @@ from functools import cached_property
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal
 
-from ckptaudit.align.ops import Op
 from ckptaudit.records import dataclass, field, replace
 
 if TYPE_CHECKING:
+    from ckptaudit.align.ops import Op
     from ckptaudit.graph import LayerGraph
 
 Grade = Literal["decided", "ordered", "ambiguous"]

@@ -12,15 +12,13 @@ from ckptaudit.errors import CkptAuditError, PlanError
 from ckptaudit.graph import TensorSpec
 from ckptaudit.plan.fingerprint import fingerprint
 from ckptaudit.plan.plan import Plan, Step
+from ckptaudit.plan.undecoded import refuse_undecoded
 from ckptaudit.read import Checkpoint, open_checkpoint
 from ckptaudit.read.stored import StoredTensor
 from ckptaudit.records import dataclass
 
 if TYPE_CHECKING:
     import numpy
-
-#: Dtypes whose stored elements are not their values: what reads them gives integers, or pairs.
-_UNDECODED = ("q", "complex32", "float4_", "float6_", "string")
 
 
 def apply_plan(
@@ -76,12 +74,6 @@ def refuse_other_source(plan: Plan, specs: list[TensorSpec], label: str, *, chec
     if check and plan.source is not None and plan.source.fingerprint != fingerprint(specs):
         made = f" ({plan.source.name})" if plan.source.name else ""
         raise PlanError(f"{label}: the plan was made for another checkpoint{made}: names, shapes or dtypes differ")
-
-
-def refuse_undecoded(dtype: str) -> None:
-    """Raise PlanError for dtypes whose stored elements are not their values."""
-    if dtype.startswith(_UNDECODED):
-        raise PlanError(f"values of the dtype {dtype} are not remapped")
 
 
 class _Values:

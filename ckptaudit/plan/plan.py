@@ -10,12 +10,12 @@ from ckptaudit.graph import LayerGraph
 from ckptaudit.graph.kinds import DERIVED_BUFFERS
 from ckptaudit.graph.names import leaf
 from ckptaudit.plan.fingerprint import Side, digest, fingerprint, layout
-from ckptaudit.plan.rename_rules import RenameRule, Renaming, rename_rules
 from ckptaudit.records import dataclass, replace
 
 if TYPE_CHECKING:
     import os
 
+    from ckptaudit.plan.rename_rules import RenameRule
     from ckptaudit.read import Checkpoint
 
 #: A step is the pair that it carries out.
@@ -68,6 +68,8 @@ class Plan:
     @property
     def ruled(self) -> tuple[Step, ...]:
         """Steps that the rules carry out, names that stay among them."""
+        from ckptaudit.plan.rename_rules import Renaming
+
         renaming, renames = Renaming(self.rules), self.renames
         return tuple(
             step
@@ -205,7 +207,12 @@ def make_plan(alignment: Alignment, source: LayerGraph, target: LayerGraph) -> P
             fingerprint(target), sets=layout((name, target.tensors[name].shape) for name in alignment.pairs if name in target.tensors)
         ),
     )
-    return replace(plan, rules=rename_rules(plan.renames, source.tensors))
+    renames = plan.renames
+    if all(old == new for old, new in renames.items()):
+        return plan
+    from ckptaudit.plan.rename_rules import rename_rules  # of use only where names change
+
+    return replace(plan, rules=rename_rules(renames, source.tensors))
 
 
 def is_complete(initial: Iterable[str]) -> bool:

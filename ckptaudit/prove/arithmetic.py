@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from ckptaudit.align.ops import Concat, Op, Split, apply_ops, reverse_ops, shape_after
 from ckptaudit.errors import PlanError
-from ckptaudit.plan.applying import refuse_undecoded
 from ckptaudit.plan.plan import keeps_rows
+from ckptaudit.plan.undecoded import refuse_undecoded
 from ckptaudit.prove.proof import Arithmetic
 
 if TYPE_CHECKING:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, cast
 
 from ckptaudit.errors import CorruptCheckpointError
-from ckptaudit.read import npy
 from ckptaudit.read.checkpoint import Remark
 from ckptaudit.read.pickled import checkpoint_of
 from ckptaudit.read.pickles import Refusals
@@ -233,7 +232,11 @@ def _pickle_in(source: Source, member: Member, *, anywhere: bool) -> int | None:
     name = member.name.lower()
     if name.endswith((".pkl", ".pickle")):
         return 0
-    return npy.pickle_in(source.zip.beginning(member, npy.HEADER)) if anywhere or name.endswith(".npy") else None
+    if not anywhere and not name.endswith(".npy"):
+        return None
+    from ckptaudit.read import npy  # of use to numpy's own archives alone
+
+    return npy.pickle_in(source.zip.beginning(member, npy.HEADER))
 
 
 def _unreferenced(archive: ZipDirectory, root: str, storages: StorageTable, members: Iterable[str]) -> list[Remark]:

@@ -14,7 +14,7 @@ from rich.text import Text
 from ckptaudit.align.adapting import WAYS, way_of
 from ckptaudit.graph.kinds import DERIVED_BUFFERS
 from ckptaudit.graph.names import fold_names, leaf, numbers_masked, parent
-from ckptaudit.plan import Plan, RenameRule
+from ckptaudit.plan import Plan
 from ckptaudit.prove.doubts import BY_RUNNING, BY_STATISTICS
 from ckptaudit.report._proof import proof_lines
 from ckptaudit.report._words import plural
@@ -23,6 +23,7 @@ from ckptaudit.text import printable
 
 if TYPE_CHECKING:
     from ckptaudit.plan import Step
+    from ckptaudit.plan.rename_rules import RenameRule
     from ckptaudit.prove import Proof
     from ckptaudit.prove.doubts import Settled
     from ckptaudit.report import Options

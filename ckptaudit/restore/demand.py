@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
-from typing import Any
 
-from ckptaudit.arch import build_model
-from ckptaudit.arch.model import SELF
 from ckptaudit.errors import IncompatibleCheckpoint
 from ckptaudit.graph.names import collapse_modules, fold_names
-from ckptaudit.pipeline import INTENTS, Audit, model_of_own_config
+from ckptaudit.pipeline import INTENTS, Audit
 from ckptaudit.records import dataclass, replace
 from ckptaudit.rules.comparison import Intent
 
@@ -89,25 +86,6 @@ class Outcome:
 def beyond_dtype(audit: Audit, name: str, lost: int, dtype: str) -> IncompatibleCheckpoint:
     """The error for values that a conversion to the model's dtype makes infinite, or cuts off."""
     return refusal(audit, f"{lost:,} values of `{name}` are beyond what {dtype} holds.")
-
-
-def refuse_refuted(audit: Audit, source_arch: Any) -> None:
-    """Raise IncompatibleCheckpoint where running the model that wrote the file beside a copy of the model refutes the plan.
-
-    Where they cannot be run, nothing is said.
-    """
-    from ckptaudit.prove import prove_plan  # only who asks for it pays for running models
-    from ckptaudit.report._proof import proof_lines
-
-    own = isinstance(source_arch, str) and source_arch == SELF
-    wrote = model_of_own_config(audit.checkpoint, real=True) if own else build_model(source_arch)
-    proof = prove_plan(audit.plan, audit.checkpoint, audit.model, source=wrote)
-    if proof.status != "refuted":
-        return
-    answer, *details = (line.strip("✗ ") for line in proof_lines(proof))
-    told = "; ".join(details[1:] if proof.by == "outputs" else details)  # the arithmetic holds where outputs are told of
-    verdict = replace(audit.verdict, status="incompatible", fit=False, summary="Nothing is restored.")
-    raise refusal(replace(audit, verdict=verdict), f"The plan is {answer}: {told}.")
 
 
 def refusal(audit: Audit, remark: str = "", *, findings: bool = True) -> IncompatibleCheckpoint:

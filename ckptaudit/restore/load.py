@@ -10,7 +10,7 @@ from ckptaudit.arch.live import is_keras_model, model_of_object
 from ckptaudit.errors import UsageError
 from ckptaudit.garbage import collector_paused
 from ckptaudit.pipeline import Audit, audit
-from ckptaudit.restore.demand import Demand, refuse_refuted
+from ckptaudit.restore.demand import Demand
 from ckptaudit.rules.comparison import Intent
 
 if TYPE_CHECKING:
@@ -85,6 +85,8 @@ def load(
         )
         demand.check(found)
         if settle and source_arch is not None and found.plan.complete:
+            from ckptaudit.restore.refuted import refuse_refuted  # only who asks for it pays for running models
+
             refuse_refuted(found, source_arch)
         if is_keras_model(model):
             from ckptaudit.restore.keras_writing import restore as restore_keras

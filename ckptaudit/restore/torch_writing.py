@@ -10,17 +10,17 @@ from contextvars import copy_context
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from ckptaudit.align.ops import shape_after
+from ckptaudit.align import ops
 from ckptaudit.arch.torch_arrays import lent_tensor, tensor_dtype
 from ckptaudit.errors import CheckpointError, CkptAuditError, PlanError
 from ckptaudit.pipeline import Audit
-from ckptaudit.plan.applying import refuse_undecoded
+from ckptaudit.plan.undecoded import refuse_undecoded
 from ckptaudit.read.identity import kept_open
 from ckptaudit.records import dataclass
 from ckptaudit.restore.demand import Demand, beyond_dtype, refusal
 from ckptaudit.restore.meta import materialised
 from ckptaudit.restore.overlaps import refuse_contradictions
-from ckptaudit.restore.torch_values import END, ends, is_plain, lost_values, same_values, step_value
+from ckptaudit.restore.torch_values import END, ends, is_plain, lost_values, same_values
 
 if TYPE_CHECKING:
     import torch
@@ -52,6 +52,8 @@ class Write:
 
     def value(self) -> torch.Tensor:
         """What is written, in the file's dtype."""
+        from ckptaudit.restore.torch_steps import step_value  # needed where bytes cannot be copied as they lie
+
         value = step_value(self.step, self.checkpoint, self.state)
         narrowed = self._narrowed(value)
         if narrowed.shape != value.shape and not same_values(narrowed.expand_as(value), value):
@@ -174,7 +176,8 @@ def _write(writes: list[Write]) -> None:
 def _rehearse(write: Write, audit: Audit) -> Check:
     """Raise what writing would raise, refuse values that the model's dtype does not hold, and give the check of what was written."""
     step, target = write.step, write.target
-    shape = shape_after(step.ops, [tensor.shape for tensor in _sources(step, write.checkpoint)])
+    shapes = [tensor.shape for tensor in _sources(step, write.checkpoint)]
+    shape = ops.shape_after(step.ops, shapes) if step.ops or len(shapes) > 1 else shapes[0]
     if shape != tuple(write.tensor.shape):
         raise PlanError(f"{step.target}: the plan gives the shape {shape}, the model has {tuple(write.tensor.shape)}")
     span = 1 + sum((size - 1) * stride for size, stride in zip(target.shape, target.stride(), strict=True))

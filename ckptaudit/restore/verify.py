@@ -61,7 +61,7 @@ def check_values(model: Any, found: Audit) -> None:
     if is_keras_model(model):
         from ckptaudit.restore.keras_writing import outcomes
     else:
-        from ckptaudit.restore.torch_values import outcomes
+        from ckptaudit.restore.torch_steps import outcomes
     bad = [each for each in outcomes(model, found) if (each.lost or not each.same) and leaf(each.name) not in _COMPUTED]
     if other := [each.name for each in bad if not each.same]:
         names = found.model.graph.tensors

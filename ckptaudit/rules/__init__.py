@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from ckptaudit.graph import LayerGraph, Origin
+    from ckptaudit.read import Checkpoint
     from ckptaudit.rules.allowance import Allowance
     from ckptaudit.rules.comparison import Comparison
 
@@ -33,8 +34,21 @@ _ASKED: Mapping[str, Callable[[Comparison], bool]] = MappingProxyType(
         "exports": lambda comparison: comparison.checkpoint.framework == "onnx",
         "gaps": lambda comparison: not comparison.alignment.as_it_is,
         "keras": lambda comparison: "keras" in (comparison.checkpoint.framework, comparison.model.graph.framework),
+        "optimizers": lambda comparison: comparison.intent == "resume" or comparison.checkpoint.branch.role == "optimizer",
+        "pickled": lambda comparison: bool(comparison.checkpoint.refused_globals) or _holds_arrays(comparison),
+        "settings": lambda comparison: comparison.topology is not None or _tells_settings(comparison.checkpoint),
+        "sharing": lambda comparison: bool(comparison.checkpoint.graph.tied or comparison.model.graph.tied),
+        "weights": lambda comparison: bool(comparison.batch_norm or comparison.values.constant or comparison.non_finite),
     }
 )
+
+
+def _holds_arrays(comparison: Comparison) -> bool:
+    return any(tensor.is_array for tensor in comparison.checkpoint.branch.tensors.values())
+
+
+def _tells_settings(checkpoint: Checkpoint) -> bool:
+    return checkpoint.recorded is not None or bool(checkpoint.graph.modules)
 
 
 def all_rules() -> tuple[tuple[Rule, Check], ...]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 from fnmatch import fnmatchcase
 
-from ckptaudit.arch.suggest import did_you_mean
 from ckptaudit.errors import UsageError
 from ckptaudit.graph.layers import module_paths
 from ckptaudit.graph.names import is_under
@@ -76,5 +75,7 @@ def refuse_what_means_nothing(words: Iterable[str], model: Collection[str]) -> N
     """
     for word in words:
         if not any(means(word, name) for name in model):
+            from ckptaudit.arch.suggest import did_you_mean
+
             hint = did_you_mean(word, {*model, *module_paths(list(model))})
             raise UsageError(f"allow_missing: no tensor of the model is {word!r} or lies below it{hint}")

@@ -6,11 +6,10 @@ from collections.abc import Iterable, Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal
 
+from ckptaudit import graph as graphs
 from ckptaudit.align import Alignment, Scope
 from ckptaudit.arch.model import Model
 from ckptaudit.graph import LayerGraph
-from ckptaudit.graph.facts import Facts, facts_of, stem_layer
-from ckptaudit.graph.heads import Head, auxiliary_scopes, head_scope, in_head, is_auxiliary, main_head, output_axis
 from ckptaudit.graph.kinds import DERIVED_BUFFERS
 from ckptaudit.graph.layers import module_paths
 from ckptaudit.graph.names import is_under, leaf
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
     from ckptaudit.align.by_topology import Topology
     from ckptaudit.align.keras_loading import KerasLoad
     from ckptaudit.align.refolding import LayerValues
+    from ckptaudit.graph import Facts, Head
     from ckptaudit.identification import Candidate
 
 Intent = Literal["eval", "finetune", "resume"]
@@ -193,6 +193,11 @@ class Comparison:
         return self.corresponding <= _COINCIDENCE[0] * smaller and len(self.alignment.pairs) <= _COINCIDENCE[1] * smaller
 
     @property
+    def common_backbone(self) -> str | None:
+        """Name of the backbone that both sides have; None where they have not the same, or it has no name."""
+        return backbone if (backbone := self.file_facts.backbone) == self.model_facts.backbone else None
+
+    @property
     def other_backbone(self) -> bool:
         """Whether both backbones have a name and not the same."""
         return None not in (held := self.file_facts.backbone, wanted := self.model_facts.backbone) and held != wanted
@@ -213,13 +218,13 @@ class Comparison:
     def file_facts(self) -> Facts:
         """Facts of the file."""
         of_file = self._file_by_nodes
-        return facts_of(of_file, self.file_head if of_file is self.checkpoint.graph else None)
+        return graphs.facts_of(of_file, self.file_head if of_file is self.checkpoint.graph else None)
 
     @cached_property
     def model_facts(self) -> Facts:
         """Facts of the model."""
         of_model = _by_nodes(self.model.graph)
-        return facts_of(of_model, self.model_head if of_model is self.model.graph else None)
+        return graphs.facts_of(of_model, self.model_head if of_model is self.model.graph else None)
 
     @cached_property
     def _file_by_nodes(self) -> LayerGraph:
@@ -239,17 +244,17 @@ class Comparison:
 
     @cached_property
     def _auxiliary_only_in_one(self) -> tuple[str, ...]:
-        return auxiliary_scopes((*self.missing, *self.unexpected))
+        return graphs.auxiliary_scopes((*self.missing, *self.unexpected))
 
     @cached_property
     def file_head(self) -> Head | None:
         """The layer of the file that gives classes."""
-        return main_head(self.checkpoint.graph)
+        return graphs.main_head(self.checkpoint.graph)
 
     @cached_property
     def model_head(self) -> Head | None:
         """The layer of the model that gives classes."""
-        return main_head(self.model.graph)
+        return graphs.main_head(self.model.graph)
 
     @cached_property
     def head_under_another_name(self) -> Head | None:
@@ -263,17 +268,17 @@ class Comparison:
         if {spec.name for spec in there.tensors.values()} != {*self.missing} or old.outputs == new.outputs:
             return None
         a, b = list(here.tensors["weight"].shape), list(there.tensors["weight"].shape)
-        del a[output_axis(here, file.framework)], b[output_axis(there, model.framework)]
+        del a[graphs.output_axis(here, file.framework)], b[graphs.output_axis(there, model.framework)]
         return old if a == b else None
 
     def in_model_head(self, name: str) -> bool:
         """Whether a tensor of the model gives classes: it may start fresh when fine-tuning."""
-        return in_head(name, self.model_head)
+        return graphs.in_head(name, self.model_head)
 
     @cached_property
     def head_scope(self) -> str:
         """Path of the largest module of the model that holds the main head and not the stem; ``""`` when none is known."""
-        return head_scope(self.model.graph, self.model_head, stem_layer(self.model.graph)) if self.model_head else ""
+        return graphs.head_scope(self.model.graph, self.model_head, graphs.stem_layer(self.model.graph)) if self.model_head else ""
 
     # Values -------------------------------------------------------------------------------------------------------
 
@@ -311,4 +316,4 @@ class Comparison:
 
     def is_auxiliary(self, name: str) -> bool:
         """Whether ``name`` lies in an auxiliary head that only one side has."""
-        return is_auxiliary(name) and any(is_under(name, scope) for scope in self._auxiliary_only_in_one)
+        return graphs.is_auxiliary(name) and any(is_under(name, scope) for scope in self._auxiliary_only_in_one)

@@ -10,8 +10,8 @@ from ckptaudit.graph.tensors import is_float
 from ckptaudit.read import Branch, Checkpoint, Remark
 from ckptaudit.read.ahead import reading_ahead
 from ckptaudit.read.header_table import HeaderTable
-from ckptaudit.rules.always import refused_global
 from ckptaudit.rules.finding import Finding, Rule
+from ckptaudit.rules.pickled import refused_global
 from ckptaudit.rules.wording import plural
 
 if TYPE_CHECKING:

@@ -9,8 +9,8 @@ from typing import Any, Literal
 from ckptaudit._version import __version__
 from ckptaudit.read import RefusedGlobal
 from ckptaudit.records import dataclass
-from ckptaudit.rules.always.refused_global import grade
 from ckptaudit.rules.finding import SEVERITIES, Finding, Severity
+from ckptaudit.rules.pickled.refused_global import grade
 
 SCHEMA = "ckptaudit.scan/1"
 

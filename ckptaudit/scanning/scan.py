@@ -12,7 +12,7 @@ from ckptaudit.read.header_table import HeaderTable
 from ckptaudit.read.identity import identity_of
 from ckptaudit.read.opening import header_limit, opened_checkpoint
 from ckptaudit.read.source import opened
-from ckptaudit.rules.always import refused_global
+from ckptaudit.rules.pickled import refused_global
 from ckptaudit.scanning.checks import REMARKS, check_checkpoint, check_operators
 from ckptaudit.scanning.result import FileScan, Scan, by_weight
 from ckptaudit.scanning.targets import Target, targets

@@ -10,7 +10,7 @@ import torchvision
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ckptaudit.plan import RenameRule, Renaming, rename_rules
+from ckptaudit.plan.rename_rules import RenameRule, Renaming, rename_rules
 
 # renames, other names of the file, the rules
 TABLE = [

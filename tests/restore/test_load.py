@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import re
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ from torch import nn
 
 import ckptaudit
 from ckptaudit.errors import CheckpointError, UsageError
+from tests.conftest import ROOT
 from tests.prove import networks as proving
 from tests.restore.networks import SmallNet, Tied, copied, prefixed, same, trained
 
@@ -42,6 +45,33 @@ def test_restores_by_the_plan_into_the_very_tensors(source, file):
     assert all(p.requires_grad and p.grad_fn is None and p._version > versions[name] for name, p in parameters.items())
     model(IMAGE).sum().backward()
     optimizer.step()
+
+
+def test_what_an_audit_without_findings_needs_is_loaded_and_no_more(source, tmp_path):
+    """A program that restores one file pays for every module: beside the copying of a large one, that is all that a restore costs."""
+    torch.save(source.state_dict(), tmp_path / "plain.pth")
+    program = (
+        "import sys, ckptaudit\nfrom tests.restore.networks import SmallNet\nmodel = SmallNet()\n"
+        f"assert ckptaudit.load(model, {str(tmp_path / 'plain.pth')!r}).verdict.status == 'compatible'\n"
+        "print(*sorted(name.removeprefix('ckptaudit.') for name in sys.modules if name.startswith('ckptaudit')))"
+    )
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, cwd=ROOT)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    loaded = ended.stdout.split()
+    families = ("identification", "prove", "report", "scanning", "lock", "probe", "contract", "cli", "completing", "align.by_structure")
+    modules = (
+        "align.combine",
+        "align.ops.",
+        "arch.resolve",
+        "arch.catalogue",
+        "graph.heads",
+        "plan.rename_rules",
+        "plan.applying",
+        "plan.writing",
+    )
+    assert "restore.torch_writing" in loaded
+    assert [name for name in loaded if name.startswith((*families, *modules))] == []
+    assert {name.split(".")[1] for name in loaded if name.startswith("rules.") and name.count(".") == 2} == {"always", "weights"}
 
 
 WRAPPERS = {"DataParallel": nn.DataParallel, "compile": torch.compile, "twice": lambda m: nn.DataParallel(torch.compile(m))}

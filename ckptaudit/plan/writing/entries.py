@@ -12,8 +12,9 @@ from ckptaudit._version import __version__
 from ckptaudit.align.ops import lay_out, shape_after
 from ckptaudit.errors import CorruptCheckpointError, PlanError, ValuesUnavailableError
 from ckptaudit.graph import DTYPE_BITS
-from ckptaudit.plan.applying import refuse_undecoded, step_values
+from ckptaudit.plan.applying import step_values
 from ckptaudit.plan.plan import Plan, Step, keeps_rows
+from ckptaudit.plan.undecoded import refuse_undecoded
 from ckptaudit.read.stored import numpy_dtype
 from ckptaudit.records import dataclass
 

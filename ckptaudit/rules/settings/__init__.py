@@ -1,0 +1,1 @@
+"""How layers are set, where the file tells it."""
