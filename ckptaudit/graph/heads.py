@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Sequence
 
 from ckptaudit.graph.layers import Layer, LayerGraph
-from ckptaudit.graph.names import is_under, parent, split_name
+from ckptaudit.graph.names import is_under, natural, numbers_masked, parent, split_name
 from ckptaudit.lazily import compiled_when_used
 from ckptaudit.records import dataclass
 
@@ -77,7 +77,7 @@ def main_head(graph: LayerGraph) -> Head | None:
     Among linear layers and convolutions outside auxiliary heads and box regressors: the last one that a class word names,
     else the last one in a scope with a head word, else the only one with a bias, else the very last one.
     """
-    matrices = [layer for layer in graph.layers if _has_matrix(layer) and not is_auxiliary(layer.path)]
+    matrices = [layer for layer in _in_order(graph) if _has_matrix(layer) and not is_auxiliary(layer.path)]
     candidates: list[Layer] = []
     by_head_word: Layer | None = None
     for layer in reversed(matrices):
@@ -140,7 +140,10 @@ def _unnamed_head(matrices: list[Layer], graph: LayerGraph) -> Layer | None:
     if len(biased) == 1 and len(matrices) >= _MIN_FOR_HABIT:
         return biased[0]
     last = matrices[-1]
-    if "bias" not in last.tensors or any(layer.index > last.index and layer.kind == "batch_norm" for layer in graph.layers):
+    if graph.is_alphabetical and not all(_counted(layer.path, last.path) for layer in matrices[:-1]):
+        return None
+    layers = _in_order(graph)
+    if "bias" not in last.tensors or any(layer.kind == "batch_norm" for layer in layers[layers.index(last) + 1 :]):
         return None
     # A layer that takes the same input as the one before it, instead of its output, is one of several heads.
     if len(matrices) > 1:
@@ -148,6 +151,17 @@ def _unnamed_head(matrices: list[Layer], graph: LayerGraph) -> Layer | None:
         if _inputs(before, graph.framework) == width != outputs(before, graph.framework):
             return None
     return last
+
+
+def _in_order(graph: LayerGraph) -> Sequence[Layer]:
+    """The layers in definition order, as far as that is known: by the numbers in names where these stand in the order of the alphabet."""
+    return sorted(graph.layers, key=lambda layer: natural(layer.path)) if graph.is_alphabetical else graph.layers
+
+
+def _counted(first: str, second: str) -> bool:
+    """Whether two paths part at numbers of one series, which tell their order."""
+    parting = next(((a, b) for a, b in zip(split_name(first), split_name(second), strict=False) if a != b), None)
+    return parting is not None and numbers_masked(parting[0]) == numbers_masked(parting[1])
 
 
 def _inputs(layer: Layer, framework: str) -> int:

@@ -44,6 +44,20 @@ def test_main_head(what, rows, expected):
 
 
 @pytest.mark.parametrize(
+    ("what", "rows", "expected"),
+    [
+        ("by number", [("0*", 8, 3), ("10*", 5, 8), *((f"{i}*", 8, 8) for i in range(2, 10, 2))], ("10", 5)),
+        ("by name", [("body.0*", 8, 3), ("fc*", 5, 8), ("neck*", 8, 8)], ("fc", 5)),
+        ("not known", [("body.0*", 8, 3), ("last*", 5, 8), ("neck*", 8, 8)], None),
+    ],
+)
+def test_main_head_of_names_in_alphabetical_order(what, rows, expected):
+    shapes = layers(*rows).tensors
+    head = main_head(graph({name: shapes[name].shape for name in sorted(shapes)}))
+    assert (head and (head.path, head.outputs)) == expected
+
+
+@pytest.mark.parametrize(
     ("rows", "channels"),
     [
         ([("stem", 16, 3, 3, 3), ("body.0", 16, 16, 3, 3), ("head", 5, 16, 1, 1)], 3),
