@@ -192,8 +192,8 @@ class StoredTensor:
             and self.strides == contiguous_strides(self.shape)
         )
 
-    def read_into(self, memory: memoryview) -> None:
-        """Read the values of a tensor that :attr:`lies_as_it_is` straight into ``memory``, bytes of its very size that may be written to.
+    def read_into(self, memory: memoryview, first: int = 0) -> None:
+        """Read the values of a tensor that :attr:`lies_as_it_is` straight into ``memory``, as many of its bytes from ``first`` on.
 
         Raises
         ------
@@ -202,9 +202,9 @@ class StoredTensor:
         """
         itemsize = DTYPE_BITS[self.dtype] // 8
         start, count = self._span(itemsize, _numel(self.shape))
-        if len(memory) != count:
-            raise ValueError(f"{len(memory):,} bytes of memory for {count:,} of the tensor")
-        self._fill(memory, start)
+        if not 0 <= first <= first + len(memory) <= count:
+            raise ValueError(f"{len(memory):,} bytes from byte {first:,} on, of a tensor of {count:,}")
+        self._fill(memory, start + first)
 
     def ends(self, elements: int) -> tuple[bytes | bytearray, bytes | bytearray]:
         """The bytes of so many elements from the first on and of the last ones, of a tensor that :attr:`lies_as_it_is`.

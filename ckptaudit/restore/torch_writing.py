@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import copy_context
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 from ckptaudit.align import ops
@@ -32,8 +32,9 @@ if TYPE_CHECKING:
     #: Whether a tensor holds what was to be written, as far as it is looked at.
     Check = Callable[[torch.Tensor], bool]
 
-#: Reads at a time: one alone leaves the memory's, and a disk's, bandwidth unused. Bytes that are not worth another thread.
-_READERS, _SMALL = min(4, os.cpu_count() or 1), 256 << 10
+#: Reads at a time: one alone leaves the memory's, and a disk's, bandwidth unused. Bytes that are not worth another thread, and bytes of
+#: one read: all threads come to an end together, whatever the sizes of tensors.
+_READERS, _SMALL, _PIECE = min(4, os.cpu_count() or 1), 256 << 10, 32 << 20
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,13 +76,15 @@ class Write:
             and not target.is_neg()
         )
 
-    def read(self) -> None:
-        """Write a tensor that is :attr:`straight`."""
+    def reads(self) -> Iterator[Callable[[], None]]:
+        """What writes a tensor that is :attr:`straight`, piece by piece, in any order."""
         import torch
 
-        self._stored[0].read_into(_bytes_of(self.target))
         if not self.target.is_inference():
             torch.autograd.graph.increment_version(self.target)  # a backward pass that still needs the old values must be told
+        memory = _bytes_of(self.target)
+        for first in range(0, len(memory), _PIECE):
+            yield partial(self._stored[0].read_into, memory[first : first + _PIECE], first)
 
     def check(self) -> Check:
         """The check whether a tensor holds, at both ends, a value that is not :attr:`computed`: the rest of it is not read."""
@@ -161,14 +164,16 @@ def _write(writes: list[Write]) -> None:
     """Write all of them; no two want the same memory."""
     try:
         with ThreadPoolExecutor(_READERS) as pool:
-            reads = [pool.submit(copy_context().run, write.read) for write in writes if write.straight and write.target.nbytes > _SMALL]
+            large = [write for write in writes if write.straight and write.target.nbytes > _SMALL]
+            running = [pool.submit(copy_context().run, read) for write in large for read in write.reads()]
             for write in writes:
                 if not write.straight:
                     write.target.copy_(write.value())
                 elif write.target.nbytes <= _SMALL:
-                    write.read()
-            for read in reads:
-                read.result()
+                    for read in write.reads():
+                        read()
+            for future in running:
+                future.result()
     except CheckpointError as error:
         raise type(error)(error.path, f"{error.reason}; the model was being written already, and is no longer as it was") from None
 

@@ -62,8 +62,13 @@ def test_tensors_are_read_into_memory_as_they_lie(tmp_path):
         memory = memoryview(into.reshape(-1).view(torch.uint8).numpy())
         stored[name].read_into(memory)
         assert torch.equal(into.nan_to_num(), TENSORS[name].nan_to_num())
-        with pytest.raises(ValueError, match="bytes of memory"):
-            stored[name].read_into(memoryview(bytearray(len(memory) + 1)))
+        for first in {0, min(1, len(memory)), len(memory) // 2, len(memory)}:
+            part = bytearray(len(memory) - first)
+            stored[name].read_into(memoryview(part), first)
+            assert part == memory[first:]
+        for size, first in ((len(memory) + 1, 0), (1, len(memory)), (len(memory), 1), (1, -1)):
+            with pytest.raises(ValueError, match="of a tensor of"):
+                stored[name].read_into(memoryview(bytearray(size)), first)
 
 
 def test_what_is_surely_finite(tmp_path):

@@ -161,6 +161,20 @@ def test_values_beyond_the_models_dtype_are_found_before_the_first_write(name, s
     assert ckptaudit.verify(model, tmp_path / "large.pth").verdict.fit
 
 
+@pytest.mark.parametrize("piece", [1, 1000, 1 << 20])
+def test_large_tensors_are_read_in_pieces(piece, source, tmp_path, monkeypatch):
+    from ckptaudit.restore import torch_writing
+
+    monkeypatch.setattr(torch_writing, "_PIECE", piece)
+    monkeypatch.setattr(torch_writing, "_SMALL", 256)
+    torch.save({name: tensor.half() if "head" in name else tensor for name, tensor in source.state_dict().items()}, tmp_path / "a.pth")
+    model = SmallNet().eval()
+    versions = {name: tensor._version for name, tensor in model.state_dict(keep_vars=True).items()}
+    ckptaudit.load(model, tmp_path / "a.pth")
+    ckptaudit.verify(model, tmp_path / "a.pth")
+    assert all(tensor._version > versions[name] for name, tensor in model.state_dict(keep_vars=True).items())
+
+
 def test_a_file_that_loses_its_name_meanwhile_is_read_to_its_end(source, file, monkeypatch):
     """A trainer writes the next checkpoint under the same name while this one is restored."""
     from ckptaudit.restore import torch_writing
