@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from ckptaudit.align.by_topology import Topology
     from ckptaudit.align.refolding import LayerValues
     from ckptaudit.graph.facts import Facts
-    from ckptaudit.identification import Identification
+    from ckptaudit.identification import Candidate, Identification
     from ckptaudit.prove.doubts import Settled
 
 SCHEMA = "ckptaudit.audit/1"
@@ -318,6 +318,16 @@ def identify(checkpoint: str | os.PathLike[str] | Checkpoint, *, branch: str | N
     from ckptaudit.identification.of_checkpoint import identify_checkpoint  # not needed where the architecture is given
 
     return identify_checkpoint(opened)
+
+
+def is_comparable(checkpoint: Checkpoint, candidate: Candidate) -> bool:
+    """Whether a diff against a candidate has something to show: it can be built, and some tensor of the file is one of its own."""
+    try:
+        model = arch.build_model(candidate.arch, candidate.arguments)
+    except CkptAuditError:
+        return False
+    # An export is followed by what it computes, whatever its names.
+    return checkpoint.graph.is_export or bool(_aligned(checkpoint.graph, model.graph).pairs)
 
 
 def model_of_identity(checkpoint: Checkpoint, arguments: Mapping[str, Any], *, fresh: bool = False) -> Model:

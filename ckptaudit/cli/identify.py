@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 
 import click
 
@@ -21,10 +22,12 @@ FORMATS = ("json", "terminal")
 def identify(checkpoint: str, branch: str | None, outputs: Outputs) -> None:
     """Rank the published architectures that a file may hold, by names and shapes; exit with 1 when it is none that is known."""
     from ckptaudit.pipeline import identify as identify_checkpoint
+    from ckptaudit.pipeline import is_comparable
     from ckptaudit.read import open_checkpoint
     from ckptaudit.report._identification import render_identification
 
     opened = open_checkpoint(checkpoint, branch=branch)
     found = identify_checkpoint(opened)
-    outputs.write(lambda output_format, options: render_identification(opened, found, output_format, options))
+    comparable = partial(is_comparable, opened)
+    outputs.write(lambda output_format, options: render_identification(opened, found, output_format, options, comparable))
     sys.exit(NOT_FIT if found.certainty == "unknown" else FIT)

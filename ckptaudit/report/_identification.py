@@ -8,11 +8,14 @@ from typing import TYPE_CHECKING
 from rich.padding import Padding
 from rich.text import Text
 
+from ckptaudit.read.checkpoint import CHOSEN_BY_HAND
 from ckptaudit.report.json import dump
 from ckptaudit.report.terminal import _console, _page
 from ckptaudit.text import printable
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from ckptaudit.identification import Candidate, Identification
     from ckptaudit.read import Checkpoint
     from ckptaudit.report import Options
@@ -21,8 +24,13 @@ _MARKS = {"sure": ("✓", "bold green"), "likely": ("≈", "bold yellow"), "unkn
 _MAX_CANDIDATES, _MAX_EQUIVALENTS = 3, 6
 
 
-def render_identification(checkpoint: Checkpoint, found: Identification, output_format: str, options: Options) -> str:
-    """The candidates with their evidence, and the command that holds the file against the first; or JSON, ``ckptaudit.identify/1``."""
+def render_identification(
+    checkpoint: Checkpoint, found: Identification, output_format: str, options: Options, comparable: Callable[[Candidate], bool]
+) -> str:
+    """The candidates with their evidence, and the command that holds the file against the first; or JSON, ``ckptaudit.identify/1``.
+
+    The command is given where ``comparable`` says of the first that it would show something.
+    """
     if output_format == "json":
         return dump(found.to_json())
     console, out = _console(options)
@@ -42,7 +50,7 @@ def render_identification(checkpoint: Checkpoint, found: Identification, output_
         console.print(Text(f"{candidate.score:.2f}  ", style="bold").append(name), soft_wrap=True)
         for line in _details(candidate, options):
             console.print(Padding(Text(printable(line)), (0, 0, 0, 6)))
-    if first:
+    if first and comparable(first):
         console.print()
         console.print(Text("next  ", style="bold").append(_next(checkpoint, first)), soft_wrap=True)
     return _page(out)
@@ -67,4 +75,5 @@ def _details(candidate: Candidate, options: Options) -> list[str]:
 
 def _next(checkpoint: Checkpoint, candidate: Candidate) -> str:
     given = "".join(f" --arch-arg {key}={str(value).lower()}" for key, value in candidate.arguments.items())
-    return f"ckptaudit diff {shlex.quote(printable(str(checkpoint.path)))} --arch {candidate.arch}{given}"
+    branch = f" --branch {shlex.quote(printable(checkpoint.branch.name))}" if checkpoint.branch_reason == CHOSEN_BY_HAND else ""
+    return f"ckptaudit diff {shlex.quote(printable(str(checkpoint.path)))} --arch {candidate.arch}{given}{branch}"

@@ -312,6 +312,30 @@ def test_identify_at_the_terminal(run):
     assert "No architecture of the catalogue fits" in unknown.stdout
 
 
+def resnet18(spelled=lambda name: name):
+    return {spelled(spec.name): torch.zeros(spec.shape, dtype=getattr(torch, spec.dtype)) for spec in tensors("resnet18")}
+
+
+@pytest.mark.parametrize(
+    ("content", "options", "command"),
+    [
+        ({"net": resnet18(lambda name: f"body.{name}")}, "", "--arch resnet18 --arch-arg num_classes=1000"),
+        ({"raw": resnet18(), "other": resnet18()}, "--branch other", "--arch resnet18 --arch-arg num_classes=1000 --branch other"),
+        (resnet18(lambda name: name.replace(".", "_")), "", None),
+        (resnet18(lambda name: f"t{zlib.crc32(name.encode())}"), "", None),
+        (dict(list(resnet18().items())[:3]), "", None),
+    ],
+)
+def test_a_diff_that_would_match_nothing_is_not_suggested(run, content, options, command, tmp_path):
+    torch.save(content, path := tmp_path / "a.pth")
+    next_line = run("identify", path, *options.split()).stdout.splitlines()[-1]
+    assert next_line.startswith("next  ") is (command is not None)
+    if command is not None:
+        assert next_line == f"next  ckptaudit diff {path} {command}"
+        diff = json.loads(run(*next_line.split()[2:], "--format", "json").stdout)
+        assert diff["coverage"]["tensors"] == [102, 102]
+
+
 def test_diff_without_an_architecture_identifies_first(run):
     result = run("diff", "sample_ckpts/dataparallel_10classes.pth", "--format", "json")
     audit = json.loads(result.stdout)
