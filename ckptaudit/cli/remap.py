@@ -13,13 +13,13 @@ from ckptaudit.cli._exit_codes import COULD_NOT_AUDIT, NOT_FIT, exit_code
 from ckptaudit.cli._leaving import say
 from ckptaudit.cli._options import model_side, parse_sizes, sides_options
 from ckptaudit.cli._output import check_output, emit, render_options
+from ckptaudit.cli._proof import input_size_option, models_that_may_have_written
 
 if TYPE_CHECKING:
     from ckptaudit.arch import Model
     from ckptaudit.pipeline import Audit
     from ckptaudit.plan import Plan
     from ckptaudit.prove import Proof
-    from ckptaudit.read import Checkpoint
 
 #: ``--emit``: the modules of :mod:`ckptaudit.plan.emit`, named here so that the command line need not import them.
 FORMS = ("mmengine", "pre-hook", "python", "timm", "transformers")
@@ -36,7 +36,7 @@ WAYS = ("inflate", "interpolate", "fuse")
     type=click.Path(path_type=Path),
     help="Images to settle what is open, and to compare statistics on.",
 )
-@click.option("--input-size", metavar="3x224x224", help="Sizes of one input for --verify; guessed otherwise.")
+@input_size_option
 @click.option("--adapt", multiple=True, type=click.Choice(WAYS), help="Change tensors of another shape in this way, too; repeatable.")
 @click.option(
     "--class-map", type=click.Path(), help="Take rows of the head: YAML or JSON, a list of the file's class for each of the model."
@@ -83,7 +83,7 @@ def remap(
     sizes = parse_sizes(input_size)
     opened = open_checkpoint(checkpoint, branch=branch)
     export = opened.framework == "onnx"  # which is run itself
-    wrote, rivals = _models_that_may_have_written(opened, source_arch, verify and verify_with is None and not export)
+    wrote, rivals = models_that_may_have_written(opened, source_arch, verify and verify_with is None and not export)
     audited = partial(
         audit,
         opened,
@@ -154,25 +154,6 @@ def _is_of_no_use(outcome: Audit) -> bool:
 def _is_missing(proof: Proof, asked: bool, wrote: Model | None) -> bool:
     """Whether nothing was shown where a way was asked for, or where the model that wrote the file was at hand and could not be run."""
     return not proof.by and proof.statistics is None and (asked or (wrote is not None and proof.could_not_run))
-
-
-def _models_that_may_have_written(opened: Checkpoint, source_arch: str | None, guess: bool) -> tuple[Model | None, tuple[Model, ...]]:
-    """The model that wrote the file: the one that is given, or what the file is sure to be, and the others with the same tensors."""
-    from ckptaudit.arch import build_model
-    from ckptaudit.errors import ArchitectureError
-    from ckptaudit.pipeline import identify, model_of_own_config
-
-    if source_arch == "self":
-        return model_of_own_config(opened, real=True), ()
-    if source_arch is not None:
-        return build_model(source_arch), ()
-    best = identify(opened).best if guess else None
-    if best is None:
-        return None, ()
-    try:
-        return build_model(best.arch, best.arguments), tuple(build_model(name, best.arguments) for name in best.equivalents)
-    except ArchitectureError:  # of another library, say, that is not installed: whose the file is stays unknown
-        return None, ()
 
 
 def _class_map(path: str | None) -> object:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
@@ -66,6 +66,7 @@ def restore(module: torch.nn.Module, plan: Plan, checkpoint: Checkpoint) -> None
     """
     initial = dict(module.state_dict())
     values = plan.apply(checkpoint, as_torch=True, allow_ambiguous=True, initial=initial, check=False)
+    _refuse_unknown(plan, initial)
     try:
         module.load_state_dict(values, strict=False)
     except RuntimeError as error:
@@ -95,6 +96,7 @@ def keras_with_values(model: Model, plan: Plan, checkpoint: Checkpoint) -> Any:
     if not is_keras_model(built):
         raise ArchitectureError(f"{model.arch} was not built as a Keras model")
     variables = variables_of(built)
+    _refuse_unknown(plan, variables)
     for step in plan.steps:
         variable = variables[step.target]
         kept = keeps_rows(step)
@@ -103,6 +105,13 @@ def keras_with_values(model: Model, plan: Plan, checkpoint: Checkpoint) -> Any:
             raise PlanError(f"{step.target}: the plan gives the shape {value.shape}, the model has {tuple(variable.shape)}")
         variable.assign(value)
     return built
+
+
+def _refuse_unknown(plan: Plan, known: Collection[str]) -> None:
+    """Raise PlanError where a plan, which may have been edited, sets what the model does not have."""
+    unknown = [step.target for step in plan.steps if step.target not in known]
+    if unknown:
+        raise PlanError(f"the plan sets {unknown[0]}, which the model does not have")
 
 
 def own_plan(model: Model, checkpoint: Checkpoint) -> Plan:

@@ -15,7 +15,7 @@ import torchvision
 from safetensors.torch import load_file, save_file
 
 import ckptaudit
-from ckptaudit.cli.remap import _models_that_may_have_written
+from ckptaudit.cli._proof import models_that_may_have_written
 from ckptaudit.read import open_checkpoint
 
 ROOT = Path(__file__).parent.parent.parent
@@ -252,5 +252,5 @@ def test_the_progress_bar_is_for_large_files_at_a_terminal(tmp_path):
 def test_a_file_is_taken_for_nothing_that_another_may_be_that_cannot_be_built(monkeypatch, samples, equivalents, known):
     best = SimpleNamespace(arch="resnet18", arguments={"num_classes": 1000}, equivalents=equivalents)
     monkeypatch.setattr("ckptaudit.pipeline.identify", lambda _: SimpleNamespace(best=best))
-    wrote, rivals = _models_that_may_have_written(open_checkpoint(samples / "resnet50_imagenet.pth"), None, guess=True)
+    wrote, rivals = models_that_may_have_written(open_checkpoint(samples / "resnet50_imagenet.pth"), None, guess=True)
     assert (wrote is not None, len(rivals)) == (known, len(equivalents) if known else 0)
