@@ -15,6 +15,7 @@ import pytest
 
 from ckptaudit.files import new_file
 from ckptaudit.report.json import dump
+from tests.signals import heard
 
 ROOT = Path(__file__).parent.parent
 SCHEMA = json.loads((ROOT / "docs" / "audit-1.schema.json").read_text())
@@ -266,7 +267,8 @@ def test_signals_leave_nothing_half_written(tmp_path, number, code):
         "main(sys.argv[1:])\n"
     )
     arguments = ["scan", "sample_ckpts/deeplabv3_voc.pth", "--format", f"json={tmp_path / 'out.json'}"]
-    ended = subprocess.run([sys.executable, "-c", program, *arguments], capture_output=True, text=True, cwd=ROOT, check=False)
+    given = [sys.executable, "-c", program, *arguments]
+    ended = subprocess.run(given, capture_output=True, text=True, cwd=ROOT, check=False, preexec_fn=heard)
     assert (ended.returncode, ended.stderr) == (code, "")
     assert list(tmp_path.iterdir()) == []
 

@@ -12,6 +12,8 @@ from xml.etree import ElementTree
 
 import pytest
 
+from tests.signals import heard
+
 from .conftest import DEMO, git
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
@@ -131,9 +133,8 @@ def test_no_tree_stays_behind_when_it_is_stopped(number, small, change):
     change(small, ("from torch import Tensor, nn\n", "import time\n\nfrom torch import Tensor, nn\n\ntime.sleep(60)\n"))
     git(small, "commit", "--quiet", "--all", "--message", "slow")
     trees = small / ".git" / "worktrees"
-    process = subprocess.Popen(
-        [sys.executable, "-m", "ckptaudit", "check", "--base", "HEAD"], cwd=small, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    )
+    command = [sys.executable, "-m", "ckptaudit", "check", "--base", "HEAD"]
+    process = subprocess.Popen(command, cwd=small, stdout=subprocess.PIPE, stderr=subprocess.PIPE, preexec_fn=heard)  # noqa: PLW1509
     deadline = time.monotonic() + 20
     while not trees.exists() and time.monotonic() < deadline:
         time.sleep(0.05)
