@@ -166,11 +166,15 @@ def test_fail_on_never_is_not_for_files_that_cannot_be_audited(run):
         "import ckptaudit.cli; ckptaudit.cli.main(['show', 'sample_ckpts/deeplabv3_voc.pth'])",
         "import ckptaudit.cli; ckptaudit.cli.main(['diff', 'sample_ckpts/not_a_checkpoint.pth', '--arch', 'resnet50'])",
         "import ckptaudit; ckptaudit.open_checkpoint('sample_ckpts/tiny_unet_sharded')",
+        *(
+            f"import ckptaudit.cli; ckptaudit.cli.main(['probe', 'sample_ckpts/resnet50_imagenet.pth', '--arch', 'resnet50', {wrong}])"
+            for wrong in ("'--preprocess', 'imagnet'", "'--read', 'argmin'", "'--images', 'docs/rules'")
+        ),
     ],
 )
 def test_nothing_heavy_is_imported(code):
     heavy = {"torch", "numpy", "networkx", "tensorflow", "keras", "h5py", "safetensors", "torchvision", "yaml"}
-    if "show" not in code:
+    if "show" not in code and "probe" not in code:
         heavy.add("rich")
     program = f"import atexit, sys\natexit.register(lambda: print(sorted(set(sys.modules) & {heavy!r}), file=sys.stderr))\n{code}"
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, check=False)

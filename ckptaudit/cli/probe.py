@@ -70,7 +70,7 @@ def probe(
     """
     from ckptaudit.errors import UsageError
     from ckptaudit.pipeline import audit
-    from ckptaudit.probe import Probe, Question, probe_checkpoint, with_masks
+    from ckptaudit.probe import Probe, Question, check_question, probe_checkpoint, with_masks
     from ckptaudit.read import open_checkpoint
     from ckptaudit.report._probe import render_probe
     from ckptaudit.report._progress import passes_bar
@@ -85,6 +85,7 @@ def probe(
         build = model_side(arch, None, arch_args, fresh=False)
         opened = open_checkpoint(checkpoint, branch=branch)
         asks = Question(images, preprocess, read, classes, parse_sizes(input_size), budget, crops)
+        check_question(asks)
         if opened.framework == "onnx":
             outcome = _export(opened, build, arch, asks)
         else:

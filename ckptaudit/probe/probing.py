@@ -152,6 +152,24 @@ class Probe:
         }
 
 
+def check_question(question: Question) -> None:
+    """Refuse at once what no model could answer, before seconds are spent on building one.
+
+    Raises
+    ------
+    UsageError
+        A way to feed or to read that is asked for is none.
+    ImagesError
+        There are no images in the folder, or Pillow is not installed.
+    """
+    parse_read(question.read)
+    # What the library states is known with the model, and the user's own code runs when it is needed.
+    if question.preprocess is not None and question.preprocess != "stated" and ":" not in question.preprocess:
+        parse_given(question.preprocess, None)
+    if question.images is not None:
+        image_files(question.images)
+
+
 def probe_checkpoint(audit: Audit, question: Question) -> Probe:
     """Restore a file into its model, by the plan of its audit, and probe that.
 
