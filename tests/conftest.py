@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -47,20 +50,58 @@ def real() -> Path:
     return Path(folder)
 
 
+def environment_of_commands(**more: str) -> dict[str, str]:
+    """Of every command of the tests: nothing that the user's own settings change, 80 columns, one order of sets."""
+    inherited = {k: v for k, v in os.environ.items() if k not in ("CKPTAUDIT_DEBUG", "NO_COLOR", "FORCE_COLOR")}
+    return {**inherited, "COLUMNS": "80", "PYTHONHASHSEED": "0", **more}
+
+
 @pytest.fixture(scope="session")
 def run():
     """Run the real command in a process of its own, in the repository's root, as piped output at 80 columns."""
 
     def command(*arguments: str | Path, cwd: Path = ROOT, **environment: str) -> subprocess.CompletedProcess[str]:
-        inherited = {k: v for k, v in os.environ.items() if k not in ("CKPTAUDIT_DEBUG", "NO_COLOR", "FORCE_COLOR")}
         return subprocess.run(
             [sys.executable, "-m", "ckptaudit", *map(str, arguments)],
             capture_output=True,
             text=True,
             cwd=cwd,
-            env={**inherited, "COLUMNS": "80", "PYTHONHASHSEED": "0", **environment},
+            env=environment_of_commands(**environment),
             timeout=120,
             check=False,
         )
 
     return command
+
+
+@pytest.fixture(scope="session")
+def run_beside_torch(tmp_path_factory):
+    """The same, forked from a process that has imported torch: for tables whose cases would each import it for seconds."""
+    with commands_forked(tmp_path_factory.mktemp("torch"), "torch") as command:
+        yield command
+
+
+@pytest.fixture(scope="session")
+def run_beside_keras(tmp_path_factory):
+    """The same with Keras, on torch."""
+    with commands_forked(tmp_path_factory.mktemp("keras"), "torch", "keras") as command:
+        yield command
+
+
+@contextmanager
+def commands_forked(folder: Path, *modules: str) -> Iterator[Callable[..., subprocess.CompletedProcess[str]]]:
+    """What runs commands in processes that begin with these modules; ``forking.py`` says how."""
+    if not hasattr(os, "fork"):
+        pytest.skip("no fork here")
+    out, err, program = folder / "out", folder / "err", Path(__file__).with_name("forking.py")
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "bufsize": 1}
+    with subprocess.Popen([sys.executable, program, *modules], env=environment_of_commands(), **pipes) as parent:
+
+        def command(*arguments: str | Path, cwd: Path = ROOT, **environment: str) -> subprocess.CompletedProcess[str]:
+            order = {"cwd": cwd, "environment": environment_of_commands(**environment), "out": out, "err": err}
+            parent.stdin.write(json.dumps({**order, "arguments": list(map(str, arguments))}, default=str) + "\n")
+            code = os.waitstatus_to_exitcode(int(parent.stdout.readline()))
+            return subprocess.CompletedProcess(arguments, code, out.read_text(), err.read_text())
+
+        yield command
+        parent.stdin.close()

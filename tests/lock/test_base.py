@@ -35,7 +35,7 @@ CHANGES = [
 
 
 @pytest.mark.parametrize(("edits", "expected"), CHANGES, ids=["classes-and-eps", "rename", "backbone"])
-def test_a_change_is_reported_exactly(edits, expected, run, project, change):
+def test_a_change_is_reported_exactly(edits, expected, run, run_beside_torch, project, change):
     change(project, *edits)
     lines = (project / "segkit/models.py").read_text().splitlines()
     line = {rule: next(number for number, text in enumerate(lines, 1) if words in text) for rule, words, _ in expected}
@@ -51,7 +51,8 @@ def test_a_change_is_reported_exactly(edits, expected, run, project, change):
         "html": "r.html",
     }
     formats = [word for output_format, file in files.items() for word in ("--format", f"{output_format}={file}")]
-    done = run("check", "--base", "HEAD", *formats, "--format", "terminal", cwd=project)
+    command = run if edits == [RENAME] else run_beside_torch
+    done = command("check", "--base", "HEAD", *formats, "--format", "terminal", cwd=project)
     assert (done.returncode, done.stderr) == (1, "")
     text = {output_format: (project / file).read_text() for output_format, file in files.items()}
 
@@ -90,23 +91,23 @@ def test_a_change_is_reported_exactly(edits, expected, run, project, change):
             assert f"segkit/models.py:{number}" in page
 
 
-def test_what_was_broken_before_is_not_blamed_on_the_change(run, small, change):
+def test_what_was_broken_before_is_not_blamed_on_the_change(run_beside_torch, small, change):
     change(small, CLASSES)
     git(small, "commit", "--quiet", "--all", "--message", "broken")
     change(small, ("padding=1", "padding=(1, 1)"))
-    done = run("check", "--base", "HEAD", "--format", "json", cwd=small)
+    done = run_beside_torch("check", "--base", "HEAD", "--format", "json", cwd=small)
     report = json.loads(done.stdout)
     assert done.returncode == 0
     assert [(e["outcome"], e["change"], e["holds"], e["findings"]) for e in report["contracts"]] == [("broken", "same", True, [])]
     change(small, CLASSES[::-1])
-    report = json.loads(run("check", "--base", "HEAD", "--format", "json", cwd=small).stdout)
+    report = json.loads(run_beside_torch("check", "--base", "HEAD", "--format", "json", cwd=small).stdout)
     assert [(e["outcome"], e["change"]) for e in report["contracts"]] == [("restores", "mended")]
 
 
-def test_a_base_without_a_lock_makes_everything_new(run, small):
+def test_a_base_without_a_lock_makes_everything_new(run_beside_torch, small):
     git(small, "rm", "--quiet", "--cached", "ckptaudit.lock")
     git(small, "commit", "--quiet", "--message", "no lock")
-    done = run("check", "--base", "HEAD", "--format", "json", cwd=small)
+    done = run_beside_torch("check", "--base", "HEAD", "--format", "json", cwd=small)
     report = json.loads(done.stdout)
     assert done.returncode == 0
     assert "there is no ckptaudit.lock" in report["base"]["error"]
@@ -120,10 +121,10 @@ def test_an_unknown_revision_is_no_pass(run, small):
     assert "git knows no revision 'no-such-branch'" in done.stderr
 
 
-def test_a_contract_that_is_gone_is_told(run, small, change):
+def test_a_contract_that_is_gone_is_told(run_beside_torch, small, change):
     change(small, ('name = "small-cityscapes"', 'name = "other"'), file="pyproject.toml")
     change(small, ('name = "small-cityscapes"', 'name = "other"'), file="ckptaudit.lock")
-    done = run("check", "--base", "HEAD", "--format", "json", cwd=small)
+    done = run_beside_torch("check", "--base", "HEAD", "--format", "json", cwd=small)
     assert "the contract 'small-cityscapes' of HEAD is gone" in done.stderr
     assert json.loads(done.stdout)["withdrawn"] == ["small-cityscapes"]
 

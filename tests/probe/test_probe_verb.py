@@ -35,7 +35,7 @@ def _table(document):
     return {score["name"]: score for score in scores}
 
 
-def test_the_table_of_ways_to_feed_images(run, real, photographs, tmp_path):
+def test_the_table_of_ways_to_feed_images(run, run_beside_torch, real, photographs, tmp_path):
     """Only ImageNet's numbers fit a network that was trained with them."""
     plot = tmp_path / "depth.png"
     common = (*on_photographs(real, photographs, 60), "--format", "json")
@@ -54,7 +54,7 @@ def test_the_table_of_ways_to_feed_images(run, real, photographs, tmp_path):
     assert all(layer["before"] is not None for layer in document["batch_norm"])
     with Image.open(plot) as drawn:
         assert (drawn.format, drawn.width > 500) == ("PNG", True)
-    right = run(*common, "--preprocess", "imagenet", "--read", "argmax", "--classes", "10")
+    right = run_beside_torch(*common, "--preprocess", "imagenet", "--read", "argmax", "--classes", "10")
     assert (right.returncode, _json(right)["batch_norm"][0]["before"]) == (0, None)
 
 
@@ -80,16 +80,16 @@ def test_a_keras_model(run, real, photographs):
     assert [h["cause"] for h in document["hypotheses"] if h["status"] == "cause"] == ["preprocessing"]
 
 
-def test_what_the_file_does_not_set_comes_first(run, real, tmp_path):
+def test_what_the_file_does_not_set_comes_first(run_beside_torch, real, tmp_path):
     state = torch.load(real / "cifar10_resnet20.th", map_location="cpu", weights_only=False)["state_dict"]
     torch.save({name: tensor for name, tensor in state.items() if "linear" not in name}, tmp_path / "headless.pth")
-    result = run("probe", tmp_path / "headless.pth", "--arch", CIFAR, "--input-size", "3x32x32", "--format", "json")
+    result = run_beside_torch("probe", tmp_path / "headless.pth", "--arch", CIFAR, "--input-size", "3x32x32", "--format", "json")
     first = _json(result)["hypotheses"][0]
     assert (result.returncode, first["cause"]) == (1, "head")
     assert "not set by the file" in first["message"]
 
 
-def test_a_function_of_the_user(run, real, photographs, tmp_path):
+def test_a_function_of_the_user(run_beside_torch, real, photographs, tmp_path):
     (tmp_path / "mine.py").write_text(
         "import numpy\n"
         "def last(image): return numpy.asarray(image.resize((32, 32)), numpy.float32) / 255\n"
@@ -97,7 +97,7 @@ def test_a_function_of_the_user(run, real, photographs, tmp_path):
         "def broken(image): raise ValueError('no such image')\n"
     )
     common = (*on_photographs(real, photographs), "--preprocess")
-    outcomes = {name: run(*common, f"{tmp_path}/mine.py:{name}") for name in ("last", "broken")}
+    outcomes = {name: run_beside_torch(*common, f"{tmp_path}/mine.py:{name}") for name in ("last", "broken")}
     assert {name: result.returncode for name, result in outcomes.items()} == {"last": 1, "broken": 3}
     assert "channels last" in " ".join(outcomes["last"].stdout.split())
     assert "no such image" in outcomes["broken"].stderr
@@ -157,12 +157,12 @@ def test_terminal_and_markdown(run, real, photographs, tmp_path):
     assert "| ImageNet mean and standard deviation |" in page.read_text()
 
 
-def test_a_guess_is_no_ground_to_be_sure_on(run, real, photographs, tmp_path):
+def test_a_guess_is_no_ground_to_be_sure_on(run_beside_torch, real, photographs, tmp_path):
     """Names that say nothing, in no order: figures of what was put in place by a guess convict nothing else."""
     state = torch.load(real / "cifar10_resnet20.th", map_location="cpu", weights_only=False)["state_dict"]
     torch.save(renamed(state, random.Random(0), shuffle=True)[0], tmp_path / "mixed.pth")
     sizes = ("--input-size", "3x32x32", "--crops", "12")
-    result = run("probe", tmp_path / "mixed.pth", "--arch", CIFAR, "--images", photographs, *sizes, "--format", "json")
+    result = run_beside_torch("probe", tmp_path / "mixed.pth", "--arch", CIFAR, "--images", photographs, *sizes, "--format", "json")
     document = _json(result)
     assert document["hypotheses"][0]["cause"] == "restoring", document["hypotheses"][0]
     assert all(h["status"] != "cause" and h["sure"] <= 0.4 for h in document["hypotheses"])

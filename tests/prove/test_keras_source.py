@@ -50,8 +50,8 @@ CASES = [
 
 
 @pytest.mark.parametrize(("file", "source", "target", "code", "words"), CASES)
-def test_both_models_are_run(run, files, file, source, target, code, words):
-    result = run("remap", files / file, "--arch", target, "--source-arch", source, "--verify")
+def test_both_models_are_run(run_beside_keras, files, file, source, target, code, words):
+    result = run_beside_keras("remap", files / file, "--arch", target, "--source-arch", source, "--verify")
     assert (result.returncode, "Traceback" in result.stderr) == (code, False), result.stdout + result.stderr
     page = " ".join((result.stdout + result.stderr).split())
     assert words in page
@@ -59,11 +59,11 @@ def test_both_models_are_run(run, files, file, source, target, code, words):
     assert code or "safe" in page
 
 
-def test_a_size_that_was_guessed_wrongly_is_to_be_given(run, files, tmp_path):
+def test_a_size_that_was_guessed_wrongly_is_to_be_given(run, run_beside_keras, files, tmp_path):
     """A model that flattens takes one size alone."""
     Image.fromarray(np.zeros((64, 64, 3), np.uint8)).save(tmp_path / "a.png")
     common = ("remap", files / "a.keras", "--arch", TORCH, "--verify-with", tmp_path)
-    guessed, given = run(*common), run(*common, "--input-size", "3x8x8")
+    guessed, given = run(*common), run_beside_keras(*common, "--input-size", "3x8x8")
     assert (guessed.returncode, len(guessed.stderr.splitlines())) == (3, 1)
     assert "give --input-size" in guessed.stderr
     assert (given.returncode, given.stderr) == (1, "")  # nothing was trained on a black picture

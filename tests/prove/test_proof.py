@@ -266,24 +266,24 @@ def test_a_step_that_gives_another_shape_is_refuted(tmp_path, wrong):
     assert (proof.status, proof.by, proof.arithmetic.failed) == ("refuted", "arithmetic", ("weight",))
 
 
-def test_at_the_prompt(run, plain):
+def test_at_the_prompt(run, run_beside_torch, plain):
     common = ("remap", plain, "--for", "finetune", "--verify", "--input-size", "3x32x32", "--source-arch", f"{FACTORIES}:Plain")
     proved = run(*common, "--arch", f"{FACTORIES}:Renamed")
     assert (proved.returncode, "✓ proved by running both models" in proved.stdout) == (0, True), proved.stdout + proved.stderr
-    refuted = run(*common, "--arch", f"{FACTORIES}:other_eps", "--format", "json")
+    refuted = run_beside_torch(*common, "--arch", f"{FACTORIES}:other_eps", "--format", "json")
     document = json.loads(refuted.stdout)
     assert (refuted.returncode, document["schema"], document["proof"]["status"]) == (1, "ckptaudit.remap/1", "refuted")
     assert document["proof"]["settings"][0] == {"name": "eps", "file": 1e-5, "model": 1e-3, "layers": ["stem.1", "body.1"]}
     assert document["plan"]["safe"] is True
-    words = run(*common, "--arch", f"{FACTORIES}:swish").stdout
+    words = run_beside_torch(*common, "--arch", f"{FACTORIES}:swish").stdout
     assert "they part between `body.1`" in " ".join(words.split())
 
 
-def test_code_is_that_of_the_plan_that_was_proved(run, plain, tmp_path):
+def test_code_is_that_of_the_plan_that_was_proved(run_beside_torch, plain, tmp_path):
     torch.save(networks.randomise(networks.Parallel()).state_dict(), tmp_path / "parallel.pth")
     given = ("remap", "--for", "finetune", "--input-size", "3x32x32", "--emit", "python")
     ask = (*given, tmp_path / "parallel.pth", "--arch", f"{FACTORIES}:parallel_renamed")
-    unsure, told = run(*ask), run(*ask, "--source-arch", f"{FACTORIES}:Parallel")
+    unsure, told = run_beside_torch(*ask), run_beside_torch(*ask, "--source-arch", f"{FACTORIES}:Parallel")
     assert (unsure.returncode, unsure.stdout) == (3, "")
     assert "not sure of" in unsure.stderr
     assert (told.returncode, told.stderr) == (0, "")
@@ -294,7 +294,7 @@ def test_code_is_that_of_the_plan_that_was_proved(run, plain, tmp_path):
     model.load_state_dict(convert(state))
     assert torch.equal(model.left.weight, state["proj.weight"])
     assert torch.equal(model.right.weight, state["conv.weight"])
-    refuted = run(*given, plain, "--arch", f"{FACTORIES}:other_eps", "--source-arch", f"{FACTORIES}:Plain")
+    refuted = run_beside_torch(*given, plain, "--arch", f"{FACTORIES}:other_eps", "--source-arch", f"{FACTORIES}:Plain")
     assert refuted.returncode == 1
     (line,) = refuted.stderr.splitlines()
     assert "this code carries out is refuted by running both models" in line
@@ -333,7 +333,7 @@ def test_statistics_of_a_trained_network(run, real, photographs):
     assert refuted.statistics.worst_layer.startswith("stages.0.1.")
 
 
-def test_who_wrote_the_file_is_found_out(run, tmp_path):
+def test_who_wrote_the_file_is_found_out(run, run_beside_torch, tmp_path):
     """A published architecture under a wrapper: nobody says what wrote it."""
     wrote = networks.randomise(torchvision.models.squeezenet1_1())
     torch.save({f"module.{name}": tensor for name, tensor in wrote.state_dict().items()}, tmp_path / "a.pth")
@@ -341,7 +341,7 @@ def test_who_wrote_the_file_is_found_out(run, tmp_path):
     found = run(*common, "3x64x64")
     assert (found.returncode, found.stderr) == (0, "")
     assert "✓ proved by running both models" in found.stdout
-    channels = run(*common, "1x64x64", "--plan", tmp_path / "plan.yaml")
+    channels = run_beside_torch(*common, "1x64x64", "--plan", tmp_path / "plan.yaml")
     assert (channels.returncode, "– not proved" in channels.stdout) == (3, True)
     assert "not put to the proof: both models could not be run on one input" in channels.stderr
     assert (tmp_path / "plan.yaml").exists()
