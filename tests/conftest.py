@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import subprocess
@@ -17,6 +18,7 @@ ROOT = Path(__file__).parent.parent
 # One worker for each core, and torch would take all cores in each of them: they would wait for one another most of the time.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 SAMPLES = ROOT / "sample_ckpts"
+Command = Callable[..., subprocess.CompletedProcess[str]]
 
 # How fast a machine is at the moment is no property of the code.
 settings.register_profile("any-machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -75,33 +77,41 @@ def run():
 
 
 @pytest.fixture(scope="session")
-def run_beside_torch(tmp_path_factory):
+def run_beside_torch(run, tmp_path_factory):
     """The same, forked from a process that has imported torch: for tables whose cases would each import it for seconds."""
-    with commands_forked(tmp_path_factory.mktemp("torch"), "torch") as command:
+    with commands_forked(run, tmp_path_factory.mktemp("torch"), "torch") as command:
         yield command
 
 
 @pytest.fixture(scope="session")
-def run_beside_keras(tmp_path_factory):
+def run_beside_keras(run, tmp_path_factory):
     """The same with Keras, on torch."""
-    with commands_forked(tmp_path_factory.mktemp("keras"), "torch", "keras") as command:
+    with commands_forked(run, tmp_path_factory.mktemp("keras"), "torch", "keras", KERAS_BACKEND="torch") as command:
         yield command
 
 
 @contextmanager
-def commands_forked(folder: Path, *modules: str) -> Iterator[Callable[..., subprocess.CompletedProcess[str]]]:
-    """What runs commands in processes that begin with these modules; ``forking.py`` says how."""
-    if not hasattr(os, "fork"):
-        pytest.skip("no fork here")
+def commands_forked(run: Command, folder: Path, *modules: str, **environment: str) -> Iterator[Command]:
+    """What runs commands in processes that begin with these modules; ``forking.py`` says how. Elsewhere each imports them itself."""
+    if sys.platform != "linux":
+        yield run
+        return
     out, err, program = folder / "out", folder / "err", Path(__file__).with_name("forking.py")
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "bufsize": 1}
-    with subprocess.Popen([sys.executable, program, *modules], env=environment_of_commands(), **pipes) as parent:
+    with subprocess.Popen([sys.executable, program, *modules], env=environment_of_commands(**environment), **pipes) as parent:
 
         def command(*arguments: str | Path, cwd: Path = ROOT, **environment: str) -> subprocess.CompletedProcess[str]:
             order = {"cwd": cwd, "environment": environment_of_commands(**environment), "out": out, "err": err}
             parent.stdin.write(json.dumps({**order, "arguments": list(map(str, arguments))}, default=str) + "\n")
-            code = os.waitstatus_to_exitcode(int(parent.stdout.readline()))
+            answer = parent.stdout.readline()
+            assert answer, "what forks the commands has ended"
+            code = os.waitstatus_to_exitcode(int(answer))
             return subprocess.CompletedProcess(arguments, code, out.read_text(), err.read_text())
 
         yield command
         parent.stdin.close()
+
+
+def pytest_collection_finish():
+    """Frameworks are imported by now and stay: the garbage collector need not walk them again each time that Keras asks for a pass."""
+    gc.freeze()

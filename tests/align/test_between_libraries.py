@@ -42,7 +42,7 @@ class Whole(nn.Module):
 
 
 def flattening(order):
-    keras.utils.clear_session()
+    keras.utils.clear_session(free_memory=False)
     image = keras.Input((8, 8, 3))
     x = keras.layers.MaxPooling2D()(keras.layers.Conv2D(4, 3, activation="relu", name="stem")(image))
     x = keras.layers.GlobalAveragePooling2D()(x) if order == "pooled" else keras.layers.Flatten()(x)
@@ -51,7 +51,7 @@ def flattening(order):
 
 def grouped():
     """A convolution in groups that its author called depthwise, as Keras' ConvNeXt does."""
-    keras.utils.clear_session()
+    keras.utils.clear_session(free_memory=False)
     image = keras.Input((8, 8, 3))
     x = keras.layers.Conv2D(6, 1, name="stem_conv")(image)
     x = keras.layers.Conv2D(6, 3, groups=6, name="block_depthwise_conv")(x)
@@ -69,7 +69,7 @@ class Grouped(nn.Module):
 
 def branches():
     """Two branches of equal layers, made in another order than in torch, joined by what is not symmetric."""
-    keras.utils.clear_session()
+    keras.utils.clear_session(free_memory=False)
     image = keras.Input((8, 8, 3))
     trunk = keras.layers.Conv2D(4, 3, padding="same", name="trunk")(image)
     left = keras.layers.BatchNormalization(name="n1", epsilon=1e-5)(keras.layers.Conv2D(4, 1, name="p")(trunk))
@@ -148,7 +148,7 @@ def test_lookalikes_of_published_models_are_decided(wrote, target, told, tmp_pat
         torch.save({t.name: torch.zeros((), dtype=getattr(torch, t.dtype)).expand(t.shape) for t in graph}, path)
     else:
         path = tmp_path / "xception.weights.h5"
-        keras.utils.clear_session()
+        keras.utils.clear_session(free_memory=False)
         keras.applications.Xception(weights=None, input_shape=(80, 80, 3)).save_weights(path)
     found = ckptaudit.audit(path, target, source_arch=wrote if told else None)
     assert [step.target for step in found.plan.steps if not step.sure] == []

@@ -32,7 +32,7 @@ def keras_cell(x, **without):
 
 
 def numbered(**without):
-    keras.utils.clear_session()
+    keras.utils.clear_session(free_memory=False)
     image = keras.Input((8, 8, 3))
     x = keras_cell(keras_cell(keras_cell(image, **without), **without), **without)
     model = keras.Model(image, keras.layers.Dense(5)(keras.layers.GlobalAveragePooling2D()(x)))
@@ -97,7 +97,7 @@ def test_a_guessed_scale_is_restored_by_nobody(tmp_path, suffix, without):
     """The same names on both sides, and one vector fewer in the file."""
 
     def model(**without):
-        keras.utils.clear_session()
+        keras.utils.clear_session(free_memory=False)
         image = keras.Input((8, 8, 3))
         x = keras.layers.BatchNormalization(name="bn", **without)(keras.layers.Conv2D(4, 3, name="conv")(image))
         return keras.Model(image, keras.layers.Dense(3, name="fc")(keras.layers.GlobalAveragePooling2D()(x)))

@@ -27,7 +27,7 @@ CASES = [
 
 
 def in_keras(kind, both=False, layers=1, **options):
-    keras.utils.clear_session()
+    keras.utils.clear_session(free_memory=False)
     x = given = keras.Input((7, 5))
     for number in range(layers):
         layer = getattr(keras.layers, kind)(6, return_sequences=True, name=f"rnn_{number}", **options)

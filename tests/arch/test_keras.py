@@ -26,7 +26,7 @@ def live():
     """Real models with random values, as a new process would build them: name → the model."""
 
     def build(name, **arguments):
-        keras.utils.clear_session()
+        keras.utils.clear_session(free_memory=False)
         model = getattr(keras.applications, name)(weights=None, **arguments)
         random = np.random.default_rng(0)
         model.set_weights([(random.random(w.shape) + 0.1).astype("float32" if "float" in w.dtype else w.dtype) for w in model.weights])
@@ -69,7 +69,7 @@ def test_nothing_is_allocated_and_names_shapes_and_settings_are_those_of_a_real_
 
 
 def test_building_leaves_the_calling_program_alone():
-    keras.utils.clear_session()
+    keras.utils.clear_session(free_memory=False)
     first = keras.layers.Dense(1).name
     build_model("keras:MobileNetV2", fresh=True)
     assert [first, keras.layers.Dense(1).name] == ["dense", "dense_1"]
@@ -125,7 +125,7 @@ def auto_named(tmp_path_factory):
         "    return keras.Model(given, layers.Dense(classes)(x))\n"
     )
     (folder / "made.py").write_text("from net import build\nmodel = build(5)\n")
-    keras.utils.clear_session()
+    keras.utils.clear_session(free_memory=False)
     namespace = {}
     exec((folder / "net.py").read_text(), namespace)
     model = namespace["build"]()

@@ -221,9 +221,9 @@ NOT_RUN = [
 
 
 @pytest.mark.parametrize(("options", "code", "words"), NOT_RUN)
-def test_a_plan_that_cannot_be_put_to_the_proof_is_given_all_the_same(run, samples, tmp_path, options, code, words):
+def test_a_plan_that_cannot_be_put_to_the_proof_is_given_all_the_same(run_beside_torch, samples, tmp_path, options, code, words):
     plan, factory = tmp_path / "plan.yaml", "sample_ckpts/tiny_unet.py:build"
-    result = run("remap", samples / "tiny_unet_sharded", "--arch", factory, *options, "--plan", plan)
+    result = run_beside_torch("remap", samples / "tiny_unet_sharded", "--arch", factory, *options, "--plan", plan)
     assert result.returncode == code, result.stderr
     assert "– not proved" in result.stdout
     assert words in " ".join(result.stdout.split())

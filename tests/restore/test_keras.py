@@ -20,7 +20,7 @@ pytestmark = pytest.mark.filterwarnings("ignore")  # Keras' own
 
 
 def build(classes: int = 5, names: tuple[str, str, str] = ("stem", "norm", "head"), dtype: str = "float32"):
-    keras.utils.clear_session()
+    keras.utils.clear_session(free_memory=False)
     image = keras.Input((16, 16, 3))
     x = keras.layers.Conv2D(8, 3, name=names[0], dtype=dtype)(image)
     x = keras.layers.BatchNormalization(name=names[1], dtype=dtype)(x)
