@@ -317,6 +317,9 @@ class Graph:
         """Note which layers the node's result comes from; nodes without tensors pass on what they get."""
         if self._left <= 0:
             return
+        if not node.inputs:
+            self._left -= 1
+            return
         owned = tuple(dict.fromkeys(path for name in node.inputs if name in known and (path := parent(known[name]))))
         merged: frozenset[str] = frozenset().union(*(sources.get(name, frozenset()) for name in node.inputs if name not in known))
         self._left -= 1 + len(merged) * max(1, len(owned))

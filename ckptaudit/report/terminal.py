@@ -214,11 +214,11 @@ def _print_finding(console: Console, finding: Finding, audit: Audit, options: Op
 
 
 def _print_entry(console: Console, label: str, entries: Sequence[str], options: Options) -> None:
-    """A label and what belongs to it, one entry a line. Printed as one text: a table of 100,000 names takes a minute."""
-    lines = [line for entry in entries for line in _broken(entry, options.width - 9)]
-    text = Text(f"  {label:<5}  ", style="dim")
-    text.append("\n         ".join(lines), style="default not dim")
-    console.print(text, soft_wrap=True)
+    """A label and what belongs to it, one entry a line: a table of 100,000 names would take a minute, and one text of them seconds."""
+    first, *more = [line for entry in entries for line in _broken(entry, options.width - 9)] or [""]
+    console.print(Text(f"  {label:<5}  ", style="dim").append(first, style="default not dim"), soft_wrap=True)
+    if more:
+        console.out("\n".join(f"         {line}" for line in more), highlight=False)
 
 
 def _print_renames(console: Console, audit: Audit) -> None:
