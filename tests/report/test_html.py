@@ -12,7 +12,7 @@ from dataclasses import replace
 from types import MappingProxyType
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from lxml import html as lxml_html
 from selenium import webdriver
@@ -194,6 +194,7 @@ def test_hostile_names_stay_text(show):
 
 
 @given(st.lists(names, min_size=1, max_size=6), st.lists(names, min_size=1, max_size=6), names)
+@example([".`"], ["`", "``"], "`")
 @settings(max_examples=15, deadline=None)
 def test_no_name_makes_an_element(file, model, words):
     audit = audit_of([*file, "shared.weight"], ["shared.weight", *file[:2], *model])

@@ -49,7 +49,7 @@ def by_part_or_place(names: Iterable[str], graph: LayerGraph, kept: Collection[s
     rest = []
     for name in names:
         layer = graph.by_path[parent(name)]
-        role = next(role for role, spec in layer.tensors.items() if spec.name == name)
+        role = next((role for role, spec in layer.tensors.items() if spec.name == name), "")  # of `a.b` and `a/b` a layer has one
         if layer.path in kept and role not in BUFFER_ROLES:
             lacking.setdefault(layer.path, {})[role] = name
         else:
