@@ -15,11 +15,12 @@ from ckptaudit.lazily import compiled_when_used
 
 #: Most digits of a number within a name. Python turns no more than 4300 into a number.
 MAX_DIGITS = 300
+#: Numbers of one segment that are folded.
+_MAX_NUMBERS = 8
 
 _SEPARATOR = compiled_when_used(r"[./]")
 _NUMBER = compiled_when_used(r"\d+")
 _NUMBER_KEPT = compiled_when_used(r"(\d+)")
-_TAIL_NUMBER = compiled_when_used(r"\d+$")
 
 
 def split_name(name: str) -> tuple[str, ...]:
@@ -83,7 +84,8 @@ def fold_names(names: Iterable[str]) -> list[str]:
     """Fold names that differ in one segment into one pattern each, as a shell would brace them.
 
     ``layer4.0.conv1.weight``, ``layer4.1.conv1.weight`` → ``layer4.{0,1}.conv1.weight``; words fold too:
-    ``bn1.weight``, ``bn1.bias`` → ``bn1.{weight,bias}``. Expanding the patterns gives back exactly ``names``.
+    ``bn1.weight``, ``bn1.bias`` → ``bn1.{weight,bias}``; and numbers within words: ``conv2d/kernel``, ``conv2d_1/kernel``,
+    ``conv2d_2/kernel`` → ``{conv2d,conv2d_{1,2}}/kernel``. Expanding the patterns gives back exactly ``names``.
     Order of first appearance is kept. Braces, commas and dots inside a pattern's braces never come from a name alone:
     a segment that holds one of ``{},`` is left unfolded.
     """
@@ -139,13 +141,24 @@ def _foldable(segment: str) -> bool:
 
 
 def _braced(values: list[str]) -> str:
-    if len(values) == 1:
-        return values[0]
-    stems = {_TAIL_NUMBER.sub("", v) for v in values}
-    tails = [v[len(next(iter(stems))) :] for v in values] if len(stems) == 1 else []
-    if tails and all(t.isdecimal() and str(int(t)) == t for t in tails):
-        return next(iter(stems)) + "{" + fold_numbers(map(int, tails)) + "}"
-    return "{" + ",".join(values) + "}"
+    """Segments as one pattern; of those that differ in numbers alone, the numbers."""
+    rows = [tuple(_NUMBER_KEPT.split(value, _MAX_NUMBERS)) for value in values]  # text, number, text …
+    for from_end in range(2, max(map(len, rows)), 2):
+        groups: dict[tuple[tuple[str, ...], tuple[str, ...]], list[str]] = {}
+        for row in rows:
+            before, number, after = (row[:-from_end], row[-from_end], row[1 - from_end :]) if len(row) > from_end else (row, "", ())
+            groups.setdefault((before, after) if _is_plain(number) else ((*before, number, *after), ()), []).append(number)
+        rows = [(*before, _counted(numbers), *after) if after else before for (before, after), numbers in groups.items()]
+    patterns = ["".join(row) for row in rows]
+    return patterns[0] if len(patterns) == 1 else "{" + ",".join(patterns) + "}"
+
+
+def _is_plain(number: str) -> bool:
+    return 0 < len(number) < MAX_DIGITS and str(int(number)) == number
+
+
+def _counted(numbers: list[str]) -> str:
+    return numbers[0] if len(numbers) == 1 else "{" + fold_numbers(map(int, numbers)) + "}"
 
 
 def natural(text: str) -> tuple[Any, ...]:

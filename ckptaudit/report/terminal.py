@@ -12,6 +12,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from ckptaudit.lazily import compiled_when_used
 from ckptaudit.report._folding import Row, build_tree, folded_rows, name_patterns
 from ckptaudit.report._next import next_command
 from ckptaudit.report._places import nearest
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 _STYLES = {"error": "bold red", "warning": "yellow", "note": "cyan"}
 _STATUS_STYLES = {"compatible": "bold green", "remappable": "bold green", "partial": "bold yellow", "incompatible": "bold red"}
 _BAR = 20
+#: Behind these a long name is broken; not within ``0..9``.
+_BREAK = compiled_when_used(r"[,/]|(?<!\.)\.(?!\.)")
 _MAX_MODULES = 12
 _MAX_PATTERNS = 4
 _MAX_TREE_ROWS = 200
@@ -272,10 +275,10 @@ def _print_metadata(console: Console, checkpoint: Checkpoint, options: Options) 
 
 
 def _broken(name: str, width: int) -> list[str]:
-    """Lines of at most ``width`` characters, broken behind a comma or a dot where there is one."""
+    """Lines of at most ``width`` characters, broken behind a comma, a dot or a slash where there is one."""
     lines = []
     while len(name) > width:
-        cut = max(name.rfind(mark, 0, width) for mark in ",.") + 1
+        cut = max((found.end() for found in _BREAK.finditer(name[: width + 1]) if found.end() <= width), default=0)
         lines.append(name[: cut or width])
         name = name[cut or width :]
     return [*lines, name]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import re
 
 import pytest
@@ -11,24 +10,23 @@ from hypothesis import strategies as st
 
 from ckptaudit.graph.names import collapse_modules, common_prefix, fold_names, is_under, leaf, parent, split_name
 
-SEGMENTS = st.sampled_from(["layer1", "layer2", "0", "1", "2", "10", "conv", "bn1", "weight", "bias", "a_b", "é", "x{y", "01"])
+TORCH = ["layer1", "layer2", "0", "1", "2", "10", "conv", "bn1", "weight", "bias", "a_b", "é", "x{y", "01"]
+KERAS = ["conv2d", "conv2d_1", "conv2d_2", "block1_conv1", "block1_conv2", "block2_conv1", "block2_conv2", "block01_conv2", "1x1", "٣"]
+SEGMENTS = st.sampled_from([*TORCH, *KERAS])
 NAMES = st.lists(SEGMENTS, min_size=1, max_size=5).map(".".join)
 
 
 def expand(pattern: str) -> list[str]:
-    """What a shell would make of a pattern; ``a..b`` counts."""
-    parts = re.split(r"(\{[^{}]*[^{}]*\})", pattern)
-    choices = []
-    for part in parts:
-        if not (part.startswith("{") and part.endswith("}") and len(part) > 2):
-            choices.append([part])
-            continue
-        values = []
-        for item in part[1:-1].split(","):
-            low, dots, high = item.partition("..")
-            values += [str(n) for n in range(int(low), int(high) + 1)] if dots else [item]
-        choices.append(values)
-    return ["".join(choice) for choice in itertools.product(*choices)]
+    """What a shell would make of a pattern, the innermost braces first; ``a..b`` counts."""
+    inner = re.search(r"\{([^{}]+)\}", pattern)
+    if inner is None:
+        return [pattern]
+    found = []
+    for item in inner[1].split(","):
+        low, dots, high = item.partition("..")
+        for value in [str(n) for n in range(int(low), int(high) + 1)] if dots else [item]:
+            found += expand(pattern[: inner.start()] + value + pattern[inner.end() :])
+    return list(dict.fromkeys(found))
 
 
 @given(st.lists(NAMES.filter(lambda name: "{" not in name), max_size=30))
@@ -53,6 +51,14 @@ def test_folding_survives_any_name(names):
         (["a.0.w", "a.1.w", "b.0.w"], ["a.{0,1}.w", "b.0.w"]),
         (["block1/conv/kernel:0", "block2/conv/kernel:0"], ["block{1,2}/conv/kernel:0"]),
         (["a{0}.w", "a{1}.w"], ["a{0}.w", "a{1}.w"]),
+        (["conv2d/kernel", *(f"conv2d_{i}/kernel" for i in range(1, 30))], ["{conv2d,conv2d_{1..29}}/kernel"]),
+        ([f"layers/conv2d_{i}/vars/{j}" for i in (12, 13) for j in (0, 1)], ["layers/conv2d_{12,13}/vars/{0,1}"]),
+        (
+            [f"block{i}_conv{j}/{role}" for i, last in [(1, 2), (2, 2), (3, 3)] for j in range(1, last + 1) for role in ("kernel", "bias")],
+            ["{block{1,2}_conv{1,2},block3_conv{1..3}}/{kernel,bias}"],
+        ),
+        (["layer1.w", "layer2.w", "fc.w"], ["{layer{1,2},fc}.w"]),
+        (["x1.w", "x01.w", "x2.w"], ["{x{1,2},x01}.w"]),
     ],
 )
 def test_folding(names, folded):
