@@ -347,7 +347,7 @@ def model_of_identity(checkpoint: Checkpoint, arguments: Mapping[str, Any], *, f
         doubt = {"likely": f"it may be {near}", "unknown": f"it is none that is known{f' (the nearest: {near})' if near else ''}"}[
             found.certainty
         ]
-        raise UsageError(f"no --arch is given, and the file does not show for sure what it is: {doubt}; give --arch or --against")
+        raise UsageError(f"no model is given (--arch or --against at the prompt), and the file does not show for sure what it is: {doubt}")
     model = arch.build_model(best.arch, {**best.arguments, **arguments}, fresh=fresh)
     same = f", or what has the same tensors: {', '.join(best.equivalents[:_NAMED])}" if best.equivalents else ""
     told = f"no architecture was given: {best.told[0].lower()}{best.told[1:]}{same}"

@@ -117,7 +117,7 @@ def _without_version(page: str) -> list[str]:
 
 BAD_CALLS = [
     ((), 2, "Usage"),
-    (("diff", "sample_ckpts/tiny_unet_sharded"), 2, "give --arch or --against"),
+    (("diff", "sample_ckpts/tiny_unet_sharded"), 2, "no model is given (--arch or --against at the prompt)"),
     (("diff", "sample_ckpts/deeplabv3_voc.pth", "--arch", "resnet50", "--against", "sample_ckpts/deeplabv3_voc.pth"), 2, "not both"),
     (("identify", "sample_ckpts/not_a_checkpoint.pth"), 3, "git-lfs pointer"),
     (("diff", "sample_ckpts/deeplabv3_voc.pth", "--arch", "resnet50", "--arch-arg", "num_classes"), 2, "KEY=VALUE"),

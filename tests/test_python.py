@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import json
+import re
 from pathlib import Path
 
 import jsonschema
@@ -70,6 +72,25 @@ def test_errors_are_of_one_family(tmp_path):
         ckptaudit.audit(tmp_path / "text.pth", "resnet18")
     with pytest.raises(ckptaudit.CkptAuditError, match="resnet18"):
         ckptaudit.audit(ROOT / "sample_ckpts" / "resnet50_imagenet.pth", "resnet_18")
+
+
+#: Packages for what is there at the prompt alone.
+VERBS = ("cli", "lock", "probe")
+
+
+def raised(path):
+    """The words of each error that a module raises."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Raise):
+            yield " ".join(part.value for part in ast.walk(node) if isinstance(part, ast.Constant) and isinstance(part.value, str))
+
+
+def test_errors_name_arguments_as_python_has_them():
+    package = ROOT / "ckptaudit"
+    words = [text for path in package.rglob("*.py") if path.relative_to(package).parts[0] not in VERBS for text in raised(path)]
+    told = [text for text in words if re.search(r"--[a-z]", text)]
+    assert len(told) > 5
+    assert [text for text in told if "at the prompt" not in text] == []
 
 
 def test_the_branch_that_fits_is_taken(tmp_path):

@@ -39,7 +39,10 @@ def runnable(model: Model) -> torch.nn.Module:
         It comes from a file, it is no torch model, or it cannot be copied.
     """
     if model.graph.framework == "keras":  # on one of its backends it is a torch module, too
-        raise ArchitectureError(f"{model.arch} is a Keras model: only its outputs are looked at (--source-arch), and by `ckptaudit probe`")
+        raise ArchitectureError(
+            f"{model.arch} is a Keras model: only its outputs are looked at (source_arch, --source-arch at the prompt), "
+            "and by `ckptaudit probe`"
+        )
     if model.source == "object" and model.module is not None:
         try:
             module = copy.deepcopy(model.module)

@@ -123,7 +123,7 @@ def compare_outputs(
                 continue
             computing = any(op.name in _COMPUTING for step in plan.steps for op in step.ops)
             return _compared(ours, theirs, layers, inputs, dtype, TOLERANCES[_DIGITS_OF_STEPS if computing else dtype])
-    guessed = "" if input_size is not None else "; sizes were guessed: give --input-size"
+    guessed = "" if input_size is not None else "; sizes were guessed: give input_size (--input-size at the prompt)"
     raise ArchitectureError(f"{NOT_RUN[0]}: {reasons[0] if reasons else 'there is none to try'}{guessed}")
 
 

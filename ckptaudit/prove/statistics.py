@@ -64,7 +64,7 @@ def compare_statistics(module: torch.nn.Module, folder: Path, input_size: Sequen
         except ArchitectureError as error:
             if input_size is not None:
                 raise
-            raise ArchitectureError(f"{error}; the size was guessed: give --input-size") from None
+            raise ArchitectureError(f"{error}; the size was guessed: give input_size (--input-size at the prompt)") from None
         figure = sum(found.values()) / len(found)
         if figure < least:
             best, least = preset, figure
@@ -105,7 +105,7 @@ def image_size(network: TorchNetwork, input_size: Sequence[int] | None) -> tuple
     """
     sizes = tuple(input_size) if input_size is not None else next(network.input_sizes(), None)
     if sizes is None:
-        raise ImagesError("the size of the model's input cannot be guessed; give --input-size")
+        raise ImagesError("the size of the model's input cannot be guessed; give input_size (--input-size at the prompt)")
     if len(sizes) != 3 or sizes[0] != 3:
         raise ImagesError(f"images have three channels, and the input is {'×'.join(map(str, sizes))}")
     return sizes[1], sizes[2]

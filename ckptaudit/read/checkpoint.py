@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 #: The reason given for a branch that the caller asked for.
-CHOSEN_BY_HAND = "chosen by --branch"
+CHOSEN_BY_HAND = "chosen by name"
 
 
 class Remark(str):

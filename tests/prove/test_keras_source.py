@@ -65,6 +65,6 @@ def test_a_size_that_was_guessed_wrongly_is_to_be_given(run, run_beside_keras, f
     common = ("remap", files / "a.keras", "--arch", TORCH, "--verify-with", tmp_path)
     guessed, given = run(*common), run_beside_keras(*common, "--input-size", "3x8x8")
     assert (guessed.returncode, len(guessed.stderr.splitlines())) == (3, 1)
-    assert "give --input-size" in guessed.stderr
+    assert "give input_size (--input-size at the prompt)" in guessed.stderr
     assert (given.returncode, given.stderr) == (1, "")  # nothing was trained on a black picture
     assert "either the plan is wrong as a whole, or these images are of another kind" in " ".join(given.stdout.split())

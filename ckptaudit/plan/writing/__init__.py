@@ -111,9 +111,9 @@ def check_suffix(output: str | os.PathLike[str], like: str | os.PathLike[str] | 
     if (suffix == ".weights.h5") != (like is not None):
         raise UsageError(
             f"{name}: where Keras keeps each variable is told by a file of the fresh model: model.save_weights('fresh.weights.h5'), "
-            "then --like fresh.weights.h5"
+            "then like='fresh.weights.h5' (--like at the prompt)"
             if like is None
-            else f"{name}: --like goes with a .weights.h5"
+            else f"{name}: like (--like at the prompt) goes with a .weights.h5"
         )
     return suffix
 

@@ -48,7 +48,7 @@ def write_like(
     if fresh.format != "keras-weights":
         raise PlanError(f"{os.fspath(like)}: is no .weights.h5 of Keras 3")
     if plan.target is not None and plan.target.fingerprint != fingerprint(fresh.graph):
-        raise PlanError(f"{os.fspath(like)}: the plan was made for another model; make it with --against this file")
+        raise PlanError(f"{os.fspath(like)}: the plan was made for another model; make it against this file (--against at the prompt)")
     if is_stream(output):
         raise OutputError(f"{os.fspath(output)}: a .weights.h5 is not written in one go")
     entries = entries_of(plan, checkpoint, DTYPE_BITS, "HDF5")
