@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 import weakref
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,7 @@ from ckptaudit.restore.changes import Snapshot
 from ckptaudit.restore.demand import Demand, beyond_dtype, few_names, never_set, refusal
 from ckptaudit.restore.dry_run import PlainLoad, Watcher, plain_load
 from ckptaudit.restore.held import checkpoint_of_state
+from ckptaudit.restore.lazy_parameters import as_if_loaded
 from ckptaudit.restore.overlaps import covers
 from ckptaudit.restore.torch_values import is_plain, lost_values
 from ckptaudit.rules.allowance import means, refuse_what_means_nothing
@@ -76,6 +77,15 @@ class _Loads:
 
     def audit(self, module: torch.nn.Module, state: Mapping[str, Any], prefix: str, metadata: Mapping[str, Any]) -> None:
         """Audit what a load would set, and raise before it sets anything."""
+        with as_if_loaded(module, state, prefix) as shaped:
+            found = self._audited(module, state, prefix, metadata, shaped)
+        self.audits.append(found)
+        self.restored(module, found)
+
+    def _audited(
+        self, module: torch.nn.Module, state: Mapping[str, Any], prefix: str, metadata: Mapping[str, Any], shaped: Collection[str]
+    ) -> Audit:
+        """The audit of a load that meets the demand. ``shaped`` are parameters that it gives their memory."""
         known = getattr(state, "_metadata", None) or {prefix[:-1]: metadata}
         load = plain_load(module, state, prefix, known, assign=bool(metadata.get("assign_to_params_buffers")))
         found = audit_as_is(module, load, prefix, self.demand_of(module))
@@ -84,13 +94,12 @@ class _Loads:
         self.demand.check(found)
         if load.refused and _in_load_state_dict():
             raise _refused_by_torch(found, load.refused)
-        if on_meta := [name for name, tensor in load.in_place.items() if tensor.is_meta]:
+        if on_meta := [name for name, tensor in load.in_place.items() if tensor.is_meta and name not in shaped]:
             raise _without_memory(found, on_meta)
         for name, tensor in load.in_place.items():
             if lost := _lost(load.state.get(name), tensor):
                 raise beyond_dtype(found, name, lost, tensor_dtype(tensor))
-        self.audits.append(found)
-        self.restored(module, found)
+        return found
 
     def demand_of(self, module: torch.nn.Module) -> Demand:
         """The demand on a load of this module, in its own names."""

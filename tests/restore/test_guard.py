@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import io
 import threading
+from collections import OrderedDict
 
 import pytest
 import torch
@@ -71,6 +72,42 @@ def test_healthy_loads_pass(restore, model, good):
     assert all(audit.verdict.fit for audit in watch.audits)
     assert all(torch.equal(tensor, good[name]) for name, tensor in model.state_dict().items() if "num_batches" not in name)
     assert hooks(model) == 0
+
+
+def lazy():
+    return nn.Sequential(OrderedDict(body=nn.Conv2d(3, 4, 3), flat=nn.Flatten(), head=nn.LazyLinear(5)))
+
+
+@pytest.mark.parametrize(
+    ("keep", "error", "words"),
+    [
+        (("body", "head"), None, ""),
+        (
+            ("body",),
+            ckptaudit.CkptAuditError,
+            r"^Sequential: the shape of head\.weight is known only after a first forward pass.*run the model once",
+        ),
+        (("head",), ckptaudit.IncompatibleCheckpoint, "`body` absent"),
+    ],
+)
+def test_parameters_without_a_shape_get_that_of_the_state_dict(keep, error, words):
+    known, model = lazy(), lazy()
+    known(torch.zeros(1, 3, 8, 8))
+    state = {name: tensor for name, tensor in trained(known).state_dict().items() if name.startswith(keep)}
+
+    def restore() -> None:
+        with ckptaudit.guard(model):
+            model.load_state_dict(state, strict=False)
+
+    if error is None:
+        restore()
+        image = torch.randn(1, 3, 8, 8)
+        assert torch.equal(model(image), known(image))
+    else:
+        with pytest.raises(error, match=words):
+            restore()
+        assert model.head.has_uninitialized_params()
+        assert hooks(model) == hooks(lazy())
 
 
 #: A restore that says nothing and sets little, what the error says, and whether it is found before anything is written.
