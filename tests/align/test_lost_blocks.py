@@ -7,6 +7,7 @@ from collections import Counter
 import pytest
 
 import ckptaudit
+from ckptaudit.align.by_structure.crossings import crossed
 from ckptaudit.align.by_structure.shifts import shifted_blocks
 
 BLOCK = {"norm.weight": (8,), "norm.bias": (8,), "up.weight": (32, 8), "up.bias": (32,), "down.weight": (8, 32), "down.bias": (8,)}
@@ -173,3 +174,51 @@ def test_blocks_are_not_shifted_against_what_is_known(source, target, pairs, ref
     single = {atom for atom in pairs if all(count[sides[0][atom][1]] == 1 for count in counts)}
     assert shifted_blocks(pairs, single, *sides, strict=False) == refuted
     assert shifted_blocks(pairs, single, *sides, strict=True) >= refuted
+
+
+CROSSINGS = [
+    # Pairs of paths with their shapes, and which of them are crosswise.
+    ("in order", ["a.0.x b.0.y 1", "a.2.x b.1.y 1", "a.5.x b.7.y 1"], set()),
+    ("two of three", ["a.0.x b.1.y 1", "a.1.x b.0.y 1", "a.2.x b.2.y 1"], {0, 1}),
+    ("all by one", ["a.0.x b.2.y 1", "a.1.x b.0.y 1", "a.2.x b.1.y 1"], {0, 1, 2}),
+    ("other shapes", ["a.0.x b.1.y 1", "a.1.x b.0.y 2", "a.2.x b.2.y 1"], set()),
+    ("what else is in such blocks", ["a.0.x b.1.y 1", "a.1.x b.0.y 1", "a.0.z b.1.z 3", "a.1.z b.2.z 3"], {0, 1, 2}),
+    ("numbers of layers", ["a.conv1 b.conv2 1", "a.conv2 b.conv1 1"], {0, 1}),
+    ("another number differs as well", ["a.0.x1 b.1.y1 1", "a.1.x2 b.0.y2 1"], set()),
+    ("two numbers in one word", ["a.s1_b1 b.4 1", "a.s1_b2 b.3 1", "a.s2_b1 b.5 1"], {0, 1}),
+    ("one list for stages of blocks", ["a.0.0 b.0 1", "a.0.1 b.1 1", "a.1.0 b.3 1", "a.1.1 b.2 1"], {2, 3}),
+]
+
+
+@pytest.mark.parametrize(("pairs", "expected"), [case[1:] for case in CROSSINGS], ids=[case[0] for case in CROSSINGS])
+def test_numbered_equals_that_were_paired_crosswise(pairs, expected):
+    paths = [(tuple(here.split(".")), tuple(there.split(".")), int(shapes)) for here, there, shapes in map(str.split, pairs)]
+    is_crossed = crossed(paths)
+    assert {i for i, (here, there, _) in enumerate(paths) if is_crossed(here, there)} == expected
+    turned = crossed([(there, here, shapes) for here, there, shapes in reversed(paths)])
+    assert {i for i, (here, there, _) in enumerate(paths) if turned(there, here)} == expected
+
+
+PROJECTIONS = {f"attention.{word}.{role}": (8, 8) if role == "weight" else (8,) for word in "qkvo" for role in ("weight", "bias")}
+SPLIT_BLOCK = {"before.weight": (8,), "before.bias": (8,), **PROJECTIONS, "after.weight": (8,), "after.bias": (8,)}
+SPLIT_BLOCK |= {"mlp.fc1.weight": (32, 8), "mlp.fc1.bias": (32,), "mlp.fc2.weight": (8, 32), "mlp.fc2.bias": (8,)}
+FUSED_BLOCK = {
+    "norm1.weight": (8,),
+    "norm1.bias": (8,),
+    "attn.in_proj_weight": (24, 8),
+    "attn.in_proj_bias": (24,),
+    "attn.out_proj.weight": (8, 8),
+}
+FUSED_BLOCK |= {"attn.out_proj.bias": (8,), "norm2.weight": (8,), "norm2.bias": (8,)}
+FUSED_BLOCK |= {"mlp.0.weight": (32, 8), "mlp.0.bias": (32,), "mlp.3.weight": (8, 32), "mlp.3.bias": (8,)}
+#: Layers that each side has lost: as they were drawn when a permutation of the blocks left less over than their order.
+LOST = {0: "v", 1: "q", 5: "o fc2", 7: "fc2", 8: "v after", 10: "v before", 11: "v"}
+LOST_THERE = {1: "in_proj_weight in_proj_bias", 2: "out_proj", 5: "norm1", 6: "out_proj", 9: "out_proj 3", 10: "3", 11: "norm2"}
+
+
+def test_a_permutation_of_blocks_is_not_sure_because_it_leaves_less_over():
+    source, target = (
+        side({f"{prefix}{i}": {n: s for n, s in parts.items() if not set(n.split(".")) & set(lost.get(i, "").split())} for i in range(12)})
+        for prefix, parts, lost in (("vit.layers.", SPLIT_BLOCK, LOST), ("encoder.layers.encoder_layer_", FUSED_BLOCK, LOST_THERE))
+    )
+    assert shift(ckptaudit.propose(source, target).steps, "vit.layers.", "encoder.layers.encoder_layer_") == {0}

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from types import MappingProxyType
 
 from ckptaudit.align.by_structure.copies import find_twin
+from ckptaudit.align.by_structure.crossings import crossed
 from ckptaudit.align.by_structure.derived import derived_pairs
 from ckptaudit.align.by_structure.flattening import undecided_where_flattened
 from ckptaudit.align.by_structure.grading import Found, Whole, audited, order_agreement
@@ -86,7 +87,10 @@ def _general(
     split_fused(*sides)
     ids, builds = Ids(), Ids()
     here, there = Forest(sides[0], ids, builds), Forest(sides[1], ids, builds)
-    found = in_sequence(here, there, audited(here, there, _passes(here, there)))
+    found, numbered = _passes(here, there)
+    found = in_sequence(here, there, audited(here, there, found))
+    if numbered == Worth.EVIDENCE:
+        found = _against_numbers(here, there, found)
     proposals = [proposal for pair in found for proposal in _items(here, there, pair)]
     del found
     proposals += singles(here, there, proposals)
@@ -96,7 +100,19 @@ def _general(
     yield from derived_pairs(sides[0], sides[1], {**known, **{pair.target: pair for pair in pairs}})
 
 
-def _passes(here: Forest, there: Forest) -> list[Found]:
+def _against_numbers(here: Forest, there: Forest, found: list[Found]) -> list[Found]:
+    """The pairs, those ambiguous that only order decides and that the numbers of other sure pairs are against."""
+    paths = [(here.atoms[pair.source].path, there.atoms[pair.target].path) for pair in found]
+    is_crossed = crossed((*both, here.keys[0][pair.source]) for both, pair in zip(paths, found, strict=True) if pair.level)
+    return [
+        replace(pair, level=Level.AMBIGUOUS, evidence=(*pair.evidence, "against the order of numbers"))
+        if pair.level == Level.ORDERED and is_crossed(*both)
+        else pair
+        for both, pair in zip(paths, found, strict=True)
+    ]
+
+
+def _passes(here: Forest, there: Forest) -> tuple[list[Found], Worth]:
     rules, ordered = Rules(), False  # the first pass trusts no order: it finds out whether order may be trusted
     last = _PASSES - 1 if len(here.atoms) <= _MANY else _PASSES - 2
     numbered = Worth.EVIDENCE
@@ -110,7 +126,7 @@ def _passes(here: Forest, there: Forest) -> list[Found]:
         if not number and (numbered := worth_of_numbers(here, there, found)) < Worth.EVIDENCE:
             solution, found = solved()
         if number == last or (number and all(pair.level for pair in found)):
-            return found
+            return found, numbered
         ordered = here.side.ordered and there.side.ordered and order_agreement(here, there, found) >= AGREEING
         rules = Rules()
         for firm in (True, False):
