@@ -183,15 +183,16 @@ class LayerGraph:
 
 
 def in_alphabetical_order(tensors: Iterable[TensorSpec], key: Callable[[str], Any] = str) -> bool:
-    """Whether the tensors of each dtype stand together, by name: safetensors sorts by dtype first, and by name within each."""
+    """Whether the tensors stand by name: all of them, or those of each dtype, as safetensors has them, which sorts by dtype first."""
     seen: set[str] = set()
     dtype, last = "", None
+    throughout = within = True
     for spec in tensors:
         place = key(spec.name)
-        if spec.dtype == dtype:
-            if place < last:
-                return False
-        elif spec.dtype in seen:
+        falls = last is not None and place < last
+        throughout = throughout and not falls
+        within = within and not (falls if spec.dtype == dtype else spec.dtype in seen)
+        if not (throughout or within):
             return False
         seen.add(spec.dtype)
         dtype, last = spec.dtype, place

@@ -86,3 +86,49 @@ def test_counts_leave_out_buffers_and_aliases():
     )
     assert (graph.parameters, graph.nbytes) == (16, 16 * 4 + 4 * 4)
     assert graph.select(["b.weight"]).tied == ()
+
+
+ROWS = {"conv1.weight": "float32", "bn1.weight": "float32", "bn1.bias": "float32", "bn1.count": "int64", "fc.weight": "float32"}
+BY_DTYPE = sorted(ROWS, key=lambda name: (ROWS[name] != "int64", name))
+
+
+@pytest.mark.parametrize(
+    ("names", "alphabetical"),
+    [
+        (list(ROWS), False),
+        (sorted(ROWS), True),
+        (BY_DTYPE, True),
+        (sorted(ROWS, reverse=True), False),
+        (["l2.weight", "l10.weight"], True),
+        ([], True),
+    ],
+)
+def test_names_in_the_order_of_the_alphabet(names, alphabetical):
+    graph = LayerGraph.from_tensors([TensorSpec(name, (4, 4), ROWS.get(name, "float32")) for name in names])
+    assert graph.is_alphabetical is alphabetical
+
+
+def batch_norm(path, channels=4):
+    return {f"{path}.{role}": (channels,) for role in ("weight", "bias", "running_mean", "running_var")}
+
+
+@pytest.mark.parametrize("in_order_of_definition", [True, False])
+@pytest.mark.parametrize(
+    ("tensors", "behind", "by_names"),
+    [
+        ({"f.0.weight": (4, 3, 3, 3), **batch_norm("f.1"), "f.2.weight": (4, 4, 3, 3)}, {"f.0": "f.1"}, {"f.0": "f.1"}),
+        ({"f.9.weight": (4, 3, 3, 3), **batch_norm("f.10")}, {"f.9": "f.10"}, {"f.9": "f.10"}),
+        ({"a.conv2.weight": (4, 3, 3, 3), **batch_norm("a.bn2"), **batch_norm("b.bn1")}, {"a.conv2": "a.bn2"}, {"a.conv2": "a.bn2"}),
+        ({"conv_pw.weight": (4, 3, 1, 1), **batch_norm("bn1")}, {"conv_pw": "bn1"}, {}),
+        # Where one of that name has other channels, none of them is known to follow.
+        (
+            {**batch_norm("a.norm1"), "a.conv1.weight": (4, 4, 1, 1), **batch_norm("b.norm1"), "b.conv1.weight": (8, 4, 1, 1)},
+            {"a.conv1": "b.norm1"},
+            {},
+        ),
+    ],
+)
+def test_which_norm_stands_behind_a_kernel(tensors, behind, by_names, in_order_of_definition):
+    names = list(tensors) if in_order_of_definition else sorted(tensors)
+    graph = LayerGraph.from_tensors([TensorSpec(name, tensors[name], "float32") for name in names])
+    assert {kernel: norm.path for kernel, norm in graph.norms_behind.items()} == (behind if in_order_of_definition else by_names)
