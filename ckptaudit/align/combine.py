@@ -11,6 +11,7 @@ from ckptaudit.align.by_position import align_by_position, doubted_by_position
 from ckptaudit.align.flattened import with_flattened_order
 from ckptaudit.align.pairs import Alignment, Pair, Scope
 from ckptaudit.align.recurrent import recurrent_pairs
+from ckptaudit.align.tied import aliases, with_aliases
 from ckptaudit.graph import LayerGraph, TensorSpec, is_float
 from ckptaudit.graph.kinds import DERIVED_BUFFERS
 from ckptaudit.graph.names import is_under, leaf
@@ -29,6 +30,9 @@ _OUTSIDE = 0.2
 
 def align_beyond_names(source: LayerGraph, target: LayerGraph, named: Alignment) -> Alignment:
     """The alignment of two sides of which ``named`` says what names alone give: see :func:`ckptaudit.align.align`."""
+    if target.tied and (known := aliases(source, target, named)):
+        alone = target.select(target.tensors.keys() - known.keys())
+        return with_aliases(align_beyond_names(source, alone, align_by_name(source, alone)), known, target)
     recurrent = recurrent_pairs(source, target)
     return _beside(recurrent, source, target) if recurrent else _aligned(source, target, named)
 

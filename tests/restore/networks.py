@@ -36,6 +36,16 @@ class Tied(nn.Module):
         self.out.weight = self.embed.weight
 
 
+class Repeated(nn.Module):
+    """One block, used several times under as many names, as ALBERT does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        block = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 8), nn.LayerNorm(8))
+        self.layers = nn.ModuleList([block] * 4)
+        self.head = nn.Linear(8, 3)
+
+
 def trained(module: nn.Module, seed: int = 0) -> nn.Module:
     """Give every tensor values that no initialiser gives."""
     generator = torch.Generator().manual_seed(seed)

@@ -17,7 +17,7 @@ import ckptaudit
 from ckptaudit.errors import CheckpointError, UsageError
 from tests.conftest import ROOT
 from tests.prove import networks as proving
-from tests.restore.networks import SmallNet, Tied, copied, prefixed, same, trained
+from tests.restore.networks import Repeated, SmallNet, Tied, copied, prefixed, same, trained
 
 IMAGE = torch.linspace(-1, 1, 3 * 16 * 16).reshape(1, 3, 16, 16)
 
@@ -238,12 +238,25 @@ class Sharing(nn.Module):
         self.register_buffer("scale", torch.zeros(1, 3).expand(5, 3))
 
 
-def test_tied_weights_stay_tied(tmp_path):
+@pytest.mark.parametrize("lost", ["out.weight", "embed.weight"])
+@pytest.mark.parametrize("words", [{}, {"embed": "tokens", "body": "middle", "out": "head"}], ids=["own names", "other names"])
+def test_tied_weights_stay_tied(lost, words, tmp_path):
     source, model = trained(Tied()), Tied()
-    state = {name: tensor.contiguous() for name, tensor in source.state_dict().items() if name != "out.weight"}
-    safetensors.torch.save_file(state, tmp_path / "tied.safetensors")
-    ckptaudit.load(model, tmp_path / "tied.safetensors")
+    state = {name: tensor.contiguous() for name, tensor in source.state_dict().items() if name != lost}
+    renamed = {".".join(words.get(part, part) for part in name.split(".")): tensor for name, tensor in state.items()}
+    safetensors.torch.save_file(renamed, tmp_path / "tied.safetensors")
+    assert ckptaudit.load(model, tmp_path / "tied.safetensors").plan.complete
     assert model.out.weight is model.embed.weight
+    assert same(model, source.state_dict())
+
+
+@pytest.mark.parametrize("there", ["layers.0", "layers.2", "block"])
+def test_a_block_that_is_repeated_is_held_once(there, tmp_path):
+    source, model = trained(Repeated()), Repeated()
+    state = {n.replace("layers.0", there): t for n, t in source.state_dict().items() if n.startswith(("layers.0", "head"))}
+    safetensors.torch.save_file(state, tmp_path / "once.safetensors")
+    audit = ckptaudit.load(model, tmp_path / "once.safetensors")
+    assert (audit.plan.complete, len(audit.plan.steps)) == (True, 26)
     assert same(model, source.state_dict())
 
 
