@@ -189,14 +189,15 @@ def test_missing_library_is_named_with_its_install_command(write, arch):
     assert printed.endswith("is not installed; run: pip install 'ckptaudit[torch]'")
 
 
-@pytest.mark.parametrize("name", ["vit_h_14", "regnet_y_128gf"])
-def test_weights_take_no_memory(name):
-    extra = run(f"""
+def test_weights_take_no_memory():
+    extra = run("""
         import resource, torch, torchvision
         peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         imported = peak()
         from ckptaudit.arch import build_model
-        assert build_model({name!r}).graph.nbytes > 2 * 2**30
-        print(peak() - imported)
+        for name in ("vit_h_14", "regnet_y_128gf"):
+            assert build_model(name).graph.nbytes > 2 * 2**30
+            print(peak() - imported)
     """)
-    assert float(extra) < 100
+    assert len(extra.split()) == 2
+    assert all(float(more) < 100 for more in extra.split()), extra

@@ -59,7 +59,7 @@ def _commands(text: str) -> list[tuple[str, dict[str, str], str]]:
 
 
 @pytest.fixture(scope="module")
-def project(run, tmp_path_factory):
+def project(run, run_beside_torch, tmp_path_factory):
     """A repository with a model whose head was renamed and resized after its checkpoint was saved, and every report of one command."""
     folder = tmp_path_factory.mktemp("project")
     (folder / ".git").mkdir()
@@ -67,7 +67,7 @@ def project(run, tmp_path_factory):
     package.mkdir()
     (package / "old.py").write_text(MODEL.replace("HEAD", "head").replace("CLASSES", "5"))
     (package / "new.py").write_text(MODEL.replace("HEAD", "head").replace("CLASSES", "4"))
-    assert run("spec", "old.py:build", "-o", "old.json", cwd=package).returncode == 0
+    assert run_beside_torch("spec", "old.py:build", "-o", "old.json", cwd=package).returncode == 0
     import torch
 
     torch.save(
