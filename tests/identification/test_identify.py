@@ -347,9 +347,9 @@ def test_diff_without_an_architecture_identifies_first(run):
 
 
 @pytest.mark.parametrize(("arch", "rule"), [("vgg16", "architecture-variant"), ("sample_ckpts/tiny_unet.py:build", "nothing-matched")])
-def test_a_wrong_architecture_is_told_the_right_one(run, arch, rule):
+def test_a_wrong_architecture_is_told_the_right_one(run, run_beside_torch, arch, rule):
     result = run("diff", "sample_ckpts/resnet101_backbone.pth", "--arch", arch, "--format", "json")
     finding = next(finding for finding in json.loads(result.stdout)["findings"] if finding["rule"] == rule)
     assert finding["fix"] == "build deeplabv3_resnet101"
-    page = run("diff", "sample_ckpts/resnet101_backbone.pth", "--arch", arch).stdout
+    page = run_beside_torch("diff", "sample_ckpts/resnet101_backbone.pth", "--arch", arch).stdout
     assert page.endswith("next  ckptaudit diff sample_ckpts/resnet101_backbone.pth --arch deeplabv3_resnet101\n")

@@ -48,9 +48,10 @@ def edited(tmp_path_factory):
         ("exchanged", "", SOURCE, 2, "--verify-with and --input-size go with --arch"),
     ],
 )
-def test_an_edited_plan_is_run_before_it_is_carried_out(plan, arch, options, code, told, edited, run, tmp_path):
+def test_an_edited_plan_is_run_before_it_is_carried_out(plan, arch, options, code, told, edited, run, run_beside_torch, tmp_path):
     options = (*options, *(("--arch", f"{HERE}:{arch}") if arch else ()))
-    result = run("apply", edited / f"{plan}.yaml", edited / "a.pth", "-o", tmp_path / "b.pth", *options)
+    command = run if code == 0 else run_beside_torch
+    result = command("apply", edited / f"{plan}.yaml", edited / "a.pth", "-o", tmp_path / "b.pth", *options)
     assert (result.returncode, told in result.stdout + result.stderr) == (code, True), result.stdout + result.stderr
     assert [path.name for path in tmp_path.iterdir()] == ([] if code else ["b.pth"])
     assert "Traceback" not in result.stderr
