@@ -98,7 +98,8 @@ def commands_forked(run: Command, folder: Path, *modules: str, **environment: st
         return
     out, err, program = folder / "out", folder / "err", Path(__file__).with_name("forking.py")
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "bufsize": 1}
-    with subprocess.Popen([sys.executable, program, *modules], env=environment_of_commands(**environment), **pipes) as parent:
+    environment = environment_of_commands(**environment, OMP_NUM_THREADS="1")  # what forks has no other threads
+    with subprocess.Popen([sys.executable, program, *modules], env=environment, **pipes) as parent:
 
         def command(*arguments: str | Path, cwd: Path = ROOT, **environment: str) -> subprocess.CompletedProcess[str]:
             order = {"cwd": cwd, "environment": environment_of_commands(**environment), "out": out, "err": err}
