@@ -165,8 +165,9 @@ def _pillow_size(plan: _Plan) -> list[str]:
         return [f"image = image.resize({sides[::-1]}, {how})"] if sides else []
     lines = []
     if plan.resize and len(plan.resize) == 1:
-        lines.append(f"factor = {plan.resize[0]} / min(image.size)  # the shorter side")
-        lines.append(f"image = image.resize((int(image.width * factor), int(image.height * factor)), {how})")
+        side = plan.resize[0]
+        lines.append(f"short = min(image.size)  # becomes {side}")
+        lines.append(f"image = image.resize(({side} * image.width // short, {side} * image.height // short), {how})")
     elif plan.resize:
         lines.append(f"image = image.resize({plan.resize[::-1]}, {how})")
     if plan.size:
@@ -193,8 +194,9 @@ def _opencv_size(plan: _Plan) -> list[str]:
             "image[top:top + small.shape[0], left:left + small.shape[1]] = small",
         ]
     if plan.resize and len(plan.resize) == 1:
-        lines.append(f"factor = {plan.resize[0]} / min(image.shape[:2])  # the shorter side")
-        lines.append(f"image = cv2.resize(image, (int(image.shape[1] * factor), int(image.shape[0] * factor)), {how})")
+        side = plan.resize[0]
+        lines.append(f"short = min(image.shape[:2])  # becomes {side}")
+        lines.append(f"image = cv2.resize(image, ({side} * image.shape[1] // short, {side} * image.shape[0] // short), {how})")
     elif plan.resize:
         lines.append(f"image = cv2.resize(image, {plan.resize[::-1]}, {how})")
     if plan.size:

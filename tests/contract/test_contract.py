@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import jsonschema
 import numpy as np
@@ -71,6 +72,26 @@ def test_sizes_agree_where_an_image_has_other_proportions(picture, fit):
     assert {batch.shape for batch in batches.values()} == {(1, 3, 48, 48)}
     np.testing.assert_allclose(batches["torchvision"], batches["numpy"], atol=1e-5)
     assert abs(batches["opencv"] - batches["numpy"]).mean() < 0.02  # the same picture, other roundings
+
+
+@pytest.mark.parametrize("library", ["numpy", "keras", "opencv"])
+def test_the_shorter_side_becomes_what_torchvision_makes_of_it(library):
+    """For every side: 235 / 256 * 256 is 235, and 235 / 284 * 284 as a factor in floating point is not."""
+    from torchvision.transforms.functional import _compute_resized_output_size
+
+    told = Preprocessing("x", size=(224, 224), resize=(235,), fit="crop", channels="RGB", scale=1 / 255)
+    lines = [line for line in code_for(told)[library].splitlines() if line.startswith("short = ") or ".resize(" in line]
+    sizing = compile("\n".join(lines), library, "exec")
+    sizes, expected = [], []
+    cv2 = SimpleNamespace(resize=lambda image, size, interpolation: sizes.append(size), INTER_LINEAR=None)
+    for side in range(100, 3000):
+        for width, height in ((side, side + 213), (side + 213, side), (side, side)):
+            image = SimpleNamespace(
+                size=(width, height), width=width, height=height, shape=(height, width, 3), resize=lambda size, how: sizes.append(size)
+            )
+            exec(sizing, {"image": image, "cv2": cv2, "Image": Image})
+            expected.append(tuple(_compute_resized_output_size((height, width), [235])[::-1]))
+    assert sizes == expected
 
 
 def _statements(result):
