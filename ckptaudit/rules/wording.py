@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from ckptaudit.text import plural
 
-__all__ = ["are", "have", "plural", "quoted"]
+__all__ = ["are", "have", "percent", "plural", "quoted"]
 
 
 def are(number: int, word: str) -> str:
@@ -17,6 +17,13 @@ def are(number: int, word: str) -> str:
 def have(number: int, word: str) -> str:
     """``1 tensor has``, ``2 tensors have``."""
     return f"{plural(number, word)} {'has' if number == 1 else 'have'}"
+
+
+def percent(share: float) -> str:
+    """``25%``; 0% and 100% are said only of none and of all."""
+    if 0 < share < 0.01:
+        return "less than 1%"
+    return "more than 99%" if 0.99 < share < 1 else f"{share:.0%}"
 
 
 def quoted(words: Iterable[str]) -> str:

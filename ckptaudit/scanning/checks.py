@@ -12,7 +12,7 @@ from ckptaudit.read.ahead import reading_ahead
 from ckptaudit.read.header_table import HeaderTable
 from ckptaudit.rules.finding import Finding, Rule
 from ckptaudit.rules.pickled import refused_global
-from ckptaudit.rules.wording import plural
+from ckptaudit.rules.wording import percent, plural
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -192,7 +192,7 @@ def _non_finite(checkpoint: Checkpoint, deep: bool) -> Iterator[Finding]:
         yield NON_FINITE.finding(
             f"{len(bad):,} of {plural(looked_at, 'floating-point tensor')} {'holds' if len(bad) == 1 else 'hold'} NaN or infinite values"
             f", most of all `{worst}`: "
-            f"{bad[worst]:.0%} of {sampled}.",
+            f"{percent(bad[worst])} of {sampled}.",
             checkpoint=bad,
             fix="the training diverged, or the file is damaged: take an earlier checkpoint",
         )

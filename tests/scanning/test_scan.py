@@ -25,6 +25,7 @@ import torch
 from onnx import helper, numpy_helper
 from safetensors.torch import save_file
 
+import ckptaudit
 from ckptaudit.scanning import scan, scan_file
 from ckptaudit.scanning.checks import RULES
 
@@ -173,12 +174,16 @@ def test_findings(tmp_path, make, expected):
     assert rules(make(tmp_path)) == expected
 
 
-def test_deep_looks_at_every_value(tmp_path):
-    values = torch.zeros(100_000)
-    values[-1] = float("nan")
-    save_file({"w": values}, tmp_path / "a.safetensors")
-    assert rules(tmp_path / "a.safetensors") == set()
-    assert rules(tmp_path / "a.safetensors", deep=True) == {("non-finite-values", "warning")}
+@pytest.mark.parametrize(("broken", "words"), [(1, "less than 1%"), (25_000, "25%"), (99_999, "more than 99%")])
+def test_deep_looks_at_every_value(tmp_path, broken, words):
+    path, values = tmp_path / "a.safetensors", torch.zeros(100_000)
+    values[-broken:] = float("nan")
+    save_file({"0.weight": values[None]}, path)
+    model = torch.nn.Sequential(torch.nn.Linear(100_000, 1, bias=False))
+    assert bool(rules(path)) == (broken == 99_999)
+    for findings in (scan_file(path, deep=True).findings, ckptaudit.audit(path, model, deep=True).findings):
+        (message,) = (finding.message for finding in findings if finding.rule == "non-finite-values")
+        assert message.endswith(f"`0.weight`: {words} of its values.")
 
 
 def test_overlapping_external_data(tmp_path):

@@ -8,7 +8,7 @@ from ckptaudit.graph.kinds import BUFFER_ROLES, role_of
 from ckptaudit.graph.names import leaf
 from ckptaudit.rules.comparison import Comparison
 from ckptaudit.rules.finding import Finding, Rule
-from ckptaudit.rules.wording import plural
+from ckptaudit.rules.wording import percent, plural
 
 RULE = Rule("non-finite-values", "Weights are NaN or infinite", "error", "cause")
 
@@ -20,9 +20,10 @@ def check(comparison: Comparison) -> Iterator[Finding]:
     bad = {name: share for name, share in comparison.non_finite.items() if name in used and role_of(leaf(name)) not in BUFFER_ROLES}
     if bad:
         worst = max(bad, key=lambda name: bad[name])
+        looked_at = "its values" if comparison.deep else "the values that were sampled"
         yield RULE.finding(
             f"{len(bad)} of {plural(len(used), 'parameter tensor')} {'holds' if len(bad) == 1 else 'hold'} NaN or infinite values"
-            f", most of all `{worst}`: {bad[worst]:.0%} of {'its values' if comparison.deep else 'the values that were sampled'}.",
+            f", most of all `{worst}`: {percent(bad[worst])} of {looked_at}.",
             checkpoint=tuple(bad),
             fix="the training diverged, or the file is damaged: take an earlier checkpoint",
             status="incompatible",
