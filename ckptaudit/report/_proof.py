@@ -56,7 +56,10 @@ def _outputs(outputs: Outputs) -> Iterator[str]:
             yield f"  layers: {same} of {all_} agree; the first that differs is {where}, which was given the same"
         else:
             after = f"`{first.after}`, the last that agrees" if first.after else "the input"
-            yield f"  layers: {same} of {all_} agree; they part between {after}, and {where}: an activation, a pooling, a padding"
+            yield (
+                f"  layers: {same} of {all_} agree; they part between {after}, and {where}: the weights of another layer, or an "
+                "activation, a pooling, a padding in between"
+            )
     elif all_:
         yield f"  layers: all {all_} that were compared agree"
 
