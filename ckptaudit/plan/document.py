@@ -275,6 +275,7 @@ class _Reader:
             target=self._side("target", document.get("target")),
         )
         _check_targets(plan)
+        _check_rules(plan, renaming)
         return plan
 
     def _side(self, where: str, value: object) -> Side | None:
@@ -393,3 +394,22 @@ def _check_targets(plan: Plan) -> None:
     for name in plan.dropped:
         if name in used:
             raise PlanError(f"dropped: {name!r} is used by a step, too")
+
+
+def _check_rules(plan: Plan, renaming: Renaming) -> None:
+    """Refuse rules that rename a tensor otherwise than its step: who edits them would see the step carried out instead.
+
+    Steps that rules carry out and that stand by themselves have a runner-up when they are written. One that was decided by hand has
+    none, or takes it, and counts before the rules. A tensor that is used twice follows the rules once.
+    """
+    plain = {(step.sources[0], step.target) for step in plan.steps if len(step.sources) == 1 and not step.ops}
+    for step in plan.steps:
+        name = step.sources[0]
+        if (name, step.target) not in plain or step.runner_up is None or name in step.runner_up:
+            continue
+        renamed = renaming(name)
+        if renamed not in (name, step.target) and (name, renamed) not in plain:
+            raise PlanError(
+                f"rules and steps contradict each other: the rules rename {name!r} to {renamed!r}, its step to {step.target!r}; "
+                "make them say the same, or take `runner_up` out of the step where that is right"
+            )

@@ -86,6 +86,27 @@ def test_both_sides_are_optional(tmp_path):
 
 
 HEAD = "schema: ckptaudit.plan/1\ncomplete: true\n"
+RULES = HEAD + r"rules: [{pattern: '^a\.', replacement: x.}, {pattern: '^b\.', replacement: y.}]" + "\n"
+
+
+@pytest.mark.parametrize(
+    "steps",
+    [
+        "{to: x.w, from: a.w, runner_up: [b.w]}, {to: y.w, from: b.w, runner_up: [a.w]}",  # as written
+        "{to: x.w, from: b.w, runner_up: [b.w]}, {to: y.w, from: a.w, runner_up: [a.w]}",  # their `from` exchanged for the runner-up
+        "{to: y.w, from: a.w}",  # by hand
+        "{to: x.w, from: a.w, runner_up: [b.w]}, {to: tied.w, from: a.w, runner_up: [b.w]}",
+        "{to: y.w, from: a.w, ops: [{op: squeeze}], runner_up: [b.w]}",
+        "{to: y.w, from: [a.w, b.w], ops: [{op: sum}], runner_up: [c.w]}",
+        "{to: y.w, from: c.w, runner_up: [d.w]}",  # no rule for it
+    ],
+)
+def test_steps_decided_by_hand_count_before_rules(steps, tmp_path):
+    (tmp_path / "plan.yaml").write_text(f"{RULES}steps: [{steps}]\n")
+    plan = Plan.load(tmp_path / "plan.yaml")
+    assert [f"to: {step.target}" for step in plan.steps] == [part.split(",")[0] for part in steps.split("{")[1:] if part.startswith("to:")]
+
+
 BAD = [
     ("", "no plan"),
     ("a: b", "no plan"),
@@ -108,6 +129,11 @@ BAD = [
     (HEAD + "steps: [{names: [a, b], runner_up: [c]}]\n", r"steps\[0\]\.runner_up: 1 names beside the 2"),
     (HEAD + "steps: [{names: ['{0..9999999}']}]\n", "more than"),
     (HEAD + "steps: []\nrules: [{pattern: '(a+)+', replacement: ''}]\n", r"rules\[0\]: a rule begins with"),
+    (
+        RULES + "steps: [{to: y.w, from: a.w, runner_up: [b.w]}, {to: x.w, from: b.w, runner_up: [a.w]}]\n",
+        "the rules rename 'a.w' to 'x.w', its step to 'y.w'",
+    ),
+    (RULES + "steps: [{names: [b.w]}, {to: z.w, from: a.w, runner_up: [b.w]}]\n", "the rules rename 'a.w' to 'x.w', its step to 'z.w'"),
     (HEAD + "steps: []\nsource: {fingerprint: abc}\n", "64 hexadecimal digits"),
     (HEAD + "steps: []\nsteps: []\n", "line 4: a key that stands twice"),
     (HEAD + "steps: &a [*a]\n", "line 3: a plan has no aliases"),
