@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from ckptaudit.arch import Model
     from ckptaudit.read import Checkpoint
 
-input_size_option = click.option("--input-size", metavar="3x224x224", help="Sizes of one input for --verify; guessed otherwise.")
+input_size_option = click.option("--input-size", metavar="3x224x224", help="Sizes of one input to run the models on; guessed otherwise.")
 
 
 def models_that_may_have_written(opened: Checkpoint, source_arch: str | None, guess: bool) -> tuple[Model | None, tuple[Model, ...]]:

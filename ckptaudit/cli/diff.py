@@ -37,6 +37,7 @@ def diff(
     from ckptaudit.errors import UsageError
     from ckptaudit.pipeline import audit, model_of_twin
     from ckptaudit.read import open_checkpoint
+    from ckptaudit.records import replace
     from ckptaudit.report import render_audit
 
     build = model_side(arch, against, arch_args, fresh, twin=True)
@@ -46,5 +47,5 @@ def diff(
     model = model_of_twin(opened, against) if against is not None and arch is None else None
     twin = against if arch is not None or model is not None else None
     outcome = audit(opened, model or build(opened), intent=intent, branch=branch, deep=deep, twin=twin)
-    outputs.write(lambda output_format, options: render_audit(outcome, output_format, options))
+    outputs.write(lambda output_format, options: render_audit(outcome, output_format, replace(options, fail_on=fail_on)))
     sys.exit(exit_code(outcome, fail_on))

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from ckptaudit.pipeline import Audit
     from ckptaudit.read import Checkpoint
     from ckptaudit.report._entries import Entry
+    from ckptaudit.verdict import Bar
 
 __all__ = ["CHECKPOINT_FORMATS", "Entry", "Options", "formats", "render_audit", "render_audits", "render_checkpoint"]
 
@@ -42,12 +43,15 @@ class Options:
         Whether escape sequences for colours may be used.
     width:
         Columns of the output.
+    fail_on:
+        The verdict from which on an audit does not pass; without one, it passes where it is fit for its intent.
     """
 
     verbose: bool = False
     quiet: bool = False
     color: bool = False
     width: int = 80
+    fail_on: Bar | None = None
 
 
 def formats() -> tuple[str, ...]:
@@ -59,12 +63,12 @@ def formats() -> tuple[str, ...]:
 
 def render_audit(audit: Audit, output_format: str, options: Options | None = None) -> str:
     """The audit as text in the given format, with a closing newline."""
-    renderer = _renderer(output_format)
+    renderer, options = _renderer(output_format), options or Options()
     if hasattr(renderer, "render_audit"):
-        return str(renderer.render_audit(audit, options or Options()))
+        return str(renderer.render_audit(audit, options))
     from ckptaudit.report._entries import Entry
 
-    return render_audits([Entry.of(audit)], output_format, options)
+    return render_audits([Entry.of(audit, options.fail_on)], output_format, options)
 
 
 def render_audits(entries: Sequence[Entry], output_format: str, options: Options | None = None) -> str:

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from ckptaudit.graph import Origin
     from ckptaudit.pipeline import Audit
     from ckptaudit.rules import Finding
+    from ckptaudit.verdict import Bar
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,9 +41,11 @@ class Entry:
     holds: bool | None = None
 
     @classmethod
-    def of(cls, audit: Audit) -> Entry:
-        """An audit that nobody gave a name."""
-        return cls(f"{audit.checkpoint.path.name} → {audit.model.arch}", audit)
+    def of(cls, audit: Audit, fail_on: Bar | None = None) -> Entry:
+        """An audit that nobody gave a name; it passes below ``fail_on``, or without one where it is fit."""
+        holds, fit = audit.verdict.passes(fail_on), audit.verdict.fit
+        remark = "" if holds == fit else f"{'Passes' if holds else 'Fails'} because of --fail-on {fail_on}."
+        return cls(f"{audit.checkpoint.path.name} → {audit.model.arch}", audit, remark=remark, holds=holds)
 
     @property
     def passed(self) -> bool:

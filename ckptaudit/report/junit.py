@@ -59,7 +59,7 @@ def _add_finding(suite: ElementTree.Element, finding: Finding, entry: Entry, aud
     case = _add_case(suite, printable(f"{finding.rule}: {subject(finding)}".rstrip(": ")))
     if finding.allowed:
         ElementTree.SubElement(case, "skipped", message=printable(f"allowed: {finding.allowed}"))
-    elif finding.severity == "error":
+    elif finding.severity == "error" and not entry.passed:
         failure = ElementTree.SubElement(case, "failure", type=finding.rule, message=printable(finding.message))
         failure.text = _details(finding, entry, audit)
     else:

@@ -40,13 +40,20 @@ _MAX_METADATA, _MAX_METADATA_VERBOSE = 100, 2000
 
 def render_audit(audit: Audit, options: Options) -> str:
     """One page: verdict, coverage, facts, findings, next command."""
+    from ckptaudit.report._entries import Entry
+
+    return _audit_page(audit, Entry.of(audit, options.fail_on), options)
+
+
+def _audit_page(audit: Audit, entry: Entry, options: Options) -> str:
     console, out = _console(options)
-    verdict = audit.verdict
-    mark = "✓" if verdict.fit else "✗"
-    head = Text(f"{mark} {verdict.status}", style=_STATUS_STYLES[verdict.status])
+    verdict, passed = audit.verdict, entry.passed
+    style = _STATUS_STYLES[verdict.status] if passed == verdict.fit else f"bold {'green' if passed else 'red'}"
+    head = Text(f"{'✓' if passed else '✗'} {verdict.status}", style=style)
     head.append(f"  {_text(audit.checkpoint.path.name)} → {_text(audit.model.arch)}", style="default not bold")
     console.print(head, soft_wrap=True)
-    console.print(Padding(Text(_text(verdict.summary)), (0, 0, 0, 2)))
+    for sentence in filter(None, (entry.remark, verdict.summary)):
+        console.print(Padding(Text(_text(sentence)), (0, 0, 0, 2)))
     if options.quiet:
         return _page(out)
     console.print()
@@ -80,7 +87,7 @@ def render_audits(entries: Sequence[Entry], options: Options) -> str:
         for finding in entry.allowed:
             console.print(Padding(Text(f"allowed: {finding.rule} ({_text(finding.allowed)})", style="dim"), (0, 0, 0, 2)))
     pages = [
-        render_audit(entry.audit, options)
+        _audit_page(entry.audit, entry, options)
         for entry in entries
         if entry.audit is not None and not options.quiet and (options.verbose or not entry.passed)
     ]

@@ -32,7 +32,7 @@ def as_if_loaded(module: torch.nn.Module, state: Mapping[str, Any], prefix: str)
 
     lazy = [
         (owned, name, tensor, f"{path}.{name}" if path else name)
-        for path, part in module.named_modules()
+        for path, part in module.named_modules(remove_duplicate=False)  # a module that is used twice has two names
         for owned in (part._parameters, part._buffers)
         for name, tensor in owned.items()
         if tensor is not None and is_lazy(tensor)

@@ -91,16 +91,20 @@ def run_rules(comparison: Comparison, allow: Sequence[Allowance] = ()) -> list[F
 
 
 def _with_origin(finding: Finding, graph: LayerGraph) -> Finding:
-    """Point the finding to the line that attached its first module, or the nearest module above that has one."""
+    """Point the finding to the line that attached the module of all that it is about, or its first, or the nearest above."""
+    if not finding.model or finding.origin:
+        return finding
+    from ckptaudit.graph.names import common_prefix, parent
     from ckptaudit.records import replace
 
-    return replace(finding, origin=_origin_of(finding.model[0], graph)) if finding.model and not finding.origin else finding
+    origin = _origin_of(common_prefix(finding.model), graph) or _origin_of(parent(finding.model[0]), graph)
+    return replace(finding, origin=origin)
 
 
-def _origin_of(name: str, graph: LayerGraph) -> Origin | None:
+def _origin_of(path: str, graph: LayerGraph) -> Origin | None:
+    """The line that attached the module ``path``, or the nearest above it that has one; the model itself is none."""
     from ckptaudit.graph.names import parent
 
-    path = parent(name)
     while path:
         if (module := graph.modules.get(path)) is not None and module.origin is not None:
             return module.origin

@@ -186,17 +186,18 @@ CROSSINGS = [
     ("numbers of layers", ["a.conv1 b.conv2 1", "a.conv2 b.conv1 1"], {0, 1}),
     ("another number differs as well", ["a.0.x1 b.1.y1 1", "a.1.x2 b.0.y2 1"], set()),
     ("two numbers in one word", ["a.s1_b1 b.4 1", "a.s1_b2 b.3 1", "a.s2_b1 b.5 1"], {0, 1}),
+    ("a block that is known counts down", ["a.0.x b.1.y 1", "a.1.x b.0.y 1", "a.0.z b.1.z 3 known", "a.1.z b.0.z 4 known"], set()),
     ("one list for stages of blocks", ["a.0.0 b.0 1", "a.0.1 b.1 1", "a.1.0 b.3 1", "a.1.1 b.2 1"], {2, 3}),
 ]
 
 
 @pytest.mark.parametrize(("pairs", "expected"), [case[1:] for case in CROSSINGS], ids=[case[0] for case in CROSSINGS])
 def test_numbered_equals_that_were_paired_crosswise(pairs, expected):
-    paths = [(tuple(here.split(".")), tuple(there.split(".")), int(shapes)) for here, there, shapes in map(str.split, pairs)]
+    paths = [(tuple(here.split(".")), tuple(there.split(".")), int(n), bool(known)) for here, there, n, *known in map(str.split, pairs)]
     is_crossed = crossed(paths)
-    assert {i for i, (here, there, _) in enumerate(paths) if is_crossed(here, there)} == expected
-    turned = crossed([(there, here, shapes) for here, there, shapes in reversed(paths)])
-    assert {i for i, (here, there, _) in enumerate(paths) if turned(there, here)} == expected
+    assert {i for i, (here, there, *_) in enumerate(paths) if is_crossed(here, there)} == expected
+    turned = crossed([(there, here, *rest) for here, there, *rest in reversed(paths)])
+    assert {i for i, (here, there, *_) in enumerate(paths) if turned(there, here)} == expected
 
 
 PROJECTIONS = {f"attention.{word}.{role}": (8, 8) if role == "weight" else (8,) for word in "qkvo" for role in ("weight", "bias")}

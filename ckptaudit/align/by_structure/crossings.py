@@ -20,8 +20,8 @@ __all__ = ["crossed"]
 
 _DIGITS = compiled_when_used(r"\d+")
 
-#: A pair of layers: the paths of both, and their shapes as one number.
-_Pair = tuple[Path, Path, int]
+#: A pair of layers: the paths of both, their shapes as one number, and whether the pair is known without any order.
+_Pair = tuple[Path, Path, int, bool]
 #: What carries a number, on both sides: a block, or a layer itself.
 _Both = tuple[Path, Path]
 
@@ -30,11 +30,15 @@ def crossed(pairs: Iterable[_Pair]) -> Callable[[Path, Path], bool]:
     """Tell whether a pair of paths lies in blocks that were paired crosswise, or is itself.
 
     Crosswise is a pair that goes, with another one of the same shapes, up in a number of the one side and down in a number of the other.
-    Only paths that differ in that one number, on either side, are held against each other.
+    Only paths that differ in that one number, on either side, are held against each other. A block in which a pair is known stands where
+    it belongs: a decoder may count down.
     """
     alike: dict[tuple[Path, Path, int], list[_Both]] = defaultdict(list)
-    for here, there, shapes in pairs:
+    known: set[_Both] = set()
+    for here, there, shapes, is_known in pairs:
         alike[masked_path(here), masked_path(there), shapes].append((here, there))
+        if is_known:
+            known.update((here[:i], there[:j]) for i in range(1, len(here)) for j in range(1, len(there)))
     found: set[_Both] = set()
     for members in alike.values():
         if _monotone(sorted((_numbers(here), _numbers(there)) for here, there in members)):
@@ -45,7 +49,7 @@ def crossed(pairs: Iterable[_Pair]) -> Callable[[Path, Path], bool]:
                 for right, other_block, other in _one_masked(there):
                     series[left, right].append((number, other, (block, other_block)))
         for numbered in series.values():
-            found |= _inverted(sorted(numbered))
+            found |= _inverted(sorted(numbered)) - known
 
     def within(here: Path, there: Path) -> bool:
         return bool(found) and any((here[:i], there[:j]) in found for i in range(1, len(here) + 1) for j in range(1, len(there) + 1))

@@ -101,9 +101,17 @@ def _general(
 
 
 def _against_numbers(here: Forest, there: Forest, found: list[Found]) -> list[Found]:
-    """The pairs, those ambiguous that only order decides and that the numbers of other sure pairs are against."""
+    """The pairs, those ambiguous that only order decides and that the numbers of others are against.
+
+    Where nothing is left over, these others must be sure: what is guessed of a file in another order crosses everything.
+    """
+    whole = len(found) == len(here.atoms) == len(there.atoms)
     paths = [(here.atoms[pair.source].path, there.atoms[pair.target].path) for pair in found]
-    is_crossed = crossed((*both, here.keys[0][pair.source]) for both, pair in zip(paths, found, strict=True) if pair.level)
+    is_crossed = crossed(
+        (*both, here.keys[0][pair.source], pair.level == Level.DECIDED)
+        for both, pair in zip(paths, found, strict=True)
+        if pair.level or not whole
+    )
     return [
         replace(pair, level=Level.AMBIGUOUS, evidence=(*pair.evidence, "against the order of numbers"))
         if pair.level == Level.ORDERED and is_crossed(*both)
