@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from ckptaudit.align import align, align_by_name
+from ckptaudit.align.by_name.wrappers import unwrap
 from ckptaudit.arch import build_model
 from ckptaudit.arch.failures import describe_error
 from ckptaudit.arch.keras_values import value_of, variables_of
@@ -16,7 +17,7 @@ from ckptaudit.arch.model import SELF
 from ckptaudit.arch.trace import usual_inputs
 from ckptaudit.errors import ArchitectureError, PlanError
 from ckptaudit.graph.kinds import DERIVED_BUFFERS
-from ckptaudit.graph.names import leaf, parent
+from ckptaudit.graph.names import is_under, leaf, parent
 from ckptaudit.plan import make_plan
 from ckptaudit.plan.applying import step_result
 from ckptaudit.plan.plan import keeps_rows
@@ -24,6 +25,8 @@ from ckptaudit.plan.plan import keeps_rows
 if TYPE_CHECKING:
     import torch
 
+    from ckptaudit.align import Alignment
+    from ckptaudit.align.pairs import Scope
     from ckptaudit.arch import Model
     from ckptaudit.graph import TensorSpec
     from ckptaudit.plan import Plan
@@ -123,10 +126,16 @@ def own_plan(model: Model, checkpoint: Checkpoint) -> Plan:
     Raises
     ------
     PlanError
-        The file does not set all of it: it was written by another model.
+        The file does not set all of it, or calls a module within it otherwise: it was written by another model.
     """
-    alignment = (align if model.graph.framework == "keras" else align_by_name)(checkpoint.graph, model.graph)
+    by_names = model.graph.framework != "keras"
+    alignment = (align_by_name if by_names else align)(checkpoint.graph, model.graph)
     plan = make_plan(alignment, checkpoint.graph, model.graph)
+    if by_names and (renamed := _renamed_inside(alignment, plan)) is not None:
+        raise PlanError(
+            f"{model.arch} did not write {checkpoint.path.name}: the file does not set {renamed.target}, and to take its "
+            f"{renamed.source} for that is as much a guess as the plan"
+        )
     needed = [name for name in plan.initial if leaf(name) not in DERIVED_BUFFERS]
     if needed or not plan.safe:
         first = (needed or plan.initial or ("",))[0]
@@ -135,6 +144,15 @@ def own_plan(model: Model, checkpoint: Checkpoint) -> Plan:
         told = f"the file does not set {first}" if there is None else _other_shape(model, first, there, alone=alone)
         raise PlanError(f"{model.arch} did not write {checkpoint.path.name}: {told}")
     return plan
+
+
+def _renamed_inside(alignment: Alignment, plan: Plan) -> Scope | None:
+    """A module that the file calls otherwise. A prefix around the whole is none: wrappers and trainers put theirs there."""
+    targets = [unwrap(step.target)[0] for step in plan.steps]
+    for scope in alignment.scopes:
+        if scope.source and scope.target and not all(is_under(name, scope.target) for name in targets):
+            return scope
+    return None
 
 
 def _other_shape(model: Model, name: str, there: TensorSpec, *, alone: bool) -> str:

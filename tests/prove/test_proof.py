@@ -92,8 +92,19 @@ def test_outputs_of_one_shape_correspond_in_their_order(tmp_path, order, heads, 
     assert any("not in the same order" in reason for reason in proof.reasons) == (status == "not proved")
 
 
-def test_layers_correspond_as_the_whole_file_does(tmp_path):
-    """The file may name a part otherwise than the model that wrote it: the end of a name may be that of another layer."""
+# what the file has in place of a part of its names → whether these are the names of the model that is said to have written it
+WRITTEN = [
+    (r"^", "net.", True),
+    (r"^", "module.", True),
+    (r"^", "module.model.", True),
+    ("layer3", "stage_c", False),
+    ("^layer3", "a.b", False),
+]
+
+
+@pytest.mark.parametrize(("part", "there", "own"), WRITTEN)
+def test_layers_correspond_as_the_whole_file_does(tmp_path, part, there, own):
+    """The end of a name may be that of another layer. A prefix around the whole is usual, and another name within it a guess."""
 
     class Nested(torch.nn.Module):
         def __init__(self, name):
@@ -107,11 +118,15 @@ def test_layers_correspond_as_the_whole_file_does(tmp_path):
             return getattr(self, self.name)(self.conv1(x))
 
     wrote = Nested("layer3")
-    torch.save({name.replace("layer3", "stage_c"): tensor for name, tensor in wrote.state_dict().items()}, tmp_path / "a.pth")
+    torch.save({re.sub(part, there, name): tensor for name, tensor in wrote.state_dict().items()}, tmp_path / "a.pth")
     audit = ckptaudit.audit(tmp_path / "a.pth", Nested("third"))
     proof = prove_plan(audit.plan, audit.checkpoint, audit.model, source=ckptaudit.build_model(wrote), input_size=(3, 32, 32))
-    assert proof.status == "proved", proof.reasons
-    assert (proof.outputs.layers, proof.outputs.first, proof.settings) == ((3, 3), None, ())
+    if own:
+        assert proof.status == "proved", proof.reasons
+        assert (proof.outputs.layers, proof.outputs.first, proof.settings) == ((3, 3), None, ())
+    else:
+        assert proof.status == "not proved"
+        assert f"did not write a.pth: the file does not set layer3, and to take its {there} for that" in proof.reasons[0]
 
 
 def test_a_wrong_plan_is_refuted_and_the_place_named(plain):
