@@ -22,7 +22,7 @@ class Result:
     Attributes
     ----------
     checked:
-        The contract as it is now; beside a base, with those findings only that the base does not have.
+        The contract as it is now; beside a base, with those findings only that the base does not have, and what is allowed.
     change:
         What became of it since the base; None without a base.
     holds:
@@ -90,7 +90,7 @@ def _beside(checked: Checked, before: dict[str, Any] | None) -> Result:
     known = {_key(finding) for finding in before["findings"]}
     fresh = tuple(finding for finding in audit.findings if _key(finding.to_json()) not in known)
     change = _change(checked, before, fresh)
-    shown = replace(checked, audit=replace(audit, findings=fresh))
+    shown = replace(checked, audit=replace(audit, findings=tuple(f for f in audit.findings if f.allowed or f in fresh)))
     return Result(shown, change, checked.holds or change == "same", _remark(checked, change))
 
 

@@ -84,6 +84,8 @@ def render_audits(entries: Sequence[Entry], options: Options) -> str:
         )
         for sentence in filter(None, (entry.remark, entry.summary)):
             console.print(Padding(Text(_text(sentence)), (0, 0, 0, 2)))
+        if entry.passed and not options.verbose:
+            _print_warnings(console, entry, options)
         for finding in entry.allowed:
             console.print(Padding(Text(f"allowed: {finding.rule} ({_text(finding.allowed)})", style="dim"), (0, 0, 0, 2)))
     pages = [
@@ -92,6 +94,18 @@ def render_audits(entries: Sequence[Entry], options: Options) -> str:
         if entry.audit is not None and not options.quiet and (options.verbose or not entry.passed)
     ]
     return "\n".join([_page(out), *pages])
+
+
+def _print_warnings(console: Console, entry: Entry, options: Options) -> None:
+    """What is told of an audit that passes, and whose page is not shown: how many warnings, and how each begins."""
+    warnings = [finding for finding in entry.findings if finding.severity == "warning"]
+    if not warnings:
+        return
+    console.print(Padding(Text(f"{plural(len(warnings), 'warning')}; -v shows all of it", style=_STYLES["warning"]), (0, 0, 0, 2)))
+    for finding in () if options.quiet else warnings:
+        line = Text(f"    {finding.rule}: {_text(finding.message)}")
+        line.truncate(options.width, overflow="ellipsis")
+        console.print(line, soft_wrap=True)
 
 
 def render_checkpoint(checkpoint: Checkpoint, options: Options) -> str:

@@ -104,6 +104,19 @@ def test_what_was_broken_before_is_not_blamed_on_the_change(run_beside_torch, sm
     assert [(e["outcome"], e["change"]) for e in report["contracts"]] == [("restores", "mended")]
 
 
+def test_what_is_allowed_is_shown_with_its_reason_though_the_base_has_it(run_beside_torch, small, change):
+    allow = 'allow = [{ rule = "missing-layers", names = ["edge.*"], reason = "new in 1.1" }]'
+    change(small, ('arch = "segkit.models:Small"', f'arch = "segkit.models:Small"\n{allow}'), file="pyproject.toml")
+    change(small, ("        self.head = ", "        self.edge = nn.Linear(3, 3)\n        self.head = "))
+    git(small, "commit", "--quiet", "--all", "--message", "allowed")
+    done = run_beside_torch("check", "--base", "HEAD", "--format", "terminal", "--format", "json=r.json", cwd=small)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "as before this change" in done.stdout
+    assert "  allowed: missing-layers (new in 1.1)" in done.stdout.splitlines()
+    (contract,) = json.loads((small / "r.json").read_text())["contracts"]
+    assert (contract["change"], [finding["allowed"] for finding in contract["findings"]]) == ("same", ["new in 1.1"])
+
+
 def test_a_base_without_a_lock_makes_everything_new(run_beside_torch, small):
     git(small, "rm", "--quiet", "--cached", "ckptaudit.lock")
     git(small, "commit", "--quiet", "--message", "no lock")

@@ -167,6 +167,12 @@ def test_an_allowed_gap_holds_with_its_reason_and_an_unused_one_is_told(call, sm
     assert result.exit_code == 0
     (unused,) = report["contracts"][0]["findings"]
     assert (unused["rule"], unused["origin"]["path"]) == ("unused-allowance", "pyproject.toml")
+    told, begins = call("check").stdout.splitlines()[-2:]
+    assert told.strip() == "1 warning; -v shows all of it"
+    assert begins.startswith("    unused-allowance: The contract allows missing-layers for edge.* (new in")
+    assert len(begins) <= 80
+    assert "take the allowance out" in call("check", "-v").stdout
+    assert "unused-allowance" not in call("check", "-q").stdout
     change(small, ("        self.head = ", "        self.edge = nn.Linear(3, 3)\n        self.head = "))
     result, report = check(call)
     (finding,) = report["contracts"][0]["findings"]
