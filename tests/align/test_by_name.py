@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ckptaudit.align import align_by_name
+from ckptaudit.align import align, align_by_name
 from ckptaudit.align.by_name.wrappers import WRAPPERS, unwrap
 from ckptaudit.arch import build_model
 from ckptaudit.graph import LayerGraph, TensorSpec
@@ -115,3 +115,29 @@ def test_unwrapping_is_by_whole_segments(name, bare):
 def test_unwrapping_is_a_fixpoint(name):
     once = unwrap(name)[0]
     assert unwrap(once) == (once, ())
+
+
+@pytest.mark.parametrize(
+    ("part", "renames"),
+    [
+        ("neck.", {"norm": "bn"}),  # a module of which one layer alone is known
+        ("neck.", {"conv": "proj", "norm": "bn"}),  # and one of which nothing is
+    ],
+)
+def test_a_layer_renamed_where_it_stands_is_sure_among_equal_names(resnet, part, renames):
+    neck = [TensorSpec("neck.conv.weight", (32, 512, 3, 3), "float32")]
+    neck += [
+        TensorSpec(f"neck.norm.{role}", (32,), "float32", role.startswith("run"))
+        for role in ("weight", "bias", "running_mean", "running_var")
+    ]
+    source = LayerGraph.from_tensors([*resnet, *neck])
+
+    def rename(name):
+        below = name.removeprefix(part)
+        layer, dot, role = below.partition(".")
+        return name if below == name else part + renames.get(layer, layer) + dot + role
+
+    target = renamed(source, rename)
+    alignment = align(source, target)
+    assert mapping(alignment) == {rename(spec.name): spec.name for spec in source}
+    assert all(pair.sure for pair in alignment.pairs.values())

@@ -168,13 +168,16 @@ def astray(pairs: Iterable[Pair], known: Mapping[str, Pair]) -> Iterator[Pair]:
 
 
 def _places(anchors: Iterable[tuple[Path, Path]]) -> dict[Path, Path]:
-    """For each module of the first side the innermost module of the other that holds all counterparts of what is in it."""
+    """For each module of the first side the innermost module of the other that holds all counterparts of what is in it.
+
+    Counterparts lie as deep in it: a module of which one layer alone is known is not that layer.
+    """
     found: dict[Path, Path] = {}
     for here, there in anchors:
         for end in range(1, len(here)):
             module = here[:end]
-            place = found.get(module)
-            found[module] = there[:-1] if place is None else _common(place, there)
+            place, around = found.get(module), there[: max(0, len(there) - len(here) + end)]
+            found[module] = around if place is None else _common(place, around)
     return found
 
 
