@@ -21,8 +21,17 @@ from ckptaudit.text import plural
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
     from pathlib import Path
+    from typing import Protocol
 
-    from ckptaudit.read.torch_objects import TensorReader
+    class Tensors(Protocol):
+        """Tells the tensors of an object: ``TensorReader`` for what a file holds."""
+
+        def is_tensor(self, value: Any, /) -> bool:
+            """Whether an object stands for a tensor."""
+
+        def tensor(self, value: Any, name: str, /) -> StoredTensor:
+            """The tensor that it stands for."""
+
 
 #: Deepest nesting of containers. Honest files stay below 20; one frame of the interpreter's stack is spent on each level.
 MAX_DEPTH = 256
@@ -127,7 +136,7 @@ class Unwrapper:
         Tells tensors from other stand-ins.
     """
 
-    def __init__(self, path: Path, tensors: TensorReader) -> None:
+    def __init__(self, path: Path, tensors: Tensors) -> None:
         self._path = path
         self._tensors = tensors
         self._holders: set[int] = set()

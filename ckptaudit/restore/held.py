@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ckptaudit.arch.torch_arrays import is_tensor, tensor_dtype, to_array
 from ckptaudit.errors import CkptAuditError, ValuesUnavailableError
+from ckptaudit.graph.names import leaf
 from ckptaudit.read import Branch, Checkpoint
 from ckptaudit.read.identity import FileIdentity
 from ckptaudit.read.stored import Storage, StoredTensor, contiguous_strides
@@ -48,7 +49,7 @@ class HeldTensor(StoredTensor):
 
 
 def checkpoint_of_state(state: Mapping[str, Any], label: str, framework: str = "torch") -> Checkpoint:
-    """The tensors of a state dict as a checkpoint with one branch; whatever is no tensor is left out.
+    """The tensors of a state dict as a checkpoint whose branch they are; what lies deeper is in other branches, and not looked at.
 
     Parameters
     ----------
@@ -59,18 +60,46 @@ def checkpoint_of_state(state: Mapping[str, Any], label: str, framework: str = "
     """
     path = Path(label)
     tensors = {name: _held(value, path) for name, value in state.items() if is_tensor(value) or _is_array(value)}
-    branch = Branch("", "model", MappingProxyType(tensors))
+    optimizer = {"state", "param_groups"} <= state.keys()
+    branch = Branch("", "optimizer" if optimizer else "model", MappingProxyType(tensors))
+    deeper = () if optimizer else _deeper(state, path)
     return Checkpoint(
         path=path,
         format="state-dict",
         framework=framework,
         branch=branch,
         branch_reason="the state dict that was given",
-        branches=(branch,),
+        branches=(branch, *deeper),
         metadata=MappingProxyType({}),
         refused_globals=(),
         nbytes=sum(tensor.storage.nbytes for tensor in tensors.values()),
     )
+
+
+def _deeper(state: Mapping[str, Any], path: Path) -> tuple[Branch, ...]:
+    """State dicts within what was taken for one, as they are found in a file."""
+    dicts = {name: value for name, value in state.items() if isinstance(value, dict) and leaf(name) != "_extra_state"}
+    if not dicts:
+        return ()
+    from ckptaudit.read.unwrap import Unwrapper  # of use to a refusal alone
+
+    try:
+        return tuple(branch for branch in Unwrapper(path, _InMemory(path)).branches(dicts) if branch.name)
+    except CkptAuditError:  # nested without end
+        return ()
+
+
+@dataclass(frozen=True, slots=True)
+class _InMemory:
+    """What tells tensors in memory from other objects, as a reader does in a file."""
+
+    path: Path
+
+    def is_tensor(self, value: Any) -> bool:
+        return is_tensor(value) or _is_array(value)
+
+    def tensor(self, value: Any, name: str) -> StoredTensor:
+        return _held(value, self.path)
 
 
 def _held(tensor: Any, path: Path) -> HeldTensor:

@@ -110,10 +110,38 @@ def test_parameters_without_a_shape_get_that_of_the_state_dict(keep, error, word
         assert hooks(model) == hooks(lazy())
 
 
+def moments(model):
+    """The state of an optimizer that has done one step with a model like this one."""
+    other = copy.deepcopy(model)
+    optimizer = torch.optim.Adam(other.parameters())
+    sum(parameter.sum() for parameter in other.parameters()).backward()
+    optimizer.step()
+    return optimizer.state_dict()
+
+
 #: A restore that says nothing and sets little, what the error says, and whether it is found before anything is written.
 SILENT = [
     pytest.param(lambda m, s: m.load_state_dict(prefixed(s), strict=False), "sets 0 of 12 tensors", True, id="prefix"),
     pytest.param(lambda m, s: m.load_state_dict({}, strict=False), "holds no tensors", True, id="empty"),
+    pytest.param(
+        lambda m, s: m.load_state_dict({"model": s, "model_ema": s, "optimizer": moments(m), "epoch": 3}, strict=False),
+        r"weights lie deeper, under `model`, `model_ema`: [^$]*fix: give load_state_dict what lies under `model`$",
+        True,
+        id="a whole checkpoint",
+    ),
+    pytest.param(
+        lambda m, s: m.load_state_dict({"run": {"net": s}, "step": torch.tensor(3)}, strict=False),
+        "weights lie deeper, under `run.net`:",
+        True,
+        id="deeper, and a tensor beside",
+    ),
+    pytest.param(lambda m, s: m.load_state_dict(moments(m), strict=False), "An optimizer's state, not a model's", True, id="an optimizer"),
+    pytest.param(
+        lambda m, s: m.load_state_dict(torch.optim.SGD(m.parameters(), 0.1).state_dict(), strict=False),
+        "An optimizer's state, not a model's",
+        True,
+        id="an optimizer without tensors",
+    ),
     pytest.param(lambda m, s: m.load_state_dict({f"x{i}": t for i, t in enumerate(s.values())}, strict=False), "None of", True, id="names"),
     pytest.param(
         lambda m, s: m.load_state_dict({n: t for n, t in s.items() if not n.startswith("head")}, strict=False), "head", True, id="no head"

@@ -33,7 +33,7 @@ def check(comparison: Comparison) -> Iterator[Finding]:
             status="remappable",
         )
     averaged = [branch.name for branch in checkpoint.branches if branch.role == "ema" and branch.name != checkpoint.branch.name]
-    if averaged:
+    if averaged and checkpoint.format != "state-dict":
         yield RULE.finding(
             f"The file also holds averaged weights ({quoted(averaged)}); "
             + (f"branch `{checkpoint.branch.name}` was audited." if checkpoint.branch.name else "the top level was audited."),

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from ckptaudit.rules.comparison import Comparison
 from ckptaudit.rules.finding import Finding, Rule
-from ckptaudit.rules.wording import plural
+from ckptaudit.rules.wording import plural, quoted
 
 RULE = Rule("nothing-matched", "Nothing would be restored", "error", "cause")
 
@@ -17,7 +17,20 @@ def check(comparison: Comparison) -> Iterator[Finding]:
         return
     if not comparison.model.graph:
         return
-    if not comparison.checkpoint.graph:
+    checkpoint = comparison.checkpoint
+    deeper = [branch.name for branch in checkpoint.branches if branch.role in ("model", "ema") and branch.name]
+    if checkpoint.format == "state-dict" and deeper:
+        yield RULE.finding(
+            f"This is a whole checkpoint, and no state dict of a model: the weights lie deeper in it, under {quoted(deeper)}. "
+            "load_state_dict(strict=False) would leave the model untrained in silence.",
+            checkpoint=(*comparison.unexpected, *comparison.mismatched.values()),
+            model=(*comparison.missing, *comparison.mismatched),
+            fix=f"give load_state_dict what lies under `{deeper[0]}`",
+            status="incompatible",
+            phrase=f"the weights lie deeper, under {quoted(deeper)}",
+        )
+        return
+    if not checkpoint.graph:
         yield RULE.finding(
             "The file holds no tensors." + (f" ({comparison.checkpoint.branch_reason})" if comparison.checkpoint.branch.name else ""),
             model=comparison.missing,
