@@ -50,7 +50,8 @@ def _audit_page(audit: Audit, entry: Entry, options: Options) -> str:
     verdict, passed = audit.verdict, entry.passed
     style = _STATUS_STYLES[verdict.status] if passed == verdict.fit else f"bold {'green' if passed else 'red'}"
     head = Text(f"{'✓' if passed else '✗'} {verdict.status}", style=style)
-    head.append(f"  {_text(audit.checkpoint.path.name)} → {_text(audit.model.arch)}", style="default not bold")
+    sides = f"{audit.checkpoint.path.name} → {audit.model.arch}"
+    head.append(f"  {_text(sides if entry.title == sides else f'{entry.title}: {sides}')}", style="default not bold")
     console.print(head, soft_wrap=True)
     for sentence in filter(None, (entry.remark, verdict.summary)):
         console.print(Padding(Text(_text(sentence)), (0, 0, 0, 2)))

@@ -123,6 +123,10 @@ def test_a_renamed_layer_fails_where_the_project_says_so(call, small, change):
     assert (result.exit_code, contract["outcome"], contract["holds"]) == (1, "with-plan", False)
     assert contract["since"]["layer"] == "classify"
     assert contract["renames"] == [{"pattern": r"^head\.", "replacement": "classify."}]
+    assert [line for line in call("check").stdout.splitlines() if line.startswith(("✓", "✗"))] == [
+        "✗ small-cityscapes  remappable",
+        "✗ remappable  small-cityscapes: small_cityscapes.safetensors → segkit.models:Small",
+    ]
     assert check(call, "--fail-on", "partial")[0].exit_code == 0
 
 
