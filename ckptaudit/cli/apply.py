@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from ckptaudit.plan import Plan
     from ckptaudit.read import Checkpoint
 
+#: How many tensors are named that a plan does not set.
+_NAMED = 3
+
 
 @click.command(short_help="Carry out a plan: write the restored checkpoint.")
 @click.argument("plan", type=click.Path(readable=False))
@@ -100,9 +103,12 @@ def _proved(
     """Put the plan to the proof on the model itself, and say so; leave where it does not hold, or nothing could be shown."""
     from ckptaudit.cli._leaving import say
     from ckptaudit.errors import PlanError
+    from ckptaudit.graph.kinds import DERIVED_BUFFERS
+    from ckptaudit.graph.names import leaf
     from ckptaudit.plan.fingerprint import fingerprint
     from ckptaudit.prove import prove_plan
     from ckptaudit.report._proof import proof_lines
+    from ckptaudit.report._words import plural
 
     if plan.target is not None and plan.target.fingerprint != fingerprint(model.graph):
         raise PlanError(f"the plan was made for another model than {model.arch}: names, shapes or dtypes differ")
@@ -110,6 +116,11 @@ def _proved(
     proof = prove_plan(plan, checkpoint, model, source=wrote, rivals=rivals, images=images, input_size=input_size)
     answer, *details = proof_lines(proof)
     if proof.against:
+        set_by_plan = {step.target for step in plan.steps}
+        unset = [name for name in model.graph.tensors if name not in set_by_plan and leaf(name) not in DERIVED_BUFFERS]
+        if unset:
+            few = ", ".join(map(printable, unset[:_NAMED])) + (" …" if len(unset) > _NAMED else "")
+            details.append(f"  the plan leaves {plural(len(unset), 'tensor')} of the model as they were: {few}")
         emit("\n".join((f"{answer}; nothing was written", *details)) + "\n")
         sys.exit(NOT_FIT)
     if proof.status == "not proved":

@@ -30,7 +30,7 @@ def edited(tmp_path_factory):
     decided = [dataclasses.replace(step, grade="decided") for step in plan.steps]
     other = [dataclasses.replace(step, sources=tuple(map(exchanged, step.sources))) for step in decided]
     slip = [*other[:-1], dataclasses.replace(other[-1], target="fc.bais")]
-    for name, steps in {"open": plan.steps, "as proposed": decided, "exchanged": other, "slip": slip}.items():
+    for name, steps in {"open": plan.steps, "as proposed": decided, "exchanged": other, "slip": slip, "half": other[:-2]}.items():
         dataclasses.replace(plan, steps=tuple(steps)).save(folder / f"{name}.yaml")
     return folder
 
@@ -40,6 +40,7 @@ def edited(tmp_path_factory):
     [
         ("exchanged", "parallel_renamed", SOURCE, 0, "16 tensors, 8.2 KiB; proved by running both models"),
         ("as proposed", "parallel_renamed", SOURCE, 1, "✗ refuted by running both models; nothing was written\n"),
+        ("half", "parallel_renamed", SOURCE, 1, "  the plan leaves 2 tensors of the model as they were: fc.weight, fc.bias\n"),
         ("exchanged", "parallel_renamed", (), 3, "nothing was written: the model that wrote the file is not known (--source-arch)"),
         ("slip", "parallel_renamed", SOURCE, 3, "nothing was written: the plan sets fc.bais, which the model does not have"),
         ("exchanged", "Parallel", SOURCE, 3, "the plan was made for another model than "),
