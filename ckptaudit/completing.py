@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from ckptaudit import arch
-from ckptaudit.align import Alignment, Pair
+from ckptaudit.align import Alignment, Pair, align
 from ckptaudit.align.absent_scales import with_absent_scales
 from ckptaudit.align.adapting import adaptations, adapted
 from ckptaudit.align.by_dataflow import decided_by_dataflow, open_between
@@ -105,19 +105,22 @@ def _with_dataflow(alignment: Alignment, checkpoint: Checkpoint, model: Model, s
     """Decide by the dataflow what is open between two libraries, where both tell it: a Keras graph, or a live torch module, traced."""
     if not open_between(alignment, checkpoint.graph, model.graph):
         return alignment
+    here = checkpoint.graph
+    if not here.feeds and source is not None:
+        places = _places_in_file(checkpoint.graph, source.graph)
+        feeds = ((places.get(a), places.get(b)) for a, b in _feeds(source))
+        here = replace(here, feeds=tuple((a, b) for a, b in feeds if a is not None and b is not None))
+    if not here.feeds:
+        return alignment
+    return decided_by_dataflow(alignment, here, replace(model.graph, feeds=_feeds(model)))
 
-    def flowing(graph: LayerGraph, of: Model | None) -> LayerGraph:
-        if graph.feeds or of is None:
-            return graph
-        if of.graph.feeds or of.module is None or of.graph.framework != "torch":
-            return replace(graph, feeds=of.graph.feeds)
-        from ckptaudit.arch.trace import with_feeds
 
-        traced = with_feeds(of).graph
-        return replace(graph, feeds=traced.feeds)
+def _feeds(of: Model) -> tuple[tuple[str, str], ...]:
+    if of.graph.feeds or of.module is None or of.graph.framework != "torch":
+        return of.graph.feeds
+    from ckptaudit.arch.trace import with_feeds
 
-    here = flowing(checkpoint.graph, source)
-    return decided_by_dataflow(alignment, here, flowing(model.graph, model)) if here.feeds else alignment
+    return with_feeds(of).graph.feeds
 
 
 def _with_flattenings(alignment: Alignment, checkpoint: Checkpoint, model: Model, source: Model | None) -> Alignment:
@@ -125,17 +128,35 @@ def _with_flattenings(alignment: Alignment, checkpoint: Checkpoint, model: Model
     open_ = open_flattenings(alignment, checkpoint.graph, model.graph)
     if not open_:
         return alignment
-
-    def orders(paths: list[str], graph: LayerGraph, of: Model | None) -> Mapping[str, str]:
-        if graph.framework == "keras":
-            # A file of weights alone tells its layers, and not what flattens between them.
-            return {**(keras_orders(of.graph, paths) if of is not None else {}), **keras_orders(graph, paths)}
-        if of is None or of.module is None or of.graph.framework != "torch":
-            return {}
-        from ckptaudit.arch.flattening import flatten_orders
-
-        return flatten_orders(of.module, paths)
-
-    here = orders([parent(pair.sources[0]) for pair in open_.values()], checkpoint.graph, source)
-    there = orders([parent(name) for name in open_], model.graph, model)
+    paths = [parent(pair.sources[0]) for pair in open_.values()]
+    here = dict(keras_orders(checkpoint.graph, paths))
+    if source is not None:
+        # A file of weights alone tells its layers, and not what flattens between them.
+        own = {there: path for path, there in _places_in_file(checkpoint.graph, source.graph).items() if there in paths}
+        told = _flatten_orders(source, list(own.values()))
+        here = {**{there: told[path] for there, path in own.items() if path in told}, **here}
+    there = _flatten_orders(model, [parent(name) for name in open_])
     return decided_flattenings(alignment, checkpoint.graph, model.graph, (here, there))
+
+
+def _flatten_orders(of: Model, paths: list[str]) -> Mapping[str, str]:
+    if of.graph.framework == "keras":
+        return keras_orders(of.graph, paths)
+    if of.module is None or of.graph.framework != "torch":
+        return {}
+    from ckptaudit.arch.flattening import flatten_orders
+
+    return flatten_orders(of.module, paths)
+
+
+def _places_in_file(file: LayerGraph, wrote: LayerGraph) -> Mapping[str, str]:
+    """Path in the file of each layer of the model that wrote it; nothing where it is not sure which is which.
+
+    They have other names where Keras counted on through a session, or a tool has put a wrapper around the model.
+    """
+    if wrote.tensors.keys() <= file.tensors.keys():
+        return {layer.path: layer.path for layer in wrote.layers}
+    found = align(file, wrote)
+    if any(spec.name not in found.pairs or not found.pairs[spec.name].sure for spec in wrote if not spec.buffer):
+        return {}
+    return {parent(name): parent(pair.sources[0]) for name, pair in found.pairs.items() if len(pair.sources) == 1}

@@ -92,7 +92,7 @@ def command(arguments, cache, before=None, **more):
         ["show", SAMPLE, "--graph", "OUT/a.dot"],
         *(["diff", SAMPLE, "--arch", "resnet50", "--format", f"{name}=OUT/a"] for name in ("html", "sarif", "json")),
         ["remap", SAMPLE, "--arch", "deeplabv3_resnet50", "--plan", "OUT/plan.yaml"],
-        ["contract", SAMPLE, "--arch", "deeplabv3_resnet50", "--format", "json=OUT/a.json"],
+        ["contract", SAMPLES / "resnet50_imagenet.pth", "--arch", "resnet50", "--format", "json=OUT/a.json"],
         ["probe", *["--mask", "MADE/mask.png"] * 12, "--format", "json=OUT/a.json"],
         ["apply", "MADE/plan.yaml", SAMPLE, "-o", "OUT/a.safetensors"],
         ["apply", "MADE/plan.yaml", SAMPLE, "-o", "OUT/a.pth"],

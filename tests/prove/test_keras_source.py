@@ -29,6 +29,10 @@ def files(tmp_path_factory):
         for name, value in twin.state_dict().items()
     }
     torch.save(state, folder / "a.pth")
+    weights = model.get_weights()
+    counted_on = keras_networks.of_keras()  # whose layers Keras gives the next numbers
+    counted_on.set_weights(weights)
+    counted_on.save_weights(folder / "counted_on.weights.h5")
     model.layers[-1].bias.assign([900.0, 0.0, 0.0, 0.0])
     model.save_weights(folder / "sure.weights.h5")
     return folder
@@ -39,6 +43,7 @@ CASES = [
     ("a.keras", "self", TORCH, 0, "proved by running both models"),
     ("a.keras", KERAS, TORCH, 0, "proved by running both models"),
     ("a.weights.h5", KERAS, TORCH, 0, "proved by running both models"),
+    ("counted_on.weights.h5", KERAS, TORCH, 0, "proved by running both models"),
     ("a.weights.h5", KERAS, AVERAGING, 1, "refuted by running both models"),
     ("a.weights.h5", KERAS, OTHER_EPS, 0, "eps: 0.001 in the model that wrote the file, 1e-05 here (1 layer: stem.1)"),
     ("sure.weights.h5", KERAS, AVERAGING, 3, "much the same for different inputs"),
