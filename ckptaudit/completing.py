@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from ckptaudit import arch
-from ckptaudit.align import Alignment, Pair, align
+from ckptaudit.align import Alignment, Pair, align, align_by_name
 from ckptaudit.align.absent_scales import with_absent_scales
 from ckptaudit.align.adapting import adaptations, adapted
 from ckptaudit.align.by_dataflow import decided_by_dataflow, open_between
@@ -156,7 +156,8 @@ def _places_in_file(file: LayerGraph, wrote: LayerGraph) -> Mapping[str, str]:
     """
     if wrote.tensors.keys() <= file.tensors.keys():
         return {layer.path: layer.path for layer in wrote.layers}
-    found = align(file, wrote)
+    # What Keras counts is no name; other names within a model of torch would be a guess.
+    found = (align if wrote.framework == "keras" else align_by_name)(file, wrote)
     if any(spec.name not in found.pairs or not found.pairs[spec.name].sure for spec in wrote if not spec.buffer):
         return {}
     return {parent(name): parent(pair.sources[0]) for name, pair in found.pairs.items() if len(pair.sources) == 1}

@@ -32,7 +32,7 @@ def align_beyond_names(source: LayerGraph, target: LayerGraph, named: Alignment)
     """The alignment of two sides of which ``named`` says what names alone give: see :func:`ckptaudit.align.align`."""
     if target.tied and (known := aliases(source, target, named)):
         alone = target.select(target.tensors.keys() - known.keys())
-        return with_aliases(align_beyond_names(source, alone, align_by_name(source, alone)), known, target)
+        return with_aliases(align_beyond_names(source, alone, align_by_name(source, alone)), known, source, target)
     recurrent = recurrent_pairs(source, target)
     return _beside(recurrent, source, target) if recurrent else _aligned(source, target, named)
 

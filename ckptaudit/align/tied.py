@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from types import MappingProxyType
 
 from ckptaudit.align.pairs import Alignment
 from ckptaudit.graph import LayerGraph
@@ -33,20 +32,15 @@ def aliases(source: LayerGraph, target: LayerGraph, named: Alignment) -> Mapping
     return found
 
 
-def with_aliases(alignment: Alignment, found: Mapping[str, str], target: LayerGraph) -> Alignment:
+def with_aliases(alignment: Alignment, found: Mapping[str, str], source: LayerGraph, target: LayerGraph) -> Alignment:
     """The alignment of a model without its aliases, with a pair for each whose memory is set; the others are unmatched."""
     pairs = dict(alignment.pairs)
     for alias, name in found.items():
-        if (known := pairs.get(name)) is not None:
+        if (known := alignment.pairs.get(name)) is not None:
             pairs[alias] = replace(known, target=alias, evidence=(*known.evidence, f"shares its memory with {name}"))
-    left = {*alignment.unmatched_target, *(alias for alias in found if alias not in pairs)}
-    structural = {*alignment.structural, *(alias for alias in found if alias in pairs)}
-    return replace(
-        alignment,
-        pairs=MappingProxyType({name: pairs[name] for name in target.tensors if name in pairs}),
-        unmatched_target=tuple(name for name in target.tensors if name in left),
-        structural=tuple(name for name in target.tensors if name in structural),
-    )
+    structural = {*alignment.structural, *found} & pairs.keys()
+    whole = alignment.with_pairs(pairs, source, target)
+    return replace(whole, structural=tuple(name for name in target.tensors if name in structural))
 
 
 def _size(graph: LayerGraph, name: str) -> tuple[int, ...]:

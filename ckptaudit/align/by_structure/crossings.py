@@ -12,8 +12,8 @@ from itertools import accumulate, pairwise
 from operator import itemgetter
 
 from ckptaudit.align.by_structure.rules import Path
-from ckptaudit.align.by_structure.tree import masked_path
-from ckptaudit.align.by_structure.words import NUMBER, numbers_in
+from ckptaudit.align.by_structure.tree import masked_path, numbers_of
+from ckptaudit.align.by_structure.words import NUMBER
 from ckptaudit.lazily import compiled_when_used
 
 __all__ = ["crossed"]
@@ -41,7 +41,7 @@ def crossed(pairs: Iterable[_Pair]) -> Callable[[Path, Path], bool]:
             known.update((here[:i], there[:j]) for i in range(1, len(here)) for j in range(1, len(there)))
     found: set[_Both] = set()
     for members in alike.values():
-        if _monotone(sorted((_numbers(here), _numbers(there)) for here, there in members)):
+        if _monotone(sorted((numbers_of(here), numbers_of(there)) for here, there in members)):
             continue  # then it is in each single number
         series: dict[_Both, list[tuple[int, int, _Both]]] = defaultdict(list)
         for here, there in members:
@@ -67,10 +67,6 @@ def _inverted(numbered: list[tuple[int, int, _Both]]) -> set[_Both]:
 
 def _monotone(numbers: list[tuple[tuple[int, ...], tuple[int, ...]]]) -> bool:
     return all(a[1] <= b[1] for a, b in pairwise(numbers))
-
-
-def _numbers(path: Path) -> tuple[int, ...]:
-    return tuple(number for segment in path for number in numbers_in(segment))
 
 
 def _one_masked(path: Path) -> Iterator[tuple[Path, Path, int]]:

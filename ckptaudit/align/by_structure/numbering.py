@@ -9,8 +9,8 @@ from operator import itemgetter
 
 from ckptaudit.align.by_structure.grading import Found
 from ckptaudit.align.by_structure.level import Level, Worth
-from ckptaudit.align.by_structure.tree import Forest, masked_path
-from ckptaudit.align.by_structure.words import NUMBER, numbers_in
+from ckptaudit.align.by_structure.tree import Forest, masked_path, numbers_of
+from ckptaudit.align.by_structure.words import NUMBER
 
 __all__ = ["worth_of_numbers"]
 
@@ -97,4 +97,4 @@ def _in_one_order(here: Forest, there: Forest, pairs: list[tuple[int, int]]) -> 
 
 
 def _numbers(side: Forest, atom: int) -> _Numbers:
-    return tuple(number for segment in side.atoms[atom].path for number in numbers_in(segment))
+    return numbers_of(side.atoms[atom].path)

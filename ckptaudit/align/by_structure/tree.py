@@ -219,3 +219,8 @@ def _postorder(root: Node) -> Iterator[tuple[Node, bool]]:
 def masked_path(path: tuple[str, ...]) -> tuple[str, ...]:
     """A path with its numbers masked."""
     return tuple(map(masked, path))
+
+
+def numbers_of(path: tuple[str, ...]) -> tuple[int, ...]:
+    """The numbers in a path, in order."""
+    return tuple(number for segment in path for number in numbers_in(segment))
