@@ -45,7 +45,7 @@ def project(tmp_path_factory):
     return folder
 
 
-FORMATS = ("terminal", "markdown", "junit", "github", "sarif")
+FORMATS = ("terminal", "markdown", "html", "junit", "github", "sarif")
 
 
 @pytest.mark.parametrize(
@@ -65,6 +65,7 @@ def test_reports_say_what_the_exit_code_says(bar, code, remark, project, run_bes
     passed = code == 0
     assert text["terminal"].startswith("✓" if passed else "✗")
     assert text["markdown"].startswith(f"## ckptaudit: {'✓' if passed else '✗'} ")
+    assert f'<span class="mark">{"✓" if passed else "✗"}</span>' in text["html"]
     assert text["github"].startswith(f"ckptaudit {'passed' if passed else 'failed'}: ")
     assert ("title=ckptaudit%3A a.pth" in text["github"]) is not passed
     verdict = next(case for suite in JUnitXml.fromfile(str(tmp_path / "junit")) for case in suite)
